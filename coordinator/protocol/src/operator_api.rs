@@ -1,0 +1,303 @@
+//! What operators' tools and the coordinator say to each other: `/api/v1/…`, JSON, bearer token.
+//!
+//! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
+//! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent_api::EventLevel;
+use crate::diff::{Severity, SpecDiff};
+use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
+use crate::outcome::StepState;
+use crate::profile::ProfileName;
+use crate::run::{RunResult, RunState};
+use crate::secret::Secret;
+
+/// A registered machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostView {
+    /// Key.
+    pub id: HostId,
+    /// Unique name.
+    pub name: String,
+    /// MAC address of the card it boots from.
+    pub mac: MacAddress,
+    /// Where magic packets go.
+    pub wol_broadcast_ip: std::net::Ipv4Addr,
+    /// UDP port for them.
+    pub wol_port: u16,
+    /// The expected spec, YAML, as it was saved.
+    pub expected_spec_yaml: String,
+    /// Operator's notes.
+    pub notes: String,
+    /// UTC, `YYYY-MM-DD HH:MM:SS`.
+    pub created_at: String,
+    /// UTC.
+    pub updated_at: String,
+    /// The newest run, if there is one.
+    pub latest_run: Option<RunSummary>,
+}
+
+/// A new machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostCreate {
+    /// Unique; letters, digits, `.`, `_`, `-`; at most 63.
+    pub name: String,
+    /// Any common notation.
+    pub mac: String,
+    /// Default `255.255.255.255`.
+    #[serde(default)]
+    pub wol_broadcast_ip: Option<std::net::Ipv4Addr>,
+    /// Default 9.
+    #[serde(default)]
+    pub wol_port: Option<u16>,
+    /// YAML; checked before it is saved.
+    pub expected_spec_yaml: String,
+    /// Operator's notes.
+    #[serde(default)]
+    pub notes: String,
+}
+
+/// Changes to a machine: what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostEdit {
+    /// New name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// New MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// New broadcast address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wol_broadcast_ip: Option<std::net::Ipv4Addr>,
+    /// New port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wol_port: Option<u16>,
+    /// New spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_spec_yaml: Option<String>,
+    /// New notes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
+
+/// Starts a vetting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunCreate {
+    /// Name of the host.
+    pub host: String,
+    /// The profile.
+    pub profile: ProfileName,
+    /// No write to any disk.
+    #[serde(default)]
+    pub non_destructive: bool,
+    /// Disks with content may be overwritten. Refused together with `non_destructive`.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSummary {
+    /// Key.
+    pub id: RunId,
+    /// Name of the host.
+    pub host: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// Its result, once it has one.
+    pub result: Option<RunResult>,
+    /// The profile.
+    pub profile: ProfileName,
+    /// The stage that halted the pipeline.
+    pub failed_stage: Option<String>,
+    /// UTC, `YYYY-MM-DD HH:MM:SS`.
+    pub started_at: String,
+    /// UTC.
+    pub completed_at: Option<String>,
+}
+
+/// A run with all that hangs from it but the samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunDetail {
+    /// The line in the list.
+    pub summary: RunSummary,
+    /// Why the result is what it is, in sentences; empty while there is none.
+    pub reasons: Vec<String>,
+    /// The machine's address while it is held.
+    pub hold_ip: Option<String>,
+    /// No write to any disk.
+    pub non_destructive: bool,
+    /// Disks with content may be overwritten.
+    pub wipe: bool,
+    /// In order.
+    pub stages: Vec<StageView>,
+    /// What differs from the spec.
+    pub diffs: Vec<SpecDiff>,
+    /// Rules that were breached, one entry a rule and key.
+    pub breaches: Vec<BreachView>,
+    /// Samples taken so far.
+    pub measurement_count: u64,
+    /// Files.
+    pub artifacts: Vec<ArtifactView>,
+    /// Where the time before the stages went.
+    pub boot: BootView,
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageView {
+    /// Name.
+    pub name: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// UTC with milliseconds.
+    pub started_at: Option<String>,
+    /// UTC with milliseconds.
+    pub completed_at: Option<String>,
+    /// 0 to 100, while it runs.
+    pub percent: Option<f64>,
+    /// Time left, ms, while it runs and as far as it can be told.
+    pub eta_ms: Option<u64>,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+    /// What the agent and the judge said of it.
+    pub summary: serde_json::Value,
+    /// Its sub-steps, in order.
+    pub sub_steps: Vec<SubStepView>,
+}
+
+/// A sub-step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubStepView {
+    /// `sda badblocks`.
+    pub name: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// UTC with milliseconds.
+    pub started_at: Option<String>,
+    /// UTC with milliseconds.
+    pub completed_at: Option<String>,
+    /// Why it did not pass.
+    pub reason: Option<String>,
+    /// What the agent said of it.
+    pub summary: serde_json::Value,
+}
+
+/// A rule that was breached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreachView {
+    /// The stage it happened in.
+    pub stage: String,
+    /// The quantity.
+    pub kind: String,
+    /// Which one.
+    pub key: String,
+    /// The rule in words: `must be < 95 celsius`.
+    pub rule: String,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The worst sample.
+    pub worst: f64,
+    /// How many samples were out.
+    pub samples: u64,
+    /// When the first was; UTC with milliseconds.
+    pub first_at: String,
+}
+
+/// A file of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactView {
+    /// `report`, `report_html`, `inventory`, ….
+    pub kind: String,
+    /// Absolute path on the coordinator's box.
+    pub path: String,
+    /// Digest.
+    pub sha256: Sha256Hex,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Where the time before the first stage went; each absent until it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootView {
+    /// Magic packet sent; ms since the epoch.
+    pub woken_ms: Option<i64>,
+    /// Boot script served; ms since the epoch.
+    pub script_served_ms: Option<i64>,
+    /// Kernel and initramfs sent whole; ms since the epoch.
+    pub image_served_ms: Option<i64>,
+    /// Run claimed; ms since the epoch.
+    pub claimed_ms: Option<i64>,
+    /// From the kernel's start to PID 1, ms.
+    pub kernel_to_init_ms: Option<u64>,
+    /// From the kernel's start to the claim, ms.
+    pub kernel_to_claim_ms: Option<u64>,
+}
+
+/// A line of the event log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventView {
+    /// Key; ask for what came after it.
+    pub id: i64,
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+    /// The host it belongs to.
+    pub host_id: Option<HostId>,
+    /// UTC with milliseconds.
+    pub ts: String,
+    /// How grave.
+    pub level: EventLevel,
+    /// A stable word.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+    /// More of it.
+    pub data: Option<serde_json::Value>,
+}
+
+/// Asks for a new operator token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenCreate {
+    /// What it is for; unique.
+    pub name: String,
+}
+
+/// The one time a token's text is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenCreated {
+    /// Its entry in the list.
+    pub view: TokenView,
+    /// The text.
+    pub token: Secret,
+}
+
+/// A token in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenView {
+    /// Key.
+    pub id: i64,
+    /// What it is for.
+    pub name: String,
+    /// UTC.
+    pub created_at: String,
+    /// UTC; absent while never used.
+    pub last_used_at: Option<String>,
+    /// UTC; absent while valid.
+    pub revoked_at: Option<String>,
+}

@@ -1,0 +1,112 @@
+//! What the coordinator asks an agent to do: stages in order, each with its parameters and its time limit.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{RunId, StageName};
+use crate::profile::ProfileName;
+
+/// The work of one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The run.
+    pub run_id: RunId,
+    /// Name of the host, for the console.
+    pub host_name: String,
+    /// The profile, for the console.
+    pub profile: ProfileName,
+    /// Interval of the sensor sidecar, milliseconds.
+    pub sampling_interval_ms: u64,
+    /// The expected spec, YAML, as the host has it. The SpecValidate stage gives it to the judge.
+    pub expected_spec_yaml: String,
+    /// What the run may do to disks.
+    pub consent: DiskConsent,
+    /// Stages in the order they run. A stage already finished in an earlier boot of the run is not among them.
+    pub stages: Vec<PlannedStage>,
+}
+
+/// What a run may do to the data on a machine's disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskConsent {
+    /// `runs.non_destructive`: read only, and no wipe probe.
+    NonDestructive,
+    /// A disk on which the wipe probe finds nothing may be written; one with content is skipped.
+    EmptyDisksOnly,
+    /// The operator gave `{"wipe": true}`: every disk that is not in use may be written.
+    WipeAllowed,
+}
+
+/// One stage to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedStage {
+    /// Time after which the stage is ended as an error, milliseconds.
+    pub limit_ms: u64,
+    /// Which stage, and how.
+    pub work: StageWork,
+}
+
+/// A stage with its parameters. Profiles hold these as YAML: `stage: Storage`, then the parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "stage", deny_unknown_fields)]
+pub enum StageWork {
+    /// No parameters.
+    Inventory {},
+    /// No parameters.
+    Firmware {},
+    /// No parameters.
+    SpecValidate {},
+    /// Drive health.
+    #[serde(rename = "SMART")]
+    Smart {},
+    /// stress-ng with verification, over the CPUs and then over the memory.
+    #[serde(rename = "CPUStress")]
+    CpuStress {
+        /// Length of the CPU pass, milliseconds.
+        cpu_ms: u64,
+        /// Length of the memory pass, milliseconds.
+        memory_ms: u64,
+        /// Part of the available memory that the memory pass uses, percent, 1 to 95.
+        memory_percent: u8,
+    },
+    /// Disks.
+    Storage {
+        /// Length of the fio sequential read on each disk, milliseconds.
+        fio_read_ms: u64,
+        /// Surface scan.
+        surface: SurfaceScan,
+    },
+}
+
+impl StageWork {
+    /// The stage's name.
+    pub fn name(&self) -> StageName {
+        match self {
+            Self::Inventory {} => StageName::Inventory,
+            Self::Firmware {} => StageName::Firmware,
+            Self::SpecValidate {} => StageName::SpecValidate,
+            Self::Smart {} => StageName::Smart,
+            Self::CpuStress { .. } => StageName::CpuStress,
+            Self::Storage { .. } => StageName::Storage,
+        }
+    }
+}
+
+/// How badblocks goes over a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SurfaceScan {
+    /// Reads `zones` zones of `zone_mib` MiB each, spread evenly with the first and the last of the disk among them;
+    /// a disk no larger than their sum is read whole.
+    ReadZones {
+        /// How many, at least 2.
+        zones: u32,
+        /// Size of each, MiB.
+        zone_mib: u64,
+    },
+    /// Reads the whole disk.
+    ReadWhole,
+    /// Writes and reads back the whole disk (`badblocks -w`), where consent allows it; reads it whole where not.
+    WriteWhole,
+}
