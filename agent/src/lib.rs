@@ -1,1 +1,11 @@
-//! placeholder
+//! The agent: takes inventory, works every part hard, samples the sensors, and tells the coordinator.
+//!
+//! Static musl binary, PID 1 of the live image or a plain command on any Linux machine. Stages run on plain
+//! threads; only the uplink is async. It reports facts; the judge decides.
+
+pub mod cancel;
+pub mod clock;
+pub mod host;
+pub mod reporter;
+pub mod stages;
+pub mod tools;

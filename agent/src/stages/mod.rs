@@ -1,0 +1,168 @@
+//! The stages: data and one function each. A new stage is one new file and one line in [`ALL`].
+
+use std::time::Duration;
+
+use vetting_protocol::agent_api::Record;
+use vetting_protocol::firmware::FirmwareReport;
+use vetting_protocol::ids::StageName;
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::measurement::Measurement;
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::{DiskConsent, StageWork};
+
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::host::Host;
+use crate::reporter::Reporter;
+use crate::tools::runner::{ToolError, ToolRunner};
+
+/// What a stage does to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Looks only.
+    ReadOnly,
+    /// Makes the machine work hard; leaves data alone.
+    Load,
+    /// May write to disks where consent allows.
+    Destructive,
+}
+
+/// What there is to know of a stage without running it.
+#[derive(Debug, Clone, Copy)]
+pub struct StageDescription {
+    /// Its name.
+    pub name: StageName,
+    /// What it does to the machine.
+    pub effect: Effect,
+    /// The hardware it applies to, in words.
+    pub applies_to: &'static str,
+    /// What it finds, in one line.
+    pub finds: &'static str,
+}
+
+/// One step of a run.
+pub trait Stage: Sync {
+    /// What there is to know of it.
+    fn description(&self) -> StageDescription;
+
+    /// How long it will take on this machine, for progress and ETA.
+    fn estimate(&self, work: &StageWork, inventory: Option<&Inventory>) -> Duration;
+
+    /// Does it. A hardware fault is an `Ok(Outcome::Fail)`; an `Err` becomes an error outcome of the stage.
+    fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError>;
+}
+
+/// How a stage ended and what there is to know beyond its measurements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageReport {
+    /// How.
+    pub outcome: Outcome,
+    /// For `stages.summary_json`.
+    pub details: serde_json::Value,
+}
+
+/// A stage that could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// A tool gave no usable answer.
+    #[error("a tool gave no usable answer")]
+    Tool(#[from] ToolError),
+    /// A stage that must run before did not leave its facts.
+    #[error("{missing} is not known: the {stage} stage has to run before")]
+    Prerequisite {
+        /// What is missing.
+        missing: &'static str,
+        /// Who would have told.
+        stage: StageName,
+    },
+    /// The plan gave another stage's parameters.
+    #[error("the plan has no parameters of stage {stage}")]
+    WrongWork {
+        /// The stage asked.
+        stage: StageName,
+    },
+    /// Anything else, in words.
+    #[error("{message}")]
+    Other {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// What a stage works with.
+pub struct StageContext<'a> {
+    /// The stage.
+    pub stage: StageName,
+    /// The machine.
+    pub host: &'a Host,
+    /// Its tools.
+    pub tools: &'a dyn ToolRunner,
+    /// Where facts go.
+    pub reporter: &'a dyn Reporter,
+    /// Raised when the run is aborted or the stage's time is over.
+    pub cancel: Cancel,
+    /// What may be done to disks.
+    pub consent: DiskConsent,
+    /// The expected spec, YAML; `None` when run by hand without one.
+    pub expected_spec_yaml: Option<&'a str>,
+    /// Facts that stages leave for later ones.
+    pub facts: &'a mut Facts,
+}
+
+/// Facts that stages leave for later ones.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Left by Inventory.
+    pub inventory: Option<Inventory>,
+    /// Left by Firmware.
+    pub firmware: Option<FirmwareReport>,
+}
+
+impl StageContext<'_> {
+    /// Reports one sample, now.
+    pub fn measure(&self, kind: &str, key: impl Into<String>, value: Option<f64>, unit: &str) {
+        self.reporter.record(Record::Measurement(Measurement {
+            ts_ms: clock::now_ms(),
+            stage: Some(self.stage),
+            kind: kind.to_owned(),
+            key: key.into(),
+            value,
+            unit: unit.to_owned(),
+        }));
+    }
+
+    /// Reports how far the stage or one of its sub-steps is.
+    pub fn progress(&self, sub_step: Option<u32>, percent: f64, eta: Option<Duration>) {
+        self.reporter.record(Record::Progress {
+            stage: self.stage,
+            sub_step,
+            percent: percent.clamp(0.0, 100.0),
+            eta_ms: eta.map(|eta| u64::try_from(eta.as_millis()).unwrap_or(u64::MAX)),
+            ts_ms: clock::now_ms(),
+        });
+    }
+
+    /// Reports that a sub-step begins.
+    pub fn sub_step_started(&self, ordinal: u32, name: impl Into<String>) {
+        self.reporter.record(Record::SubStepStarted {
+            stage: self.stage,
+            ordinal,
+            name: name.into(),
+            ts_ms: clock::now_ms(),
+        });
+    }
+
+    /// Reports how a sub-step ended.
+    pub fn sub_step_finished(&self, ordinal: u32, outcome: Outcome, details: serde_json::Value) {
+        self.reporter.record(Record::SubStepFinished {
+            stage: self.stage,
+            ordinal,
+            outcome,
+            details,
+            ts_ms: clock::now_ms(),
+        });
+    }
+}
+
+/// Every stage this agent can run, in the default order.
+pub static ALL: &[&dyn Stage] = &[];
