@@ -1,0 +1,64 @@
+# vetting: the only entry points. CI calls the same ones.
+#
+#   make demo     vet three emulated machines, from power-on to report
+#   make test     everything that decides whether a change is good, real netboots included
+#   make check    formatting, lints, import walls, licences
+#   make image    the live image: kernel + initramfs, into target/image
+#   make bench    ratios against what else does the job, side by side in one run
+#
+# Each target installs what it needs (Debian 12 or later, as root) and says what that was.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test check image bench build agent packages musl nextest
+
+MUSL_TARGET := x86_64-unknown-linux-musl
+AGENT       := target/$(MUSL_TARGET)/release/vetting-agent
+IMAGE_TOOL  := target/release/vetting-image
+# A copy of the standard library's source beside the checkout spares the download.
+MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
+
+# Host packages: the C compiler for musl, the image builder's tools, QEMU with its firmware, and what tests compare with.
+PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio debian-archive-keyring \
+            qemu-system-x86 qemu-utils ovmf ipxe-qemu \
+            smartmontools fio stress-ng e2fsprogs util-linux
+BENCH_PACKAGES := lshw prometheus-node-exporter
+
+demo: build image
+	target/release/vetting-demo
+
+test: build image nextest
+	cargo nextest run --workspace --no-fail-fast
+	cargo nextest run --workspace --profile qemu --release --no-fail-fast
+
+check: packages
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+image: build
+	$(IMAGE_TOOL) build --agent $(AGENT)
+
+bench: build image
+	@$(MAKE) --no-print-directory packages PACKAGES="$(BENCH_PACKAGES)"
+	target/release/vetting-bench
+
+build: packages agent
+	cargo build --release --workspace --exclude vetting-agent
+
+agent: packages musl
+	cargo build --release --package vetting-agent --target $(MUSL_TARGET)
+
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  echo "installing Debian packages:" $$missing; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+musl:
+	@MUSL_STD_SRC="$(MUSL_STD_SRC)" agent/musl-toolchain.sh
+
+nextest:
+	@cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
