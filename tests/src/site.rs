@@ -1,0 +1,230 @@
+//! A coordinator of its own in a folder of its own: started, asked through its command line, killed, started again.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use vetting_protocol::ids::RunId;
+use vetting_protocol::operator_api::{RunDetail, RunSummary};
+
+/// Where the built programs and images are.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// `vetting-coordinator`.
+    pub coordinator: PathBuf,
+    /// `vetting-agent`, static.
+    pub agent: PathBuf,
+    /// Output of `make image`.
+    pub image: PathBuf,
+}
+
+impl Built {
+    /// As `make build image` leaves them, found from this crate's folder.
+    pub fn find() -> anyhow::Result<Self> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+        let built = Self {
+            coordinator: target.join("release/vetting-coordinator"),
+            agent: target.join("x86_64-unknown-linux-musl/release/vetting-agent"),
+            image: target.join("image"),
+        };
+        for file in [&built.coordinator, &built.agent, &built.image.join("vmlinuz")] {
+            ensure!(file.exists(), "{} is not there: run `make image` first", file.display());
+        }
+        Ok(built)
+    }
+}
+
+/// What a site is to be like.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// Replacement of the quick profile, YAML; `None` for the shipped one.
+    pub quick_profile: Option<String>,
+    /// Longest silence of an agent before its run ends.
+    pub silence: Duration,
+}
+
+impl Default for SiteOptions {
+    fn default() -> Self {
+        Self { quick_profile: None, silence: Duration::from_secs(120) }
+    }
+}
+
+/// `coordinator.json`: where a running coordinator listens.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Listening {
+    /// `ADDRESS:PORT` of the TLS listener.
+    pub https: std::net::SocketAddr,
+    /// `ADDRESS:PORT` of the boot listener.
+    pub http: std::net::SocketAddr,
+    /// SHA-256 of the CA certificate.
+    pub ca_fingerprint: String,
+}
+
+/// A coordinator in a folder of its own. Killed when dropped.
+#[derive(Debug)]
+pub struct Site {
+    built: Built,
+    directory: PathBuf,
+    child: Option<Child>,
+    listening: Listening,
+}
+
+impl Site {
+    /// Makes an empty site below `directory` and starts its coordinator on free ports of the loopback.
+    pub fn start(built: &Built, directory: &Path, options: &SiteOptions) -> anyhow::Result<Self> {
+        fs::create_dir_all(directory)?;
+        let directory = directory.canonicalize()?;
+        let mut config = format!(
+            "database:\n  path: {dir}/vetting.db\nstate_dir: {dir}/state\nlisten:\n  https: 127.0.0.1:0\n  http: 127.0.0.1:0\n\
+             image:\n  dir: {image}\ntimeouts:\n  boot: 15m\n  silence: {silence}s\nhold:\n  limit: 0s\nafter_run:\n  pass: power_off\n  fail: power_off\n",
+            dir = directory.display(),
+            image = built.image.display(),
+            silence = options.silence.as_secs(),
+        );
+        if let Some(profile) = &options.quick_profile {
+            let path = directory.join("quick.yaml");
+            fs::write(&path, profile)?;
+            config.push_str(&format!("profiles:\n  quick: {}\n", path.display()));
+        }
+        fs::write(directory.join("vetting.yaml"), config)?;
+        let mut site = Self {
+            built: built.clone(),
+            directory,
+            child: None,
+            listening: Listening {
+                https: ([127, 0, 0, 1], 0).into(),
+                http: ([127, 0, 0, 1], 0).into(),
+                ca_fingerprint: String::new(),
+            },
+        };
+        site.cli_text(&["token", "create", "--bootstrap"]).ok();
+        site.serve()?;
+        Ok(site)
+    }
+
+    /// The folder with everything of this site.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The SQLite file.
+    pub fn database(&self) -> PathBuf {
+        self.directory.join("vetting.db")
+    }
+
+    /// Where the coordinator listens.
+    pub fn listening(&self) -> &Listening {
+        &self.listening
+    }
+
+    /// The programs it runs.
+    pub fn built(&self) -> &Built {
+        &self.built
+    }
+
+    /// Starts the coordinator; returns when it has said where it listens.
+    pub fn serve(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(self.directory.join("coordinator.log"))?;
+        let mut child = Command::new(&self.built.coordinator)
+            .arg("--config")
+            .arg(self.directory.join("vetting.yaml"))
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", self.built.coordinator.display()))?;
+        let stdout = child.stdout.take().context("the coordinator's output is piped")?;
+        let mut first_line = String::new();
+        BufReader::new(stdout).read_line(&mut first_line)?;
+        self.child = Some(child);
+        ensure!(
+            first_line.starts_with("listening "),
+            "the coordinator did not start; its log says:\n{}",
+            fs::read_to_string(self.directory.join("coordinator.log"))?
+        );
+        let said = fs::read(self.directory.join("state/coordinator.json"))?;
+        self.listening = serde_json::from_slice(&said).context("coordinator.json")?;
+        Ok(())
+    }
+
+    /// Ends the coordinator with SIGKILL, as a power cut would.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        let mut child = self.child.take().context("the coordinator runs")?;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Runs `vetting-coordinator` with these arguments and gives what it printed.
+    pub fn cli_text(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(&self.built.coordinator)
+            .arg("--config")
+            .arg(self.directory.join("vetting.yaml"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
+        if !output.status.success() {
+            bail!("vetting-coordinator {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The same with `--json`, read.
+    pub fn cli<T: DeserializeOwned>(&self, arguments: &[&str]) -> anyhow::Result<T> {
+        let mut all = arguments.to_vec();
+        all.push("--json");
+        let text = self.cli_text(&all)?;
+        serde_json::from_str(&text).with_context(|| format!("answer of {}: {text}", arguments.join(" ")))
+    }
+
+    /// Registers a host with this spec and starts a quick run of it.
+    pub fn host_with_run(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<RunId> {
+        let spec = self.directory.join(format!("{name}.spec.yaml"));
+        fs::write(&spec, spec_yaml)?;
+        self.cli_text(&["host", "add", name, "--mac", mac, "--spec", &spec.to_string_lossy()])?;
+        let run: RunSummary = self.cli(&["run", "start", name, "--profile", "quick"])?;
+        Ok(run.id)
+    }
+
+    /// Everything about a run.
+    pub fn run(&self, id: RunId) -> anyhow::Result<RunDetail> {
+        self.cli(&["run", "show", &id.to_string()])
+    }
+
+    /// Asks again and again until the run has its result; `look` sees each answer.
+    pub fn wait_for_result(
+        &self,
+        id: RunId,
+        limit: Duration,
+        mut look: impl FnMut(&RunDetail),
+    ) -> anyhow::Result<RunDetail> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let detail = self.run(id)?;
+            look(&detail);
+            if detail.summary.state.is_terminal() {
+                return Ok(detail);
+            }
+            if Instant::now() > deadline {
+                bail!("run {id} has no result after {} s: {}", limit.as_secs(), serde_json::to_string_pretty(&detail)?);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
