@@ -71,6 +71,7 @@ pub struct Listening {
 pub struct Site {
     built: Built,
     directory: PathBuf,
+    options: SiteOptions,
     child: Option<Child>,
     listening: Listening,
 }
@@ -80,22 +81,10 @@ impl Site {
     pub fn start(built: &Built, directory: &Path, options: &SiteOptions) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
-        let mut config = format!(
-            "database:\n  path: {dir}/vetting.db\nstate_dir: {dir}/state\nlisten:\n  https: 127.0.0.1:0\n  http: 127.0.0.1:0\n\
-             image:\n  dir: {image}\ntimeouts:\n  boot: 15m\n  silence: {silence}s\nhold:\n  limit: 0s\nafter_run:\n  pass: power_off\n  fail: power_off\n",
-            dir = directory.display(),
-            image = built.image.display(),
-            silence = options.silence.as_secs(),
-        );
-        if let Some(profile) = &options.quick_profile {
-            let path = directory.join("quick.yaml");
-            fs::write(&path, profile)?;
-            config.push_str(&format!("profiles:\n  quick: {}\n", path.display()));
-        }
-        fs::write(directory.join("vetting.yaml"), config)?;
         let mut site = Self {
             built: built.clone(),
             directory,
+            options: options.clone(),
             child: None,
             listening: Listening {
                 https: ([127, 0, 0, 1], 0).into(),
@@ -103,9 +92,32 @@ impl Site {
                 ca_fingerprint: String::new(),
             },
         };
-        site.cli_text(&["token", "create", "--bootstrap"]).ok();
+        site.write_config()?;
+        site.cli_text(&["init", "--token-only"])?;
         site.serve()?;
+        // started again, it must be found where the machines know it to be
+        site.write_config()?;
         Ok(site)
+    }
+
+    fn write_config(&self) -> anyhow::Result<()> {
+        let dir = self.directory.display();
+        let mut config = format!(
+            "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
+             listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: 15m, silence: {silence}s}}\n\
+             hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n",
+            image = self.built.image.display(),
+            https = self.listening.https,
+            http = self.listening.http,
+            silence = self.options.silence.as_secs(),
+        );
+        if let Some(profile) = &self.options.quick_profile {
+            let path = self.directory.join("quick.yaml");
+            fs::write(&path, profile)?;
+            config.push_str(&format!("profiles: {{quick: {}}}\n", path.display()));
+        }
+        fs::write(self.directory.join("vetting.yaml"), config)?;
+        Ok(())
     }
 
     /// The folder with everything of this site.
