@@ -21,7 +21,7 @@ use crate::tree::{Tree, TreeError};
 /// What runs as PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// The agent: `/init` is a link to `/usr/bin/vetting-agent`.
+    /// The agent: started as `/init`, also there as `/usr/bin/vetting-agent`.
     Agent(PathBuf),
     /// This program or script instead of the agent, in the full image.
     Init(PathBuf),
@@ -124,23 +124,21 @@ pub fn build(
     let work = tempfile::tempdir_in(&places.cache)
         .map_err(|source| BuildError::File { path: places.cache.clone(), source })?;
     let kernel = contents::kernel(&unpacked)?;
-    let (trees, firmware_left_out) = trees(&recipe, &unpacked, payload, work.path())?;
+    let (segments, firmware_left_out) = segments(&recipe, &unpacked, payload, work.path())?;
     let mut initrd = Vec::new();
     let (mut archives, mut parts) = (Vec::new(), Vec::new());
-    for (name, tree) in &trees {
-        let cpio = tree.to_cpio()?;
-        let (compressed, cached) = archive::compress(&cpio, level, &places.cache)?;
+    for Segment { name, tree, form } in &segments {
+        let (bytes, cached) = form.pack(tree, level, &places.cache)?;
+        let unpacked_bytes: u64 = tree.bytes_by_part()?.values().sum();
         let how = if cached == Cached::Yes { "from the cache" } else { "compressed" };
-        tell(&format!("{name}: {} MB, {how} to {} MB", cpio.len() / 1_000_000, compressed.len() / 1_000_000));
-        archives.push(Archive {
-            name: (*name).to_owned(),
-            cpio_bytes: cpio.len() as u64,
-            zstd_bytes: compressed.len() as u64,
-        });
-        initrd.extend(compressed);
+        tell(&format!("{name}: {} kB, {how} to {} kB", unpacked_bytes / 1000, bytes.len() / 1000));
+        archives.push(Archive { name: (*name).to_owned(), unpacked_bytes, packed_bytes: bytes.len() as u64 });
+        initrd.extend(bytes);
         // the kernel looks for the next archive at a multiple of four
         initrd.resize(initrd.len().next_multiple_of(4), 0);
-        parts.extend(tree.bytes_by_part()?.into_iter().map(|(name, bytes)| Part { name, bytes }));
+        for (part, bytes) in tree.bytes_by_part()? {
+            parts.push(Part { name: format!("{name}: {part}"), bytes });
+        }
     }
     parts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
     let vmlinuz = read(&kernel.vmlinuz)?;
@@ -167,25 +165,58 @@ pub fn build(
     Ok(manifest)
 }
 
-type NamedTrees = Vec<(&'static str, Tree)>;
+/// One archive of the initramfs.
+struct Segment {
+    name: &'static str,
+    tree: Tree,
+    form: Form,
+}
 
-/// The archives of the initramfs. The agent is one of its own: after a change of only the agent, the large first
-/// one comes from the cache.
-fn trees(
+/// How a tree is packed.
+enum Form {
+    /// Unpacked by the kernel at boot.
+    Cpio,
+    /// Carried along as one file, mounted at `/usr`, read as needed.
+    Squashfs,
+}
+
+impl Form {
+    fn pack(&self, tree: &Tree, level: u8, cache: &Path) -> Result<(Vec<u8>, Cached), BuildError> {
+        match self {
+            Self::Cpio => Ok(archive::compress(&tree.to_cpio()?, level, cache)?),
+            Self::Squashfs => {
+                let (squashfs, cached) = archive::squash(tree, level, cache)?;
+                let mut carrier = Tree::default();
+                carrier.add_bytes("usr.squashfs", "squashfs", squashfs, false)?;
+                Ok((carrier.to_cpio()?, cached))
+            }
+        }
+    }
+}
+
+/// What the initramfs is made of, in order. Measured (QEMU without KVM): with all tools in the archive that the
+/// kernel unpacks, PID 1 starts after 3.4 s; with the tools in a squashfs after 1.5 s, as a bare busybox does.
+fn segments(
     recipe: &Recipe,
     unpacked: &[Unpacked],
     payload: &Payload,
     work: &Path,
-) -> Result<(NamedTrees, Vec<String>), ContentsError> {
-    let (name, last) = match payload {
+) -> Result<(Vec<Segment>, Vec<String>), ContentsError> {
+    let (name, pid_one) = match payload {
         Payload::Bare(init) => {
-            return Ok((vec![("bare", contents::bare(recipe, unpacked, init)?)], Vec::new()));
+            let tree = contents::bare(recipe, unpacked, init)?;
+            return Ok((vec![Segment { name: "bare", tree, form: Form::Cpio }], Vec::new()));
         }
-        Payload::Agent(agent) => ("agent", contents::agent(agent)?),
-        Payload::Init(init) => ("init", contents::init(init)?),
+        Payload::Agent(agent) => ("agent", agent),
+        Payload::Init(init) => ("init", init),
     };
     let full = contents::full(recipe, unpacked, work)?;
-    Ok((vec![("tools, modules, firmware", full.tree), (name, last)], full.firmware_left_out))
+    let segments = vec![
+        Segment { name: "early", tree: full.early, form: Form::Cpio },
+        Segment { name, tree: contents::agent(pid_one)?, form: Form::Cpio },
+        Segment { name: "usr", tree: full.usr, form: Form::Squashfs },
+    ];
+    Ok((segments, full.firmware_left_out))
 }
 
 /// The locked packages, unpacked. Where the mirror has lost one: resolved anew, with a warning, and the text of the

@@ -189,4 +189,22 @@ mod tests {
         let text = start_error("qemu-system-x86_64", source).to_string();
         assert!(text.contains("apt-get install qemu-system-x86"), "{text}");
     }
+
+    #[test]
+    fn a_guarded_child_dies_with_the_thread_that_started_it() {
+        use std::os::unix::process::ExitStatusExt;
+        let log = tempfile::tempfile().unwrap();
+        let starter = std::thread::spawn(move || {
+            let mut child = Tool::new("sleep").arg("3600").spawn_guarded(log).unwrap();
+            // the guard is in place once setpriv has become sleep
+            let name = format!("/proc/{}/comm", child.id());
+            while std::fs::read_to_string(&name).unwrap().trim() != "sleep" {
+                std::thread::yield_now();
+            }
+            assert_eq!(child.try_wait().unwrap(), None);
+            child
+        });
+        let mut child = starter.join().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
 }

@@ -19,6 +19,10 @@ use crate::tree::{Content, Tree, TreeError, canonical};
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const FIRMWARE: &str = "usr/lib/firmware";
 const BARE_TOOL: &str = "busybox";
+/// Where the agent (or what stands in for it) is; `early-init` becomes it.
+const AGENT: &str = "vetting-agent";
+/// Modules `early-init` loads to mount the squashfs.
+const EARLY_MODULES: [&str; 2] = ["loop", "squashfs"];
 
 /// Why the contents cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -83,11 +87,13 @@ pub struct Kernel {
     pub root: PathBuf,
 }
 
-/// Tools, modules and firmware, before the agent.
+/// Everything but the agent.
 #[derive(Debug, Clone)]
 pub struct Contents {
-    /// The files.
-    pub tree: Tree,
+    /// What the kernel unpacks: busybox, configuration, and what mounts the rest.
+    pub early: Tree,
+    /// Tools, modules and firmware: what is mounted at `/usr`, with paths relative to it.
+    pub usr: Tree,
     /// Firmware that modules of the image may ask for and that is not in it.
     pub firmware_left_out: Vec<String>,
 }
@@ -128,9 +134,33 @@ pub fn full(recipe: &Recipe, packages: &[Unpacked], work: &Path) -> Result<Conte
     let asked_for = add_modules(&mut tree, recipe, packages, work)?;
     add_firmware(&mut tree, recipe, &index)?;
     add_overlay(&mut tree, &recipe.overlay, "")?;
+    tree.add_symlink("usr/bin/vetting-agent", "agent", "/vetting-agent")?;
     let missing = |name: &String| !tree.contains(&format!("{FIRMWARE}/{name}"));
     let firmware_left_out = asked_for.into_iter().filter(missing).collect();
-    Ok(Contents { tree, firmware_left_out })
+    let usr = tree.split_off("usr");
+    let early = early(recipe, &index, tree, &work.join("modules"), &kernel(packages)?.version)?;
+    Ok(Contents { early, usr, firmware_left_out })
+}
+
+/// What the kernel unpacks: `rest` (everything outside `/usr`), busybox, and what mounts the squashfs at `/usr`.
+fn early(
+    recipe: &Recipe,
+    index: &Index,
+    rest: Tree,
+    modules: &Path,
+    kernel: &str,
+) -> Result<Tree, ContentsError> {
+    let mut tree = rest;
+    tree.add_skeleton();
+    let mut walk = Walk::new(index, []);
+    walk.program(BARE_TOOL, BARE_TOOL)?;
+    add_closure(&mut tree, index, &walk.finish()?)?;
+    for module in EARLY_MODULES {
+        let source = kernel_modules::staged_file(modules, kernel, module)?;
+        tree.add_file(&format!("early/{module}.ko"), "early", &source)?;
+    }
+    tree.add_bytes("init", "early", read(&recipe.early_init)?, true)?;
+    Ok(tree)
 }
 
 /// Only busybox: what the bench compares the full image with.
@@ -141,28 +171,16 @@ pub fn bare(recipe: &Recipe, packages: &[Unpacked], init: &Path) -> Result<Tree,
     walk.program(BARE_TOOL, BARE_TOOL)?;
     add_closure(&mut tree, &index, &walk.finish()?)?;
     add_applets(&mut tree, &recipe.packages.busybox_applets)?;
-    add_init(&mut tree, init)?;
+    tree.add_bytes("init", "init", read(init)?, true)?;
     Ok(tree)
 }
 
-/// The agent as PID 1 and under its own name.
+/// The agent, or a program or script in its place: an archive of its own, so that after a change of only the agent
+/// everything else comes from the cache.
 pub fn agent(agent: &Path) -> Result<Tree, ContentsError> {
     let mut tree = Tree::default();
-    let bytes = read(agent)?;
-    tree.add_bytes("usr/bin/vetting-agent", "agent", bytes, true)?;
-    tree.add_symlink("init", "agent", "usr/bin/vetting-agent")?;
+    tree.add_bytes(AGENT, "agent", read(agent)?, true)?;
     Ok(tree)
-}
-
-/// Another program or script as PID 1.
-pub fn init(init: &Path) -> Result<Tree, ContentsError> {
-    let mut tree = Tree::default();
-    add_init(&mut tree, init)?;
-    Ok(tree)
-}
-
-fn add_init(tree: &mut Tree, init: &Path) -> Result<(), ContentsError> {
-    Ok(tree.add_bytes("init", "init", read(init)?, true)?)
 }
 
 fn add_closure(tree: &mut Tree, index: &Index, closure: &Closure) -> Result<(), ContentsError> {

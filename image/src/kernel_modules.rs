@@ -92,6 +92,19 @@ pub fn stage(modules: &Modules, root: &Path, kernel: &str, stage: &Path) -> Resu
     Ok(Staged { groups, folder })
 }
 
+/// The file of one module below the folder that [`stage`] filled. It must need no other module.
+pub fn staged_file(stage: &Path, kernel: &str, module: &str) -> Result<PathBuf, ModulesError> {
+    let folder = stage.join("lib/modules").join(kernel);
+    let dep = read(&folder.join("modules.dep"))?;
+    let index = KernelIndex::parse(&dep, "", "");
+    match index.loadable.get(module) {
+        Some((file, needs)) if needs.is_empty() => Ok(folder.join(file)),
+        Some(_) | None => {
+            Err(ModulesError::Unknown { kernel: kernel.to_owned(), names: vec![module.to_owned()] })
+        }
+    }
+}
+
 impl KernelIndex {
     fn parse(dep: &str, builtin: &str, softdep: &str) -> Self {
         let mut index = Self::default();

@@ -47,10 +47,10 @@ pub struct BuiltFile {
 pub struct Archive {
     /// What is in it.
     pub name: String,
-    /// Size before compression.
-    pub cpio_bytes: u64,
-    /// Size after.
-    pub zstd_bytes: u64,
+    /// Bytes of its files.
+    pub unpacked_bytes: u64,
+    /// Bytes it takes in `initrd.zst`.
+    pub packed_bytes: u64,
 }
 
 /// A part of the initramfs.
@@ -127,8 +127,8 @@ impl Manifest {
         for archive in &self.archives {
             parts.add_row([
                 format!("archive: {}", archive.name),
-                megabytes(archive.cpio_bytes),
-                megabytes(archive.zstd_bytes),
+                megabytes(archive.unpacked_bytes),
+                megabytes(archive.packed_bytes),
             ]);
         }
         let (large, small): (Vec<&Part>, Vec<&Part>) =

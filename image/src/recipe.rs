@@ -18,6 +18,8 @@ pub struct Recipe {
     pub firmware: FirmwareList,
     /// Folder copied over everything else.
     pub overlay: PathBuf,
+    /// Script that mounts the tools and becomes the agent.
+    pub early_init: PathBuf,
 }
 
 /// `packages.yaml`.
@@ -154,6 +156,7 @@ impl Recipe {
             modules: yaml(&directory.join("modules.yaml"))?,
             firmware: yaml(&directory.join("firmware.yaml"))?,
             overlay: directory.join("overlay"),
+            early_init: directory.join("early-init"),
         })
     }
 

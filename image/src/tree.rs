@@ -44,7 +44,7 @@ pub struct Tree {
 /// What went wrong with the tree.
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
-    /// A file could not be read.
+    /// A file could not be read or written.
     #[error("{}", path.display())]
     Read {
         /// The file.
@@ -91,6 +91,12 @@ impl Tree {
     /// A tree with the folders and links every root file system has.
     pub fn with_skeleton() -> Self {
         let mut tree = Self::default();
+        tree.add_skeleton();
+        tree
+    }
+
+    /// Add the folders and links every root file system has.
+    pub fn add_skeleton(&mut self) {
         let folders = [
             "dev",
             "etc",
@@ -108,13 +114,46 @@ impl Tree {
             "var/log",
         ];
         for folder in folders {
-            tree.make_parents(&format!("{folder}/x"), "skeleton");
+            self.make_parents(&format!("{folder}/x"), "skeleton");
         }
         for link in MERGED {
             let node = Node::Symlink { target: format!("usr/{link}") };
-            tree.entries.insert(link.to_owned(), Entry { node, part: "skeleton".to_owned() });
+            self.entries.insert(link.to_owned(), Entry { node, part: "skeleton".to_owned() });
         }
-        tree
+    }
+
+    /// Take everything below `folder` out, into a tree of its own with paths relative to it.
+    #[must_use]
+    pub fn split_off(&mut self, folder: &str) -> Self {
+        let prefix = format!("{folder}/");
+        let mut below = Self::default();
+        let all = std::mem::take(&mut self.entries);
+        for (path, entry) in all {
+            match path.strip_prefix(&prefix) {
+                Some(rest) => below.entries.insert(rest.to_owned(), entry),
+                None => self.entries.insert(path, entry),
+            };
+        }
+        below
+    }
+
+    /// Write the tree into an empty folder of the build host.
+    pub fn write_to(&self, folder: &Path) -> Result<(), TreeError> {
+        for (path, entry) in &self.entries {
+            let target = folder.join(path);
+            let failed = |source| TreeError::Read { path: target.clone(), source };
+            match &entry.node {
+                Node::Directory => std::fs::create_dir_all(&target).map_err(failed)?,
+                Node::Symlink { target: to } => std::os::unix::fs::symlink(to, &target).map_err(failed)?,
+                Node::File { content, executable } => {
+                    std::fs::write(&target, content.read()?).map_err(failed)?;
+                    let mode = if *executable { 0o755 } else { 0o644 };
+                    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode))
+                        .map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Add a file of the build host under a canonical path.

@@ -3,6 +3,8 @@
 //! These tests take the image with a script of their own as PID 1 (`data/tools-init`), packed lightly so that they
 //! need not wait for the shipped compression. They need QEMU and, the first time, a Debian mirror.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod http;
 
 use std::path::{Path, PathBuf};
@@ -21,8 +23,8 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn tools_init() -> Payload {
-    Payload::Init(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tools-init"))
+fn script(name: &str) -> Payload {
+    Payload::Init(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name))
 }
 
 fn built(payload: &Payload, output: &Path) -> Manifest {
@@ -30,10 +32,18 @@ fn built(payload: &Payload, output: &Path) -> Manifest {
     build(&places, payload, LIGHT, output, &mut |line| eprintln!("{line}")).unwrap()
 }
 
+fn direct(image: &Path) -> Boot {
+    Boot::Direct(DirectBoot {
+        kernel: image.join("vmlinuz"),
+        initrd: image.join("initrd.zst"),
+        append: "console=ttyS0 quiet".to_owned(),
+    })
+}
+
 fn netboot(firmware: Firmware) {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
-    built(&tools_init(), &image);
+    built(&script("tools-init"), &image);
     let server = http::BootServer::start(&image, "console=ttyS0 quiet");
     let boot = NetworkBoot { http_port: server.port(), netboot_files: image.join("netboot") };
     let machine = MachineBuilder::new("netboot", &directory.path().join("machine"), Boot::Network(boot))
@@ -65,12 +75,8 @@ fn qemu_netboot_uefi() {
 fn qemu_every_tool_runs_and_bad_sectors_are_found() {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
-    built(&tools_init(), &image);
-    let boot = Boot::Direct(DirectBoot {
-        kernel: image.join("vmlinuz"),
-        initrd: image.join("initrd.zst"),
-        append: "console=ttyS0 quiet".to_owned(),
-    });
+    built(&script("tools-init"), &image);
+    let boot = direct(&image);
     let machine = MachineBuilder::new("tools", &directory.path().join("machine"), boot)
         .memory_mib(768)
         .disk(Disk::new(DiskBus::Sata, "SATA-BAD", 16).unreadable(&[10_240, 12_289]))
@@ -102,15 +108,63 @@ fn qemu_bare_image_reaches_its_init() {
     let directory = tempfile::tempdir().unwrap();
     let image = directory.path().join("image");
     built(&Payload::Bare(repository().join("initramfs/bare-init")), &image);
-    let boot = Boot::Direct(DirectBoot {
-        kernel: image.join("vmlinuz"),
-        initrd: image.join("initrd.zst"),
-        append: "console=ttyS0 quiet".to_owned(),
-    });
+    let boot = direct(&image);
     let machine = MachineBuilder::new("bare", &directory.path().join("machine"), boot)
         .memory_mib(512)
         .power_on()
         .unwrap();
     machine.wait_for("BARE-INIT uptime=", LIMIT).unwrap();
     assert!(machine.wait_exit(LIMIT).unwrap().success());
+}
+
+#[test]
+fn qemu_a_pulled_disk_vanishes() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    built(&script("vanish-init"), &image);
+    let machine = MachineBuilder::new("pulled", &directory.path().join("machine"), direct(&image))
+        .memory_mib(512)
+        .disk(Disk::new(DiskBus::Nvme, "NVME-GONE", 16))
+        .power_on()
+        .unwrap();
+    machine.wait_for("DISK-THERE", LIMIT).unwrap();
+    machine.qmp().unwrap().device_del("disk0").unwrap();
+    machine.wait_for("DISK-GONE", LIMIT).unwrap();
+    assert!(machine.wait_exit(LIMIT).unwrap().success());
+}
+
+#[test]
+fn qemu_the_plug_is_pulled_by_monitor_and_by_drop() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = directory.path().join("image");
+    built(&script("vanish-init"), &image);
+    // -S: the machine waits before its first instruction
+    let stopped = || {
+        MachineBuilder::new("plug", &directory.path().join("machine"), direct(&image))
+            .memory_mib(512)
+            .extra_args(["-S"])
+            .power_on()
+            .unwrap()
+    };
+    let machine = stopped();
+    // QEMU opens the monitor before it says hello on it, but after it was started
+    let mut monitor = loop {
+        match machine.qmp() {
+            Ok(monitor) => break monitor,
+            Err(_) => assert_eq!(machine.exit_status(), None),
+        }
+    };
+    let status = monitor.execute("query-status", &serde_json::json!({})).unwrap();
+    assert_eq!(status["running"], false);
+    assert!(monitor.device_del("no-such-disk").is_err());
+    monitor.quit().unwrap();
+    assert!(machine.wait_exit(LIMIT).unwrap().success());
+
+    let process = PathBuf::from(format!("/proc/{}", machine.pid()));
+    assert!(!process.exists());
+    let machine = stopped();
+    let process = PathBuf::from(format!("/proc/{}", machine.pid()));
+    assert!(process.exists());
+    drop(machine);
+    assert!(!process.exists());
 }

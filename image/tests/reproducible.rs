@@ -1,4 +1,4 @@
-//! The image built twice is the same, byte for byte.
+//! The image built twice is the same, byte for byte; and it can still be built when the mirror has lost a package.
 
 use std::path::Path;
 
@@ -29,4 +29,30 @@ fn built_twice_is_the_same() {
             .map(|folder| std::fs::read(work.path().join(folder).join(&file.name)).unwrap());
         assert!(one == other, "{} differs", file.name);
     }
+}
+
+#[test]
+fn a_package_gone_from_the_mirror_is_resolved_anew_with_a_warning() {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let work = tempfile::tempdir().unwrap();
+    let mut places = Places::in_repository(&crate_folder.join(".."));
+    let text = std::fs::read_to_string(&places.lock).unwrap();
+    let line = text.lines().find(|line| line.starts_with("dmidecode ")).unwrap();
+    let gone = format!(
+        "dmidecode 0.1-1 debian/pool/main/d/dmidecode/dmidecode_0.1-1_amd64.deb 1 {}",
+        "0".repeat(64)
+    );
+    places.lock = work.path().join("packages.lock");
+    std::fs::write(&places.lock, text.replace(line, &gone)).unwrap();
+    let init = Payload::Init(crate_folder.join("tests/data/tools-init"));
+    let mut told = Vec::new();
+    let output = work.path().join("image");
+    let manifest = build(&places, &init, 1, &output, &mut |line| told.push(line.to_owned())).unwrap();
+    let warning = told.iter().find(|line| line.starts_with("WARNING")).unwrap();
+    assert!(warning.contains("dmidecode_0.1-1_amd64.deb"), "{warning}");
+    let used = manifest.packages.iter().find(|package| package.name == "dmidecode").unwrap();
+    assert_ne!(used.version, "0.1-1");
+    // what was used instead is written down beside the image
+    let lock = std::fs::read_to_string(output.join("packages.lock")).unwrap();
+    assert!(lock.contains(&format!("dmidecode {} ", used.version)));
 }
