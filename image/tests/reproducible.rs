@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use vetting_image::build::{Payload, Places, build};
+use vetting_image::build::{Payload, Places, SHIPPED_LEVEL, build};
+use vetting_image::manifest::Manifest;
 
 #[test]
 fn built_twice_is_the_same() {
@@ -55,4 +56,19 @@ fn a_package_gone_from_the_mirror_is_resolved_anew_with_a_warning() {
     // what was used instead is written down beside the image
     let lock = std::fs::read_to_string(output.join("packages.lock")).unwrap();
     assert!(lock.contains(&format!("dmidecode {} ", used.version)));
+}
+
+#[test]
+fn the_shipped_image_fits_its_budget() {
+    const BUDGET_BYTES: u64 = 56_000_000;
+    let work = tempfile::tempdir().unwrap();
+    // an agent larger and less compressible than any we have
+    let agent = work.path().join("agent");
+    let noise: Vec<u8> = (0..8_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+    std::fs::write(&agent, noise).unwrap();
+    let places = Places::in_repository(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    let output = work.path().join("image");
+    let manifest = build(&places, &Payload::Agent(agent), SHIPPED_LEVEL, &output, &mut |_| ()).unwrap();
+    assert!(manifest.download_bytes() <= BUDGET_BYTES, "{}", manifest.summary());
+    assert_eq!(Manifest::read(&output).unwrap(), manifest);
 }

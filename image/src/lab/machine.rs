@@ -298,8 +298,23 @@ impl Machine {
     }
 
     /// Connect to the machine's monitor. QEMU takes one connection at a time: drop it before asking again.
+    ///
+    /// Right after power-on QEMU may not listen yet: it is given ten seconds, unless it ends before.
     pub fn qmp(&self) -> Result<Qmp, LabError> {
-        Qmp::connect(&self.name, &self.monitor)
+        const PATIENCE: Duration = Duration::from_secs(10);
+        const PAUSE: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let error = match Qmp::connect(&self.name, &self.monitor) {
+                Ok(monitor) => return Ok(monitor),
+                Err(error) => error,
+            };
+            // waiting on the log ends at once when the machine does
+            let ended = matches!(self.log.wait(PAUSE, |_, _| None::<()>), Waited::Ended(_));
+            if ended || Instant::now() >= deadline {
+                return Err(error);
+            }
+        }
     }
 
     /// Pull the plug and wait until QEMU is gone; returns its exit status.
