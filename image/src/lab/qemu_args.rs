@@ -92,3 +92,48 @@ fn option(list: &mut Vec<String>, name: &str, value: impl Into<String>) {
 fn path(path: &Path) -> String {
     escape(&path.display().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{Mac, NetworkBoot};
+
+    fn line(firmware: Firmware) -> String {
+        let boot = NetworkBoot { http_port: 8080, netboot_files: PathBuf::from("/netboot") };
+        let machine = MachineBuilder::new("m1", Path::new("/m1"), Boot::Network(boot))
+            .firmware(firmware)
+            .cpus(2, 3)
+            .memory_mib(768)
+            .mac(Mac([0x52, 0x54, 0, 0, 0, 0x0a]))
+            .smbios(1, &[("manufacturer", "ACME, Inc."), ("serial", "SN1")]);
+        let prepared = Prepared {
+            monitor: PathBuf::from("/run/qmp"),
+            uefi: (firmware == Firmware::Uefi).then(|| ("/code.fd".into(), "/variables.fd".into())),
+            tftp: Some(("/m1/tftp".into(), "http://10.0.2.2:8080/boot/ipxe".to_owned())),
+            disk_images: Vec::new(),
+        };
+        arguments(&machine, &prepared).join(" ")
+    }
+
+    #[test]
+    fn a_bios_machine_boots_by_the_rom_of_its_card() {
+        let line = line(Firmware::Bios);
+        assert!(line.contains("-netdev user,id=net0,tftp=/m1/tftp,bootfile=http://10.0.2.2:8080/boot/ipxe"));
+        assert!(line.contains("virtio-net-pci,netdev=net0,mac=52:54:00:00:00:0a,bootindex=1 "), "{line}");
+        assert!(!line.contains("romfile") && !line.contains("pflash"));
+    }
+
+    #[test]
+    fn a_uefi_machine_boots_by_its_firmware() {
+        let line = line(Firmware::Uefi);
+        assert!(line.contains("bootindex=1,romfile= "), "{line}");
+        assert!(line.contains("readonly=on,file=/code.fd") && line.contains("format=raw,file=/variables.fd"));
+    }
+
+    #[test]
+    fn sockets_memory_and_strings_arrive() {
+        let line = line(Firmware::Bios);
+        assert!(line.contains("-smp 6,sockets=2,cores=3,threads=1 -m 768M"));
+        assert!(line.contains("-smbios type=1,manufacturer=ACME,, Inc.,serial=SN1"));
+    }
+}
