@@ -195,7 +195,8 @@ impl Form {
 }
 
 /// What the initramfs is made of, in order. Measured (QEMU without KVM): with all tools in the archive that the
-/// kernel unpacks, PID 1 starts after 3.4 s; with the tools in a squashfs after 1.5 s, as a bare busybox does.
+/// kernel unpacks, the agent starts after 3.4 s; with the tools in a squashfs after 2.0 to 2.3 s; a bare busybox
+/// after 1.5 s.
 fn segments(
     recipe: &Recipe,
     unpacked: &[Unpacked],
