@@ -1,0 +1,139 @@
+//! From a machine's description to QEMU's arguments; pure.
+//!
+//! Owns: the argument vector. Refuses: touching files.
+
+use std::path::{Path, PathBuf};
+
+use super::disk::escape;
+use super::machine::MachineBuilder;
+use super::netboot::Boot;
+use super::{Firmware, OnReboot};
+
+/// Files that were prepared for one power-on.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) monitor: PathBuf,
+    /// Code and variable store of UEFI machines.
+    pub(super) uefi: Option<(PathBuf, PathBuf)>,
+    /// TFTP folder and boot file of network boots.
+    pub(super) tftp: Option<(PathBuf, String)>,
+    pub(super) disk_images: Vec<PathBuf>,
+}
+
+pub(super) fn arguments(machine: &MachineBuilder, prepared: &Prepared) -> Vec<String> {
+    let mut list = base(machine, &prepared.monitor);
+    if let Some((code, variables)) = &prepared.uefi {
+        option(&mut list, "-drive", format!("if=pflash,format=raw,readonly=on,file={}", path(code)));
+        option(&mut list, "-drive", format!("if=pflash,format=raw,file={}", path(variables)));
+    }
+    network(machine, prepared, &mut list);
+    if let Boot::Direct(direct) = &machine.boot {
+        option(&mut list, "-kernel", direct.kernel.display().to_string());
+        option(&mut list, "-initrd", direct.initrd.display().to_string());
+        option(&mut list, "-append", direct.append.clone());
+    }
+    for (kind, fields) in &machine.smbios {
+        let fields: Vec<String> =
+            fields.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
+        option(&mut list, "-smbios", format!("type={kind},{}", fields.join(",")));
+    }
+    for (index, (disk, image)) in machine.disks.iter().zip(&prepared.disk_images).enumerate() {
+        list.extend(disk.arguments(index, image));
+    }
+    list.extend(machine.extra.iter().cloned());
+    list
+}
+
+fn base(machine: &MachineBuilder, monitor: &Path) -> Vec<String> {
+    let threads = machine.sockets * machine.cores_per_socket;
+    let mut list = Vec::new();
+    option(&mut list, "-name", escape(&machine.name));
+    option(&mut list, "-accel", "tcg,thread=multi");
+    option(&mut list, "-machine", "q35,graphics=off");
+    option(&mut list, "-cpu", "max");
+    option(
+        &mut list,
+        "-smp",
+        format!("{threads},sockets={},cores={},threads=1", machine.sockets, machine.cores_per_socket),
+    );
+    option(&mut list, "-m", format!("{}M", machine.memory_mib));
+    list.push("-nodefaults".to_owned());
+    option(&mut list, "-display", "none");
+    option(&mut list, "-chardev", "stdio,id=serial0,signal=off");
+    option(&mut list, "-serial", "chardev:serial0");
+    option(&mut list, "-qmp", format!("unix:{},server=on,wait=off", path(monitor)));
+    option(&mut list, "-device", "virtio-rng-pci");
+    if machine.on_reboot == OnReboot::Exit {
+        list.push("-no-reboot".to_owned());
+    }
+    list
+}
+
+fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>) {
+    let boot = prepared
+        .tftp
+        .as_ref()
+        .map(|(directory, file)| format!(",tftp={},bootfile={}", path(directory), escape(file)));
+    option(list, "-netdev", format!("user,id=net0{}", boot.as_deref().unwrap_or_default()));
+    // UEFI machines use the firmware's own PXE, not the ROM of the card; a direct boot needs no ROM at all
+    let rom = match (&machine.boot, machine.firmware) {
+        (Boot::Network(_), Firmware::Bios) => "",
+        (Boot::Network(_), Firmware::Uefi) | (Boot::Direct(_), _) => ",romfile=",
+    };
+    let order = if boot.is_some() { ",bootindex=1" } else { "" };
+    option(list, "-device", format!("{},netdev=net0,mac={}{order}{rom}", machine.nic_model, machine.mac));
+}
+
+fn option(list: &mut Vec<String>, name: &str, value: impl Into<String>) {
+    list.push(name.to_owned());
+    list.push(value.into());
+}
+
+fn path(path: &Path) -> String {
+    escape(&path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{Mac, NetworkBoot};
+
+    fn line(firmware: Firmware) -> String {
+        let boot = NetworkBoot { http_port: 8080, netboot_files: PathBuf::from("/netboot") };
+        let machine = MachineBuilder::new("m1", Path::new("/m1"), Boot::Network(boot))
+            .firmware(firmware)
+            .cpus(2, 3)
+            .memory_mib(768)
+            .mac(Mac([0x52, 0x54, 0, 0, 0, 0x0a]))
+            .smbios(1, &[("manufacturer", "ACME, Inc."), ("serial", "SN1")]);
+        let prepared = Prepared {
+            monitor: PathBuf::from("/run/qmp"),
+            uefi: (firmware == Firmware::Uefi).then(|| ("/code.fd".into(), "/variables.fd".into())),
+            tftp: Some(("/m1/tftp".into(), "http://10.0.2.2:8080/boot/ipxe".to_owned())),
+            disk_images: Vec::new(),
+        };
+        arguments(&machine, &prepared).join(" ")
+    }
+
+    #[test]
+    fn a_bios_machine_boots_by_the_rom_of_its_card() {
+        let line = line(Firmware::Bios);
+        assert!(line.contains("-netdev user,id=net0,tftp=/m1/tftp,bootfile=http://10.0.2.2:8080/boot/ipxe"));
+        assert!(line.contains("virtio-net-pci,netdev=net0,mac=52:54:00:00:00:0a,bootindex=1 "), "{line}");
+        assert!(!line.contains("romfile") && !line.contains("pflash"));
+    }
+
+    #[test]
+    fn a_uefi_machine_boots_by_its_firmware() {
+        let line = line(Firmware::Uefi);
+        assert!(line.contains("bootindex=1,romfile= "), "{line}");
+        assert!(line.contains("readonly=on,file=/code.fd") && line.contains("format=raw,file=/variables.fd"));
+    }
+
+    #[test]
+    fn sockets_memory_and_strings_arrive() {
+        let line = line(Firmware::Bios);
+        assert!(line.contains("-smp 6,sockets=2,cores=3,threads=1 -m 768M"));
+        assert!(line.contains("-smbios type=1,manufacturer=ACME,, Inc.,serial=SN1"));
+    }
+}
