@@ -4,8 +4,11 @@
 //! threads; only the uplink is async. It reports facts; the judge decides.
 
 pub mod cancel;
+pub mod capture;
 pub mod clock;
 pub mod host;
+pub mod inventory;
 pub mod reporter;
+pub mod sensors;
 pub mod stages;
 pub mod tools;
