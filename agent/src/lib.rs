@@ -14,3 +14,4 @@ pub mod reporter;
 pub mod sensors;
 pub mod stages;
 pub mod tools;
+pub mod uplink;
