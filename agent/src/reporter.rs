@@ -8,6 +8,10 @@ use vetting_protocol::agent_api::Record;
 pub trait Reporter: Send + Sync {
     /// Takes one record.
     fn record(&self, record: Record);
+
+    /// Waits while too much is on its way. The sensors ask before each sample, so that they stand back when the
+    /// coordinator is away for long; stages never wait.
+    fn wait_for_room(&self) {}
 }
 
 /// Gives every record to several reporters, in their order.

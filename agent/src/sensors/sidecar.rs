@@ -118,6 +118,8 @@ impl Drop for Sidecar {
 }
 
 fn sample_once(host: &Host, reporter: &dyn Reporter, stage: &StageCell, state: &mut SensorState) {
+    // before the lock: while the coordinator is away for long, the sensors stand back and no stage is held up
+    reporter.wait_for_room();
     let before = stage.lock().changes;
     let measurements = sample(host, state, clock::now_ms());
     let current = stage.lock();
