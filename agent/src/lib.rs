@@ -10,6 +10,7 @@ pub mod clock;
 pub mod console;
 pub mod host;
 pub mod inventory;
+pub mod pipeline;
 pub mod reporter;
 pub mod sensors;
 pub mod stages;

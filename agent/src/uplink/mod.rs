@@ -128,15 +128,13 @@ pub trait Link: Reporter {
 
     /// Waits for an answer after the first `seen`; gives its directive and how many there were.
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError>;
-
-    /// Waits while too much is waiting to be sent. For the sensors.
-    fn wait_for_room(&self, cancel: &Cancel);
 }
 
 /// The running stream. Dropping it ends it without sending what waits: [`Link::flush`] first.
 pub struct Uplink {
     spool: SharedSpool,
     thread: Option<JoinHandle<()>>,
+    cancel: Cancel,
 }
 
 impl Uplink {
@@ -151,14 +149,14 @@ impl Uplink {
     ) -> Result<Self, UplinkError> {
         let cannot_start = |error: std::io::Error| UplinkError::Start { why: error.to_string() };
         let spool = Arc::new(Spool::new(spool_limit_bytes));
-        let worker = Worker { client, session, spool: Arc::clone(&spool), timing, console, cancel };
+        let worker = Worker { client, session, spool: Arc::clone(&spool), timing, console, cancel: cancel.clone() };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_start)?;
         let thread = std::thread::Builder::new()
             .name("uplink".to_owned())
             .spawn(move || runtime.block_on(worker.run()))
             .map_err(cannot_start)?;
-        Ok(Self { spool, thread: Some(thread) })
+        Ok(Self { spool, thread: Some(thread), cancel })
     }
 
     /// Stores a file with the run. `kind` and `name` are words of this program, not of the network.
@@ -181,6 +179,10 @@ impl Reporter for Uplink {
     fn record(&self, record: Record) {
         self.spool.push(&record);
     }
+
+    fn wait_for_room(&self) {
+        self.spool.wait_for_room(&self.cancel);
+    }
 }
 
 impl Link for Uplink {
@@ -198,10 +200,6 @@ impl Link for Uplink {
 
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
         self.spool.next_answer(seen, cancel)
-    }
-
-    fn wait_for_room(&self, cancel: &Cancel) {
-        self.spool.wait_for_room(cancel);
     }
 }
 
