@@ -1,47 +1,43 @@
-//! What the machine is made of. Reads by [`Host`] and a few tools; what cannot be read is absent with a reason.
+//! What the machine is made of.
+//!
+//! Reads through [`Host`], and asks a tool only for what sysfs does not tell (NIC firmware, the BMC). What cannot be
+//! read is absent with a reason, never a guess; nothing here fails or panics, whatever the machine says.
 
+mod absences;
+mod bmc;
+mod by_path;
+mod cpu;
 pub mod firmware;
+mod memory;
+mod network;
+mod pci;
+mod smbios;
+mod storage;
 
-use vetting_protocol::inventory::{Absence, Bios, Board, Chassis, Cpu, Inventory, Memory, System};
+use vetting_protocol::inventory::Inventory;
 
 use crate::host::Host;
 use crate::tools::runner::ToolRunner;
+use absences::Absences;
 
 /// Takes stock of the whole machine. Never fails: what cannot be read is in [`Inventory::absent`].
-pub fn collect(_host: &Host, _tools: &dyn ToolRunner) -> Inventory {
+pub fn collect(host: &Host, tools: &dyn ToolRunner) -> Inventory {
+    let mut absent = Absences::default();
+    let tables = smbios::Tables::load(host, &mut absent);
+    let pci = pci::devices(host, &mut absent);
     Inventory {
-        system: System {
-            manufacturer: None,
-            product: None,
-            version: None,
-            serial: None,
-            uuid: None,
-            sku: None,
-            family: None,
-        },
-        board: Board { manufacturer: None, product: None, version: None, serial: None },
-        bios: Bios { vendor: None, version: None, release_date: None, uefi: false, secure_boot: None },
-        chassis: Chassis { manufacturer: None, chassis_type: None, serial: None, asset_tag: None },
-        cpu: Cpu {
-            model: None,
-            vendor: None,
-            sockets: 0,
-            physical_cores: 0,
-            logical_cores: 0,
-            threads_per_core: 0,
-            numa_nodes: 0,
-            microcode: None,
-            max_mhz: None,
-            flags: Vec::new(),
-            packages: Vec::new(),
-        },
-        memory: Memory { visible_bytes: 0, installed_bytes: None, ecc: None, slots: None, dimms: Vec::new() },
-        disks: Vec::new(),
-        nics: Vec::new(),
-        pci: Vec::new(),
-        gpus: Vec::new(),
-        psus: Vec::new(),
-        bmc: None,
-        absent: vec![Absence { what: "inventory".to_owned(), reason: "not read yet".to_owned() }],
+        system: tables.system(&mut absent),
+        board: tables.board(&mut absent),
+        bios: tables.bios(host, &mut absent),
+        chassis: tables.chassis(&mut absent),
+        cpu: cpu::cpu(host, &tables, &mut absent),
+        memory: memory::memory(host, &tables, &mut absent),
+        disks: storage::disks(host, &mut absent),
+        nics: network::nics(host, tools, &pci, &mut absent),
+        gpus: pci::gpus(&pci),
+        psus: tables.psus(&mut absent),
+        bmc: bmc::bmc(host, tools, &tables, &mut absent),
+        pci,
+        absent: absent.into_list(),
     }
 }

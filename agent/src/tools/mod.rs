@@ -2,4 +2,6 @@
 //!
 //! Each tool file has two pure functions, `invocation(..) -> Invocation` and `parse(&Finished) -> Result<_, ToolError>`.
 
+pub mod ethtool;
+pub mod ipmitool;
 pub mod runner;
