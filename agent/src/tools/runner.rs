@@ -20,7 +20,7 @@ use crate::cancel::Cancel;
 use crate::clock;
 
 pub use process::{Happening, RunningTool, Service, reap_orphans};
-pub use recorded::{RecordError, RecordedRunner, record};
+pub use recorded::{RecordError, RecordedRunner, read_recording, record};
 
 /// What to start.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_replaced_and_a_line_without_end_is_cut() {
         assert_eq!(cut(&[b"\xff\xfea\n"]), ["\u{fffd}\u{fffd}a"]);
-        assert_eq!(cut(&[&[b'x'; LINE_LIMIT_BYTES * 2 + 5]]).len(), 3);
+        assert_eq!(cut(&[&vec![b'x'; LINE_LIMIT_BYTES * 2 + 5]]).len(), 3);
     }
 
     proptest! {

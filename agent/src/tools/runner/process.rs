@@ -285,9 +285,8 @@ pub fn reap_orphans() -> usize {
         // under the lock, so that no child can be started or reaped between the look and the deed
         let children = locked(&CHILDREN);
         let look = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG);
-        let ended = match look {
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
-            Ok(_) | Err(_) => return count,
+        let Ok(WaitStatus::Exited(ended, _) | WaitStatus::Signaled(ended, _, _)) = look else {
+            return count;
         };
         if children.contains(&ended.as_raw()) {
             // its own thread is about to reap it; who ended after it is seen at the next call

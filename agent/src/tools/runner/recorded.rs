@@ -114,32 +114,38 @@ impl ToolRunner for RecordedRunner {
         cancel: &Cancel,
         on_line: &mut dyn FnMut(Stream, &str),
     ) -> Result<Finished, ToolError> {
-        let tool = || invocation.tool.to_owned();
         if cancel.is_raised() {
-            return Err(ToolError::Cancelled { tool: tool() });
+            return Err(ToolError::Cancelled { tool: invocation.tool.to_owned() });
         }
-        let call = self.find(invocation)?;
-        let read = |name: &str| {
-            fs::read(call.join(name)).map_err(|source| ToolError::Start { tool: tool(), source })
-        };
-        let exit_text = String::from_utf8_lossy(&read("exit")?).into_owned();
-        let exit = exit_from(&exit_text).ok_or_else(|| ToolError::Garbage {
-            tool: tool(),
-            message: format!("its recorded exit is `{}`", exit_text.trim()),
-        })?;
-        let (mut stdout, mut stderr) = (read("stdout")?, read("stderr")?);
-        let truncated = stdout.len() > OUTPUT_LIMIT_BYTES || stderr.len() > OUTPUT_LIMIT_BYTES;
-        stdout.truncate(OUTPUT_LIMIT_BYTES);
-        stderr.truncate(OUTPUT_LIMIT_BYTES);
-        for (stream, bytes) in [(Stream::Stdout, &stdout), (Stream::Stderr, &stderr)] {
+        let mut finished = read_recording(&self.find(invocation)?, invocation.tool)?;
+        for (stream, bytes) in [(Stream::Stdout, &finished.stdout), (Stream::Stderr, &finished.stderr)] {
             let mut cutter = LineCutter::default();
             cutter.push(bytes, |line| on_line(stream, &line));
             cutter.flush(|line| on_line(stream, &line));
         }
         // nothing ran, so nothing took time but what a time limit stands for
-        let elapsed = if exit == Exit::TimedOut { invocation.timeout } else { Duration::ZERO };
-        Ok(Finished { exit, stdout, stderr, truncated, elapsed })
+        if finished.exit == Exit::TimedOut {
+            finished.elapsed = invocation.timeout;
+        }
+        Ok(finished)
     }
+}
+
+/// Reads the folder of one call.
+pub fn read_recording(call: &Path, tool: &str) -> Result<Finished, ToolError> {
+    let read = |name: &str| {
+        fs::read(call.join(name)).map_err(|source| ToolError::Start { tool: tool.to_owned(), source })
+    };
+    let exit_text = String::from_utf8_lossy(&read("exit")?).into_owned();
+    let exit = exit_from(&exit_text).ok_or_else(|| ToolError::Garbage {
+        tool: tool.to_owned(),
+        message: format!("its recorded exit is `{}`", exit_text.trim()),
+    })?;
+    let (mut stdout, mut stderr) = (read("stdout")?, read("stderr")?);
+    let truncated = stdout.len() > OUTPUT_LIMIT_BYTES || stderr.len() > OUTPUT_LIMIT_BYTES;
+    stdout.truncate(OUTPUT_LIMIT_BYTES);
+    stderr.truncate(OUTPUT_LIMIT_BYTES);
+    Ok(Finished { exit, stdout, stderr, truncated, elapsed: Duration::ZERO })
 }
 
 #[cfg(test)]

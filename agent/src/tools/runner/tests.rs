@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// A real program; scripts are given to the interpreter as data of the test, the product never does that.
 fn script(text: &str, timeout: Duration) -> Invocation {
