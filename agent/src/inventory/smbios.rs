@@ -194,7 +194,9 @@ fn uuid_text(mut raw: [u8; 16], little_endian: bool) -> Option<String> {
         if matches!(position, 4 | 6 | 8 | 10) {
             text.push('-');
         }
-        text.push_str(&format!("{byte:02x}"));
+        for nibble in [byte >> 4, byte & 0x0f] {
+            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
     }
     Some(text)
 }

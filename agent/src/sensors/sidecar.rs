@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vetting_protocol::agent_api::Record;
+use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::ids::StageName;
 
-use super::{SensorState, sample};
+use super::{Sample, SensorState, sample};
 use crate::clock;
 use crate::host::Host;
 use crate::reporter::Reporter;
@@ -82,16 +82,16 @@ impl Sidecar {
     pub fn start(
         host: Host,
         reporter: Arc<dyn Reporter>,
-        stage: StageCell,
+        cell: StageCell,
         interval: Duration,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop::default());
         let thread = std::thread::Builder::new().name("sensors".to_owned()).spawn({
             let stop = Arc::clone(&stop);
             move || {
-                let mut state = SensorState::default();
+                let mut sensors = SensorState::default();
                 loop {
-                    sample_once(&host, &*reporter, &stage, &mut state);
+                    sample_once(&host, &*reporter, &cell, &mut sensors);
                     if stop.wait(interval) {
                         return;
                     }
@@ -117,16 +117,97 @@ impl Drop for Sidecar {
     }
 }
 
-fn sample_once(host: &Host, reporter: &dyn Reporter, stage: &StageCell, state: &mut SensorState) {
+fn sample_once(host: &Host, reporter: &dyn Reporter, cell: &StageCell, sensors: &mut SensorState) {
     // before the lock: while the coordinator is away for long, the sensors stand back and no stage is held up
     reporter.wait_for_room();
-    let before = stage.lock().changes;
-    let measurements = sample(host, state, clock::now_ms());
-    let current = stage.lock();
+    let changes_before = cell.lock().changes;
+    let ts_ms = clock::now_ms();
+    let Sample { measurements, lost } = sample(host, sensors, ts_ms);
+    let current = cell.lock();
     // Sensors are slow: a sample taken across a change belongs to neither stage.
-    let owner = if current.changes == before { current.stage } else { None };
+    let owner = if current.changes == changes_before { current.stage } else { None };
     for mut measurement in measurements {
         measurement.stage = owner;
         reporter.record(Record::Measurement(measurement));
+    }
+    for message in lost {
+        reporter.record(Record::Event {
+            level: EventLevel::Warning,
+            kind: "sensor_lost".to_owned(),
+            message,
+            ts_ms,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use vetting_protocol::measurement::Measurement;
+
+    use super::*;
+
+    /// Sends on what is recorded.
+    struct Recorder {
+        records: Mutex<mpsc::Sender<Record>>,
+    }
+
+    impl Reporter for Recorder {
+        fn record(&self, record: Record) {
+            // The test may have seen enough.
+            let _ = self.records.lock().unwrap().send(record);
+        }
+    }
+
+    fn machine() -> (tempfile::TempDir, Host) {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("proc")).unwrap();
+        std::fs::write(directory.path().join("proc/loadavg"), "0.50 0.40 0.30 1/100 1\n").unwrap();
+        let host = Host::recorded(directory.path());
+        (directory, host)
+    }
+
+    fn finished(stage: StageName) -> Record {
+        Record::StageStarted { stage, ts_ms: 0 }
+    }
+
+    #[test]
+    fn no_sample_of_a_stage_follows_its_end() {
+        let (_directory, host) = machine();
+        let (sender, records) = mpsc::channel();
+        let reporter: Arc<dyn Reporter> = Arc::new(Recorder { records: Mutex::new(sender) });
+        let cell = StageCell::new();
+        let sidecar =
+            Sidecar::start(host, Arc::clone(&reporter), cell.clone(), Duration::from_micros(1)).unwrap();
+        for _ in 0..50 {
+            cell.change(Some(StageName::CpuStress), || {});
+            // Not before the sidecar has seen the stage is it worth ending it.
+            let sampled = records.iter().find(|record| {
+                matches!(record, Record::Measurement(Measurement { stage: Some(StageName::CpuStress), .. }))
+            });
+            assert!(sampled.is_some());
+            cell.change(None, || reporter.record(finished(StageName::CpuStress)));
+            let mut ended = false;
+            while !ended {
+                ended = matches!(records.recv().unwrap(), Record::StageStarted { .. });
+            }
+            let Record::Measurement(after) = records.recv().unwrap() else { panic!("a measurement") };
+            assert_eq!(after.stage, None);
+        }
+        sidecar.stop();
+        drop(reporter);
+        assert!(records.iter().all(|record| matches!(record, Record::Measurement(_))));
+    }
+
+    #[test]
+    fn stopping_does_not_wait_for_the_interval() {
+        let (_directory, host) = machine();
+        let (sender, records) = mpsc::channel();
+        let reporter = Arc::new(Recorder { records: Mutex::new(sender) });
+        let sidecar = Sidecar::start(host, reporter, StageCell::new(), Duration::from_secs(100_000)).unwrap();
+        assert!(records.recv().is_ok());
+        sidecar.stop();
+        assert!(records.recv().is_err(), "the thread still holds the reporter");
     }
 }
