@@ -189,9 +189,7 @@ impl BootParameters {
     fn take(&mut self, name: &str, value: Option<&str>) -> Result<(), BootParameterError> {
         let text = value.unwrap_or_default();
         match name {
-            "vetting.coordinator" => {
-                set(&mut self.coordinator, name, text.parse().ok(), "HOST:PORT")
-            }
+            "vetting.coordinator" => set(&mut self.coordinator, name, text.parse().ok(), "HOST:PORT"),
             "vetting.ca" => set(&mut self.ca, name, text.parse().ok(), "sha256: and 64 hex digits"),
             "vetting.run" => set(&mut self.run, name, text.parse().ok(), "a run number"),
             "vetting.claim" => {
@@ -206,9 +204,7 @@ impl BootParameters {
                 self.rescue_shell = !matches!(text, "0" | "off" | "no");
                 Ok(())
             }
-            "BOOTIF" => {
-                set(&mut self.boot_interface, name, boot_interface(text), "a MAC address")
-            }
+            "BOOTIF" => set(&mut self.boot_interface, name, boot_interface(text), "a MAC address"),
             _ => {
                 if name.starts_with("vetting.") {
                     self.unknown.push(name.to_owned());
@@ -231,8 +227,7 @@ fn set<T: PartialEq>(
     value: Option<T>,
     expected: &'static str,
 ) -> Result<(), BootParameterError> {
-    let value =
-        value.ok_or_else(|| BootParameterError::Malformed { name: name.to_owned(), expected })?;
+    let value = value.ok_or_else(|| BootParameterError::Malformed { name: name.to_owned(), expected })?;
     if place.as_ref().is_some_and(|earlier| *earlier != value) {
         return Err(BootParameterError::Contradiction { name: name.to_owned() });
     }
@@ -301,7 +296,9 @@ mod tests {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert_eq!("https://lab:8443/".parse::<Endpoint>().unwrap().to_string(), "lab:8443");
-        for text in ["", ":1", "a:0", "a:65536", "a:+1", "fd00::1:8443x", "[::1]8443", "[x]:1", "a b:1", "a/b:1"] {
+        for text in
+            ["", ":1", "a:0", "a:65536", "a:+1", "fd00::1:8443x", "[::1]8443", "[x]:1", "a b:1", "a/b:1"]
+        {
             assert!(text.parse::<Endpoint>().is_err(), "{text}");
         }
     }

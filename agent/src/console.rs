@@ -149,8 +149,7 @@ impl<C: Console> ConsoleReporter<C> {
                 Some(format!("{}   {name}: {}", self.label(*stage), outcome_words(outcome)))
             }
             Record::Progress { stage, sub_step, percent, eta_ms, .. } => {
-                let due =
-                    shown.last_progress.get(stage).is_none_or(|last| now - *last >= PROGRESS_INTERVAL);
+                let due = shown.last_progress.get(stage).is_none_or(|last| now - *last >= PROGRESS_INTERVAL);
                 if !due {
                     return None;
                 }

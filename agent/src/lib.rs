@@ -6,9 +6,11 @@
 pub mod boot_parameters;
 pub mod cancel;
 pub mod capture;
+pub mod cli;
 pub mod clock;
 pub mod console;
 pub mod host;
+pub mod init;
 pub mod inventory;
 pub mod pipeline;
 pub mod reporter;

@@ -23,7 +23,9 @@ use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, Stage};
 use crate::tools::runner::ToolRunner;
 use crate::uplink::{Link, UplinkError};
-use stage_thread::{StageThread, Work};
+use stage_thread::StageThread;
+
+pub use stage_thread::Work;
 
 /// A stage that was told to end has this long to do so before it is left behind.
 pub const STAGE_GRACE: Duration = Duration::from_secs(30);
@@ -188,7 +190,8 @@ impl Pipeline {
     ) -> (Outcome, serde_json::Value) {
         let name = planned.work.name();
         let Some(stage) = self.stages.iter().find(|stage| stage.description().name == name) else {
-            let reason = format!("this agent has no stage {name}: boot the image that came with the coordinator");
+            let reason =
+                format!("this agent has no stage {name}: boot the image that came with the coordinator");
             return (Outcome::error(reason), serde_json::Value::Null);
         };
         let thread = StageThread::start(Work {
@@ -248,6 +251,17 @@ impl Pipeline {
             RunEnd::Lost(error) => self.console.line(&format!("the run cannot go on: {error} ({subject})")),
         }
     }
+}
+
+/// Runs one stage by itself, as the pipeline would; gives its outcome and details.
+pub fn run_alone(
+    work: Work,
+    limit: Duration,
+    grace: Duration,
+    cancel: &Cancel,
+    facts: &mut Facts,
+) -> (Outcome, serde_json::Value) {
+    StageThread::start(work).finish(limit, grace, cancel, facts)
 }
 
 /// Keeps the machine up after its run until the coordinator says otherwise; gives what it says. `interrupt` is not

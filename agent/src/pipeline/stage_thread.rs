@@ -24,15 +24,23 @@ use crate::tools::runner::ToolRunner;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What one stage needs.
-pub(crate) struct Work {
-    pub(crate) stage: &'static dyn Stage,
-    pub(crate) work: StageWork,
-    pub(crate) host: Host,
-    pub(crate) tools: Arc<dyn ToolRunner>,
-    pub(crate) reporter: Arc<dyn Reporter>,
-    pub(crate) consent: DiskConsent,
-    pub(crate) expected_spec_yaml: Option<String>,
-    pub(crate) facts: Facts,
+pub struct Work {
+    /// The stage.
+    pub stage: &'static dyn Stage,
+    /// Its parameters.
+    pub work: StageWork,
+    /// The machine.
+    pub host: Host,
+    /// Its tools.
+    pub tools: Arc<dyn ToolRunner>,
+    /// Where its facts go.
+    pub reporter: Arc<dyn Reporter>,
+    /// What it may do to disks.
+    pub consent: DiskConsent,
+    /// The expected spec, YAML.
+    pub expected_spec_yaml: Option<String>,
+    /// What stages before it left.
+    pub facts: Facts,
 }
 
 /// A stage at work.
@@ -84,7 +92,9 @@ impl StageThread {
     ) -> (Outcome, Value) {
         let ended = match &self.ended {
             Ok(ended) => ended,
-            Err(error) => return (Outcome::error(format!("its thread cannot be started: {error}")), Value::Null),
+            Err(error) => {
+                return (Outcome::error(format!("its thread cannot be started: {error}")), Value::Null);
+            }
         };
         let begin = clock::monotonic();
         let mut stopped: Option<(Stopped, Duration)> = None;
@@ -97,10 +107,9 @@ impl StageThread {
             let elapsed = begin.elapsed();
             match stopped {
                 Some((_, since)) if elapsed >= since + grace => break None,
-                Some(_) => {}
                 None if cancel.is_raised() => stopped = Some((Stopped::Cancelled, elapsed)),
                 None if elapsed >= limit => stopped = Some((Stopped::TimeLimit, elapsed)),
-                None => {}
+                Some(_) | None => {}
             }
             if stopped.is_some() {
                 self.stop.raise();

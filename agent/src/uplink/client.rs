@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// An artifact may be large and the line slow.
-const ARTIFACT_TIMEOUT: Duration = Duration::from_secs(600);
+const ARTIFACT_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// A request that was not done.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -210,7 +210,12 @@ impl Client {
         if status.is_success() {
             // serde's message may quote the answer, which may hold the token: tell only the place
             return serde_json::from_slice(&body).map_err(|error| {
-                let what = format!("{:?} error at line {}, column {}", error.classify(), error.line(), error.column());
+                let what = format!(
+                    "{:?} error at line {}, column {}",
+                    error.classify(),
+                    error.line(),
+                    error.column()
+                );
                 self.not_understood(what)
             });
         }

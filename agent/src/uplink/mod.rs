@@ -104,6 +104,9 @@ pub enum UplinkError {
         /// Its size.
         size_bytes: u64,
     },
+    /// After a crash the coordinator did not say what becomes of the machine.
+    #[error("the coordinator does not say what becomes of the machine")]
+    Undecided,
     /// Its thread could not be started.
     #[error("the uplink cannot be started: {why}")]
     Start {
@@ -149,7 +152,8 @@ impl Uplink {
     ) -> Result<Self, UplinkError> {
         let cannot_start = |error: std::io::Error| UplinkError::Start { why: error.to_string() };
         let spool = Arc::new(Spool::new(spool_limit_bytes));
-        let worker = Worker { client, session, spool: Arc::clone(&spool), timing, console, cancel: cancel.clone() };
+        let worker =
+            Worker { client, session, spool: Arc::clone(&spool), timing, console, cancel: cancel.clone() };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_start)?;
         let thread = std::thread::Builder::new()
