@@ -4,10 +4,16 @@
 //! a live machine does. Reads are bounded. It gives what the kernel says or a typed error; it never guesses, and it
 //! refuses paths with `..` and links that lead out of the root.
 
+mod device;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use device::KernelLog;
 
 /// Most bytes read of one file. The largest we read is `/proc/cpuinfo`, 2 KiB a logical CPU.
 pub const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
@@ -16,6 +22,34 @@ pub const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
+    log: Option<AccessLog>,
+}
+
+/// What was asked of a machine and was there: what a capture has to hold for the same questions to get the same
+/// answers.
+#[derive(Debug, Clone, Default)]
+pub struct AccessLog(Arc<Mutex<BTreeSet<Access>>>);
+
+/// One question.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// A directory was listed.
+    Directory(String),
+    /// A file was read.
+    File(String),
+    /// Something was looked up: that it exists, what it links to, where it lies.
+    Name(String),
+}
+
+impl AccessLog {
+    /// Every question so far, sorted.
+    pub fn accesses(&self) -> Vec<Access> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn add(&self, access: Access) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(access);
+    }
 }
 
 /// Something of the machine that could not be read. `path` is as the machine knows it, without the root.
@@ -88,12 +122,24 @@ fn io_reason(error: &std::io::Error) -> String {
 impl Host {
     /// The machine this runs on.
     pub fn live() -> Self {
-        Self { root: PathBuf::from("/") }
+        Self { root: PathBuf::from("/"), log: None }
     }
 
     /// A recorded tree.
     pub fn recorded(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), log: None }
+    }
+
+    /// The same machine, with a log of what is asked of it from now on.
+    pub fn watched(&self) -> (Self, AccessLog) {
+        let log = AccessLog::default();
+        (Self { root: self.root.clone(), log: Some(log.clone()) }, log)
+    }
+
+    fn note(&self, access: impl FnOnce() -> Access) {
+        if let Some(log) = &self.log {
+            log.add(access());
+        }
     }
 
     /// Whether this is the machine this runs on, so that tools may be started and disks written.
@@ -162,24 +208,39 @@ impl Host {
         for entry in std::fs::read_dir(self.checked(absolute)?).map_err(failed)? {
             names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
         }
+        self.note(|| Access::Directory(absolute.to_owned()));
         names.sort_by(|left, right| natural_key(left).cmp(&natural_key(right)).then_with(|| left.cmp(right)));
         Ok(names)
     }
 
     /// Whether there is something at this path, links followed.
     pub fn exists(&self, absolute: &str) -> bool {
-        self.checked(absolute).is_ok_and(|path| path.exists())
+        let exists = self.checked(absolute).is_ok_and(|path| path.exists());
+        if exists {
+            self.note(|| Access::Name(absolute.to_owned()));
+        }
+        exists
+    }
+
+    /// Whether there is a link at this path.
+    pub fn is_link(&self, absolute: &str) -> bool {
+        self.checked(absolute).is_ok_and(|path| path.is_symlink())
     }
 
     /// Whether there is a directory at this path, links followed.
     pub fn is_directory(&self, absolute: &str) -> bool {
-        self.checked(absolute).is_ok_and(|path| path.is_dir())
+        let is_directory = self.checked(absolute).is_ok_and(|path| path.is_dir());
+        if is_directory {
+            self.note(|| Access::Name(absolute.to_owned()));
+        }
+        is_directory
     }
 
     /// The last part of a link's target: `driver` → `nvme`, `subsystem` → `pci`.
     pub fn link_name(&self, absolute: &str) -> Result<String, HostError> {
         let failed = |source| HostError::Read { path: PathBuf::from(absolute), source };
         let target = std::fs::read_link(self.checked(absolute)?).map_err(failed)?;
+        self.note(|| Access::Name(absolute.to_owned()));
         target
             .file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -194,6 +255,7 @@ impl Host {
         let root = self.root.canonicalize().map_err(failed)?;
         let inside =
             found.strip_prefix(&root).map_err(|_| HostError::Outside { path: PathBuf::from(absolute) })?;
+        self.note(|| Access::Name(absolute.to_owned()));
         Ok(format!("/{}", inside.to_string_lossy()))
     }
 
