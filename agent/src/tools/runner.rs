@@ -172,6 +172,22 @@ pub enum ToolError {
     },
 }
 
+impl ToolError {
+    /// The whole story in one line, for an outcome's reason.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Start { source, .. } => format!("{self}: {source}"),
+            Self::Missing { .. }
+            | Self::NotRecorded { .. }
+            | Self::TimedOut { .. }
+            | Self::Cancelled { .. }
+            | Self::Signalled { .. }
+            | Self::Failed { .. }
+            | Self::Garbage { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {

@@ -160,9 +160,8 @@ fn a_service_gives_lines_takes_signals_and_dies_when_dropped() {
         args: vec!["-c".into(), text.into()],
         env: vec![("WORD".into(), "spoken".into())],
     };
-    let tool = runner()
-        .spawn(&service("trap 'echo bye; exit 3' TERM; echo $WORD; while :; do sleep 0.01; done"))
-        .unwrap();
+    let tool =
+        runner().spawn(&service("trap 'echo bye; exit 3' TERM; echo $WORD; while :; do :; done")).unwrap();
     assert_eq!(tool.next(LONG), Some(Happening::Line(Stream::Stdout, "spoken".to_owned())));
     tool.terminate();
     let mut last = String::new();

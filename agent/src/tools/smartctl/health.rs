@@ -27,7 +27,7 @@ pub struct AtaAttribute {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NvmeHealth {
     /// Critical Warning: any bit set is a fault.
-    pub critical_warning: f64,
+    pub critical_warning: u8,
     /// Available Spare, percent.
     pub available_spare_percent: f64,
     /// Available Spare Threshold, percent.
@@ -150,7 +150,11 @@ fn nvme(json: &Value) -> Result<NvmeHealth, ToolError> {
         .get("nvme_smart_health_information_log")
         .ok_or_else(|| garbage("the SMART / Health Information log is not in it"))?;
     Ok(NvmeHealth {
-        critical_warning: required(log, "/critical_warning")?,
+        critical_warning: log
+            .get("critical_warning")
+            .and_then(Value::as_u64)
+            .and_then(|bits| u8::try_from(bits).ok())
+            .ok_or_else(|| garbage("there is no critical warning byte in the health log"))?,
         available_spare_percent: required(log, "/available_spare")?,
         available_spare_threshold_percent: required(log, "/available_spare_threshold")?,
         percentage_used: required(log, "/percentage_used")?,
