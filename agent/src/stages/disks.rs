@@ -99,21 +99,20 @@ pub(super) fn side_by_side<'i>(
 /// The failure of a disk that the kernel no longer has, or has without its size.
 pub(super) fn vanished(context: &StageContext<'_>, disk: &Disk) -> Option<Outcome> {
     let folder = format!("/sys/block/{}", disk.name);
-    let gone = if !context.host.exists(&folder) {
-        true
-    } else {
-        // a controller that lost its disk may keep the device with no size
-        disk.size_bytes > 0
-            && context.host.number::<u64>(&format!("{folder}/size")).is_ok_and(|size| size == 0)
+    // a controller that lost its disk may keep the device with no size
+    let has_lost_its_size = || {
+        let size = context.host.number::<u64>(&format!("{folder}/size"));
+        disk.size_bytes > 0 && size.is_ok_and(|size| size == 0)
     };
-    gone.then(|| {
-        let message = format!("{}: vanished during the test", disk.name);
-        context.reporter.record(Record::Event {
-            level: EventLevel::Error,
-            kind: "disk_vanished".to_owned(),
-            message: message.clone(),
-            ts_ms: clock::now_ms(),
-        });
-        Outcome::fail(message)
-    })
+    if context.host.exists(&folder) && !has_lost_its_size() {
+        return None;
+    }
+    let message = format!("{}: vanished during the test", disk.name);
+    context.reporter.record(Record::Event {
+        level: EventLevel::Error,
+        kind: "disk_vanished".to_owned(),
+        message: message.clone(),
+        ts_ms: clock::now_ms(),
+    });
+    Some(Outcome::fail(message))
 }

@@ -106,6 +106,7 @@ pub(super) fn missing(invocation: &Invocation) -> Answer {
     Err(ToolError::Missing { tool: invocation.tool.to_owned() })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
 pub(super) fn hung(invocation: &Invocation) -> Answer {
     Ok(Finished {
         exit: Exit::TimedOut,
@@ -116,6 +117,7 @@ pub(super) fn hung(invocation: &Invocation) -> Answer {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
 pub(super) fn garbage(_invocation: &Invocation) -> Answer {
     Ok(Finished {
         exit: Exit::Code(0),
@@ -126,6 +128,7 @@ pub(super) fn garbage(_invocation: &Invocation) -> Answer {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
 pub(super) fn recorded(tool: &'static str, case: &str) -> Answer {
     Ok(fixture(tool, case))
 }
@@ -137,6 +140,7 @@ pub(super) struct Machine {
     pub(super) consent: DiskConsent,
     pub(super) spec: Option<String>,
     pub(super) cancel: Cancel,
+    firmware: Option<FirmwareReport>,
 }
 
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -149,6 +153,7 @@ impl Machine {
             consent: DiskConsent::EmptyDisksOnly,
             spec: None,
             cancel: Cancel::new(),
+            firmware: None,
         };
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
         machine.file("proc/interrupts", "    CPU0 CPU1\nMCE:  0  0  Machine check exceptions\n");
@@ -156,6 +161,12 @@ impl Machine {
         machine.file("proc/swaps", "Filename Type Size Used Priority\n");
         machine.file("dev/kmsg", "6,1,0,-;booted\n");
         machine
+    }
+
+    /// With Firmware having found nothing.
+    pub(super) fn with_firmware(mut self) -> Self {
+        self.firmware = Some(FirmwareReport { versions: Vec::new(), absent: Vec::new() });
+        self
     }
 
     /// With a blank disk of 64 MiB.
@@ -192,7 +203,7 @@ impl Machine {
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept, Facts) {
         let kept = Kept::default();
-        let mut facts = Facts { inventory: Some(self.inventory.clone()), firmware: None };
+        let mut facts = Facts { inventory: Some(self.inventory.clone()), firmware: self.firmware.clone() };
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
         let host = Host::recorded(self.folder.path());
         let mut context = StageContext {

@@ -60,7 +60,7 @@ impl Disk<'_, '_, '_> {
         let coverage = tally.scanned_blocks as f64 * plan.block_bytes as f64 * 100.0 / size_bytes as f64;
         let found = tally.bad_blocks.len() as f64;
         let measure = |key: &str, value, unit| {
-            self.context.measure("badblocks", format!("{}/{key}", self.name()), value, unit)
+            self.context.measure("badblocks", format!("{}/{key}", self.name()), value, unit);
         };
         // a scan that did not come to its end and found nothing has not counted anything
         measure("bad_blocks", (ended.is_none() || found > 0.0).then_some(found), "count");
