@@ -3,9 +3,18 @@
 //! Static musl binary, PID 1 of the live image or a plain command on any Linux machine. Stages run on plain
 //! threads; only the uplink is async. It reports facts; the judge decides.
 
+pub mod boot_parameters;
 pub mod cancel;
+pub mod capture;
+pub mod cli;
 pub mod clock;
+pub mod console;
 pub mod host;
+pub mod init;
+pub mod inventory;
+pub mod pipeline;
 pub mod reporter;
+pub mod sensors;
 pub mod stages;
 pub mod tools;
+pub mod uplink;

@@ -1,5 +1,14 @@
 //! The stages: data and one function each. A new stage is one new file and one line in [`ALL`].
 
+mod cpu_stress;
+mod disks;
+mod firmware;
+mod inventory;
+mod smart;
+mod spec_validate;
+mod storage;
+mod sub_steps;
+
 use std::time::Duration;
 
 use vetting_protocol::agent_api::Record;
@@ -119,6 +128,14 @@ pub struct Facts {
 }
 
 impl StageContext<'_> {
+    /// What the Inventory stage left.
+    pub fn inventory(&self) -> Result<&Inventory, StageError> {
+        self.facts
+            .inventory
+            .as_ref()
+            .ok_or(StageError::Prerequisite { missing: "the inventory", stage: StageName::Inventory })
+    }
+
     /// Reports one sample, now.
     pub fn measure(&self, kind: &str, key: impl Into<String>, value: Option<f64>, unit: &str) {
         self.reporter.record(Record::Measurement(Measurement {
@@ -165,4 +182,19 @@ impl StageContext<'_> {
 }
 
 /// Every stage this agent can run, in the default order.
-pub static ALL: &[&dyn Stage] = &[];
+pub static ALL: &[&dyn Stage] = &[
+    &inventory::InventoryStage,
+    &firmware::FirmwareStage,
+    &spec_validate::SpecValidateStage,
+    &smart::SmartStage,
+    &cpu_stress::CpuStressStage,
+    &storage::StorageStage,
+];
+
+/// The outcome of work that was told to end early; the pipeline knows why.
+fn cancelled() -> Outcome {
+    Outcome::error("it was cancelled")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! What the boot script says on the kernel's command line: `vetting.*` and `BOOTIF`.
+//!
+//! Reads; never prints a secret. A value that is not what its name asks for is an error that names it, and a
+//! parameter given twice with different values is one, too.
+
+use std::fmt;
+use std::str::FromStr;
+
+use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
+use vetting_protocol::secret::Secret;
+
+/// Where a coordinator listens: a name or an address, and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// DNS name, IPv4 address, or IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let refused = || EndpointError { found: text.to_owned() };
+        let authority = text.strip_prefix("https://").unwrap_or(text);
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        let (host, port) = authority.rsplit_once(':').ok_or_else(refused)?;
+        let host = if let Some(bracketed) = host.strip_prefix('[') {
+            let address = bracketed.strip_suffix(']').ok_or_else(refused)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| refused())?.to_string()
+        } else {
+            let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+            if host.is_empty() || !host.bytes().all(valid) {
+                return Err(refused());
+            }
+            host.to_owned()
+        };
+        // u16's parser would take a sign
+        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused());
+        }
+        match port.parse() {
+            Ok(port) if port > 0 => Ok(Self { host, port }),
+            Ok(_) | Err(_) => Err(refused()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A text that names no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is not HOST:PORT, such as 10.0.0.1:8443, lab.example:8443 or [fd00::1]:8443")]
+pub struct EndpointError {
+    /// What was given.
+    pub found: String,
+}
+
+/// The pin of a CA as boot scripts and options write it: `sha256:` and 64 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaPin(pub Sha256Hex);
+
+impl FromStr for CaPin {
+    type Err = CaPinError;
+
+    fn from_str(text: &str) -> Result<Self, CaPinError> {
+        text.strip_prefix("sha256:")
+            .and_then(|digits| digits.parse().ok())
+            .map(Self)
+            .ok_or_else(|| CaPinError { found: text.to_owned() })
+    }
+}
+
+impl fmt::Display for CaPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+/// A text that is no CA fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is not a CA fingerprint: sha256: and 64 hex digits")]
+pub struct CaPinError {
+    /// What was given.
+    pub found: String,
+}
+
+/// The parameters this program knows; each may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootParameters {
+    /// `vetting.coordinator=HOST:PORT`.
+    pub coordinator: Option<Endpoint>,
+    /// `vetting.ca=sha256:…`.
+    pub ca: Option<CaPin>,
+    /// `vetting.run=N`.
+    pub run: Option<RunId>,
+    /// `vetting.claim=…`.
+    pub claim: Option<Secret>,
+    /// `vetting.time=…`, the coordinator's clock when it wrote the script, ms since the Unix epoch.
+    pub time_ms: Option<i64>,
+    /// `BOOTIF=…`, the NIC that the machine booted from.
+    pub boot_interface: Option<MacAddress>,
+    /// `vetting.shell`: a shell on the consoles when something went wrong.
+    pub rescue_shell: bool,
+    /// `vetting.` parameters that this program does not know, without their values.
+    pub unknown: Vec<String>,
+}
+
+/// A command line that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BootParameterError {
+    /// A value is not what its name asks for. The value is not told: it may be a secret.
+    #[error("kernel parameter {name} is not {expected}")]
+    Malformed {
+        /// The parameter.
+        name: String,
+        /// What would have been right.
+        expected: &'static str,
+    },
+    /// Given twice with different values.
+    #[error("kernel parameter {name} is given twice with different values")]
+    Contradiction {
+        /// The parameter.
+        name: String,
+    },
+}
+
+/// What is needed to ask a coordinator for a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunParameters {
+    /// Where to ask.
+    pub coordinator: Endpoint,
+    /// Whom to believe.
+    pub ca: CaPin,
+    /// For which run.
+    pub run: RunId,
+    /// With which one-time secret.
+    pub claim: Secret,
+}
+
+impl BootParameters {
+    /// What is needed for a run, or the names of the parameters that are missing.
+    pub fn run_parameters(&self) -> Result<RunParameters, Vec<&'static str>> {
+        let mut missing = Vec::new();
+        let mut require = |name: &'static str, present: bool| {
+            if !present {
+                missing.push(name);
+            }
+        };
+        require("vetting.coordinator", self.coordinator.is_some());
+        require("vetting.ca", self.ca.is_some());
+        require("vetting.run", self.run.is_some());
+        require("vetting.claim", self.claim.is_some());
+        match (&self.coordinator, self.ca, self.run, &self.claim) {
+            (Some(coordinator), Some(ca), Some(run), Some(claim)) => {
+                Ok(RunParameters { coordinator: coordinator.clone(), ca, run, claim: claim.clone() })
+            }
+            _ => Err(missing),
+        }
+    }
+}
+
+impl FromStr for BootParameters {
+    type Err = BootParameterError;
+
+    fn from_str(command_line: &str) -> Result<Self, BootParameterError> {
+        let mut parameters = Self::default();
+        for word in command_line.split_ascii_whitespace() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value.trim_matches('"'))),
+                None => (word, None),
+            };
+            parameters.take(name, value)?;
+        }
+        Ok(parameters)
+    }
+}
+
+impl BootParameters {
+    fn take(&mut self, name: &str, value: Option<&str>) -> Result<(), BootParameterError> {
+        let text = value.unwrap_or_default();
+        match name {
+            "vetting.coordinator" => set(&mut self.coordinator, name, text.parse().ok(), "HOST:PORT"),
+            "vetting.ca" => set(&mut self.ca, name, text.parse().ok(), "sha256: and 64 hex digits"),
+            "vetting.run" => set(&mut self.run, name, text.parse().ok(), "a run number"),
+            "vetting.claim" => {
+                let secret = (!text.is_empty()).then(|| Secret::new(text.to_owned()));
+                set(&mut self.claim, name, secret, "a claim secret")
+            }
+            "vetting.time" => {
+                let time = text.parse().ok().filter(|ms: &i64| *ms > 0);
+                set(&mut self.time_ms, name, time, "milliseconds since 1970")
+            }
+            "vetting.shell" => {
+                self.rescue_shell = !matches!(text, "0" | "off" | "no");
+                Ok(())
+            }
+            "BOOTIF" => set(&mut self.boot_interface, name, boot_interface(text), "a MAC address"),
+            _ => {
+                if name.starts_with("vetting.") {
+                    self.unknown.push(name.to_owned());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// PXELINUX writes the hardware type first: `01-52-54-00-…`.
+fn boot_interface(text: &str) -> Option<MacAddress> {
+    let address = if text.len() == 20 { text.get(3..)? } else { text };
+    address.parse().ok()
+}
+
+fn set<T: PartialEq>(
+    place: &mut Option<T>,
+    name: &str,
+    value: Option<T>,
+    expected: &'static str,
+) -> Result<(), BootParameterError> {
+    let value = value.ok_or_else(|| BootParameterError::Malformed { name: name.to_owned(), expected })?;
+    if place.as_ref().is_some_and(|earlier| *earlier != value) {
+        return Err(BootParameterError::Contradiction { name: name.to_owned() });
+    }
+    *place = Some(value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PIN: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn a_boot_script_is_read_whole() {
+        let line = format!(
+            "console=ttyS0 vetting.coordinator=10.0.2.2:8443 vetting.ca={PIN} vetting.run=7 \
+             vetting.claim=s3cr3t vetting.time=1795000000000 BOOTIF=01-52-54-00-ab-cd-01 vetting.shell quiet"
+        );
+        let parameters: BootParameters = line.parse().unwrap();
+        assert_eq!(parameters.coordinator.as_ref().unwrap().to_string(), "10.0.2.2:8443");
+        assert_eq!(parameters.ca.unwrap().to_string(), PIN);
+        assert_eq!(parameters.run, Some(RunId(7)));
+        assert_eq!(parameters.claim.as_ref().unwrap().expose(), "s3cr3t");
+        assert_eq!(parameters.time_ms, Some(1_795_000_000_000));
+        assert_eq!(parameters.boot_interface.unwrap().to_string(), "52:54:00:ab:cd:01");
+        assert!(parameters.rescue_shell);
+        assert!(parameters.run_parameters().is_ok());
+        assert!(!format!("{parameters:?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let parameters: BootParameters = "vetting.run=7 vetting.colour=red".parse().unwrap();
+        assert_eq!(
+            parameters.run_parameters().unwrap_err(),
+            ["vetting.coordinator", "vetting.ca", "vetting.claim"]
+        );
+        assert_eq!(parameters.unknown, ["vetting.colour"]);
+    }
+
+    #[test]
+    fn nonsense_is_an_error_that_names_the_parameter_and_keeps_the_value() {
+        for line in [
+            "vetting.run=0",
+            "vetting.run=x",
+            "vetting.run",
+            "vetting.ca=ba78",
+            "vetting.claim=",
+            "vetting.time=-4",
+            "vetting.coordinator=10.0.0.1",
+            "BOOTIF=01-00-5e",
+            "vetting.run=1 vetting.run=2",
+        ] {
+            let error = line.parse::<BootParameters>().unwrap_err().to_string();
+            assert!(error.contains("vetting.") || error.contains("BOOTIF"), "{error}");
+        }
+        assert!("vetting.run=1 vetting.run=1".parse::<BootParameters>().is_ok());
+    }
+
+    #[test]
+    fn endpoints_of_every_kind_read_and_write_alike() {
+        for text in ["10.0.0.1:8443", "lab.example:1", "[fd00::1]:65535", "[::1]:8443"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        assert_eq!("https://lab:8443/".parse::<Endpoint>().unwrap().to_string(), "lab:8443");
+        for text in
+            ["", ":1", "a:0", "a:65536", "a:+1", "fd00::1:8443x", "[::1]8443", "[x]:1", "a b:1", "a/b:1"]
+        {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(line in ".{0,200}", name in "(vetting\\.(run|ca|claim|time|coordinator)|BOOTIF)", value in "\\PC{0,70}") {
+            let _ = line.parse::<BootParameters>();
+            let _ = format!("{name}={value}").parse::<BootParameters>();
+            let _ = value.parse::<Endpoint>();
+        }
+
+        #[test]
+        fn an_address_and_port_round_trip(address: std::net::IpAddr, port in 1_u16..) {
+            let endpoint = Endpoint { host: address.to_string(), port };
+            prop_assert_eq!(endpoint.to_string().parse(), Ok(endpoint));
+        }
+
+        #[test]
+        fn an_error_never_tells_a_value(value in "[a-z]{12,20}") {
+            let line = format!("vetting.run={value}");
+            let error = line.parse::<BootParameters>().unwrap_err();
+            prop_assert!(!error.to_string().contains(&value));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `run`: claims a run, works through it, and shows its verdict.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vetting_protocol::PROTOCOL_VERSION;
+use vetting_protocol::agent_api::{AfterRun, BootTimeline, ClaimRequest, ClaimResponse};
+use vetting_protocol::ids::RunId;
+use vetting_protocol::run::RunResult;
+use vetting_protocol::secret::Secret;
+
+use super::machine::Machine;
+use super::{CliError, Exit, interrupt};
+use crate::boot_parameters::{CaPin, Endpoint};
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::console::{Console, ConsoleReporter, Terminal};
+use crate::init::session::SessionFile;
+use crate::pipeline::{self, Pipeline, RunEnd};
+use crate::stages;
+use crate::uplink::{self, Client, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
+
+/// Longest wait for the machine's devices.
+const DEVICES_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The claim secret is read from --claim-file or from the environment variable VETTING_CLAIM.
+
+Example:
+  VETTING_CLAIM=… vetting-agent run --coordinator https://10.0.0.1:8443 --ca sha256:… --run 7"
+)]
+pub struct RunArguments {
+    /// The coordinator: HOST:PORT or https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    coordinator: Endpoint,
+    /// Fingerprint of the coordinator's CA certificate: sha256: and 64 hex digits
+    #[arg(long, value_name = "FINGERPRINT")]
+    ca: CaPin,
+    /// Number of the run
+    #[arg(long, value_name = "N")]
+    run: RunId,
+    /// File with the run's one-time claim secret
+    #[arg(long, value_name = "FILE")]
+    claim_file: Option<PathBuf>,
+    /// Set the clock from the coordinator's, and end with 80 or 81 to ask PID 1 to power off or reboot
+    #[arg(long, hide = true)]
+    live_image: bool,
+    /// Where to leave what PID 1 needs to report a crash
+    #[arg(long, hide = true, value_name = "FILE")]
+    session_file: Option<PathBuf>,
+    /// A file that appears when every device of the machine is there; no stage starts before
+    #[arg(long, hide = true, value_name = "FILE")]
+    devices_ready_file: Option<PathBuf>,
+    /// When PID 1 began, ms after the kernel
+    #[arg(long, hide = true, value_name = "MS")]
+    init_ms: Option<u64>,
+    /// When the first interface had an address, ms after the kernel
+    #[arg(long, hide = true, value_name = "MS")]
+    network_ms: Option<u64>,
+}
+
+impl RunArguments {
+    fn claim_secret(&self) -> Result<Secret, CliError> {
+        let text = match &self.claim_file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| CliError::File { path: path.clone(), source })?,
+            None => std::env::var("VETTING_CLAIM").map_err(|_| CliError::NoClaim)?,
+        };
+        let secret = text.trim();
+        if secret.is_empty() { Err(CliError::NoClaim) } else { Ok(Secret::new(secret.to_owned())) }
+    }
+
+    fn claim_request(&self, machine: &Machine, secret: &Secret, boot_id: &str) -> ClaimRequest {
+        ClaimRequest {
+            protocol_version: PROTOCOL_VERSION,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            run_id: self.run,
+            claim_secret: secret.clone(),
+            boot_id: boot_id.to_owned(),
+            system_uuid: machine.system_uuid(),
+            macs: machine.macs(),
+            timeline: BootTimeline {
+                init_ms: self.init_ms,
+                network_ms: self.network_ms,
+                claim_ms: clock::uptime_ms(),
+            },
+        }
+    }
+}
+
+pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, CliError> {
+    let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
+    let (interrupted, cancel) = (Cancel::new(), Cancel::new());
+    interrupt::watch(vec![interrupted.clone(), cancel.clone()])?;
+
+    let secret = arguments.claim_secret()?;
+    let boot_id = machine.boot_id()?;
+    let client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
+    console.line(&format!("claiming run {} at coordinator {}", arguments.run, arguments.coordinator));
+    let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
+        arguments.claim_request(machine, &secret, &boot_id)
+    })?;
+    let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
+    settle_in(arguments, &answer, &session, &*console)?;
+
+    // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
+    let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
+    let uplink: Arc<dyn Link> = Arc::new(Uplink::start(
+        uplink_client,
+        session,
+        Timing::NORMAL,
+        SPOOL_LIMIT_BYTES,
+        Arc::clone(&console),
+        cancel.clone(),
+    )?);
+    let order = answer.plan.stages.iter().map(|planned| planned.work.name()).collect();
+    let pipeline = Pipeline {
+        plan: answer.plan,
+        stages: stages::ALL,
+        host: machine.host.clone(),
+        tools: Arc::clone(&machine.tools),
+        link: Arc::clone(&uplink),
+        shown: Arc::new(ConsoleReporter::new(Arc::clone(&console), order)),
+        console: Arc::clone(&console),
+        cancel,
+        grace: pipeline::STAGE_GRACE,
+    };
+    let end = pipeline.run();
+    if arguments.live_image { leave(&end, &*uplink, &interrupted, &*console) } else { Ok(exit_of(&end)) }
+}
+
+/// What is done once between claim and plan.
+fn settle_in(
+    arguments: &RunArguments,
+    answer: &ClaimResponse,
+    session: &Session,
+    console: &dyn Console,
+) -> Result<(), CliError> {
+    if arguments.live_image {
+        match clock::set_if_off(answer.server_time_ms) {
+            Ok(None) => {}
+            Ok(Some(difference)) => console.line(&format!("clock set: it was off by {difference} ms")),
+            Err(error) => console.line(&format!("the clock cannot be set: {error}")),
+        }
+    }
+    if let Some(path) = &arguments.session_file {
+        SessionFile::new(&arguments.coordinator, arguments.ca, session)
+            .write(path)
+            .map_err(|source| CliError::File { path: path.clone(), source })?;
+    }
+    if let Some(path) = &arguments.devices_ready_file {
+        let begin = clock::monotonic();
+        while !path.exists() && begin.elapsed() < DEVICES_PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let plan = &answer.plan;
+    console.line(&format!(
+        "run {} is claimed: host {}, profile {}, {} stages",
+        plan.run_id,
+        plan.host_name,
+        plan.profile,
+        plan.stages.len()
+    ));
+    Ok(())
+}
+
+fn exit_of(end: &RunEnd) -> Exit {
+    match end {
+        RunEnd::Finished { result: RunResult::Pass, .. } => Exit::Pass,
+        RunEnd::Finished { result: RunResult::Fail, .. } => Exit::Fail,
+        RunEnd::Aborted { .. } => Exit::Aborted,
+        RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
+    }
+}
+
+/// In the live image the machine's fate follows the run's; while it is to stay, this stays.
+fn leave(
+    end: &RunEnd,
+    link: &dyn Link,
+    interrupted: &Cancel,
+    console: &dyn Console,
+) -> Result<Exit, CliError> {
+    let then = match end.then() {
+        None => return Ok(Exit::Error),
+        Some(AfterRun::Stay) => {
+            console.line("this machine is kept up as it is; the coordinator says when to let it go");
+            pipeline::stay(link, interrupted)?
+        }
+        Some(then) => then,
+    };
+    Ok(match then {
+        AfterRun::PowerOff => Exit::PowerOff,
+        AfterRun::Reboot => Exit::Reboot,
+        // stay() ends only with another word
+        AfterRun::Stay => Exit::Error,
+    })
+}

@@ -1,0 +1,103 @@
+//! Device files: disks claimed for oneself, and the kernel's log.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use nix::fcntl::OFlag;
+
+use super::{Host, HostError};
+
+/// The kernel log from some moment on.
+#[derive(Debug)]
+pub struct KernelLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl Host {
+    /// The kernel log from now on (`/dev/kmsg`; in a recorded tree a file that lines may be added to).
+    pub fn kernel_log_from_now(&self) -> Result<KernelLog, HostError> {
+        let absolute = "/dev/kmsg";
+        let path = PathBuf::from(absolute);
+        let failed = |source| HostError::Read { path: path.clone(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(self.path(absolute))
+            .map_err(failed)?;
+        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(KernelLog { file, path })
+    }
+
+    /// Opens a disk (`/dev/sda`) for reading with a claim on it (`O_EXCL`): the kernel refuses with EBUSY while it or
+    /// a partition of it is mounted, swapped to, or held by another driver.
+    pub fn claim_disk(&self, device: &str) -> Result<File, HostError> {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_EXCL | OFlag::O_NONBLOCK).bits())
+            .open(self.checked(device)?)
+            .map_err(|source| HostError::Read { path: PathBuf::from(device), source })
+    }
+}
+
+impl KernelLog {
+    /// The messages that came since the last look. Those that the kernel's ring had no room for are lost, so a count
+    /// of them is a lower bound.
+    pub fn new_messages(&mut self) -> Result<Vec<String>, HostError> {
+        // a record is at most 8 KiB long and read whole
+        let mut chunk = vec![0_u8; 16 * 1024];
+        let mut bytes = Vec::new();
+        loop {
+            match self.file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // EPIPE: records were overwritten before they were read; the next read goes on with the oldest
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::Interrupted
+                        || error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                Err(source) => return Err(HostError::Read { path: self.path.clone(), source }),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        Ok(text.lines().filter_map(message_of).map(ToOwned::to_owned).collect())
+    }
+}
+
+/// `4,1021,5140900,-;I/O error, dev sda, sector 8` → the part after the semicolon; ` SUBSYSTEM=block` is none.
+fn message_of(line: &str) -> Option<&str> {
+    if line.starts_with(' ') {
+        return None;
+    }
+    line.split_once(';').map(|(_prefix, message)| message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn only_what_comes_later_is_told() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("dev")).unwrap();
+        let path = tree.path().join("dev/kmsg");
+        std::fs::write(&path, "6,1,0,-;old\n").unwrap();
+        let mut log = Host::recorded(tree.path()).kernel_log_from_now().unwrap();
+        assert!(log.new_messages().unwrap().is_empty());
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"3,2,9,-;I/O error, dev sda, sector 8; really\n SUBSYSTEM=block\n6,3,9,c;last\n")
+            .unwrap();
+        assert_eq!(log.new_messages().unwrap(), ["I/O error, dev sda, sector 8; really", "last"]);
+        assert!(log.new_messages().unwrap().is_empty());
+    }
+
+    #[test]
+    fn without_a_log_there_is_an_error() {
+        let tree = tempfile::tempdir().unwrap();
+        assert!(Host::recorded(tree.path()).kernel_log_from_now().unwrap_err().is_missing());
+    }
+}

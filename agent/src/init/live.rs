@@ -1,0 +1,183 @@
+//! The live session, PID 1's child: kernel parameters, modules, network, then `run`, whose lines it passes on and
+//! whose death it reports.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::signal::SigSet;
+use vetting_protocol::agent_api::AfterRun;
+
+use super::{fate, modules, network, shell};
+use crate::boot_parameters::{BootParameters, RunParameters};
+use crate::cli::Exit;
+use crate::clock;
+use crate::console::{Console, Terminal, chain, spoken};
+use crate::host::Host;
+use crate::tools::runner::{Exit as ToolExit, Service, SystemRunner};
+
+/// Where the live session keeps its files: in memory, for root.
+pub(super) const RUN_DIRECTORY: &str = "/run/vetting";
+
+/// Lines of `run` that are kept for a crash report.
+const KEPT_LINES: usize = 60;
+/// Time to read what went wrong before the machine restarts, seconds.
+const READING_TIME_SECONDS: u64 = 60;
+
+fn run_file(name: &str) -> PathBuf {
+    Path::new(RUN_DIRECTORY).join(name)
+}
+
+/// Does everything of the live image but what only PID 1 can. `init_ms` is when that began.
+pub fn live(init_ms: u64) -> Exit {
+    // PID 1 blocks signals to take them one by one; its children shall not
+    let unblocked = SigSet::all().thread_unblock();
+    let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
+    if let Err(error) = unblocked {
+        console.line(&format!("signals stay blocked: {error}"));
+    }
+    let runner = SystemRunner::new();
+    let host = Host::live();
+    let parameters = read_parameters(&host);
+    let rescue_shell = parameters.as_ref().is_ok_and(|parameters| parameters.rescue_shell);
+    let problem = match parameters {
+        Ok(parameters) => match session(&parameters, init_ms, &host, &runner, &console) {
+            Ok(exit) => return exit,
+            Err(problem) => problem,
+        },
+        Err(problem) => problem,
+    };
+    console.line(&problem);
+    if rescue_shell {
+        shell::offer(&runner, &*console);
+    } else {
+        fate::count_down(&*console, READING_TIME_SECONDS);
+    }
+    Exit::Reboot
+}
+
+fn read_parameters(host: &Host) -> Result<BootParameters, String> {
+    let line =
+        host.text("/proc/cmdline").map_err(|error| format!("no kernel command line: {}", chain(&error)))?;
+    line.parse().map_err(|error| chain(&error))
+}
+
+/// From parameters to the end of `run`. An error is what to show before the machine restarts.
+fn session(
+    parameters: &BootParameters,
+    init_ms: u64,
+    host: &Host,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<Exit, String> {
+    quiet_kernel(&**console);
+    for name in &parameters.unknown {
+        console.line(&format!("kernel parameter {name} is not known and has no effect"));
+    }
+    if let Some(time_ms) = parameters.time_ms {
+        match clock::set_if_off(time_ms) {
+            Ok(None) => {}
+            Ok(Some(difference)) => console.line(&format!("clock set: it was off by {difference} ms")),
+            Err(error) => console.line(&format!("the clock cannot be set: {error}")),
+        }
+    }
+    start_modules(host, runner, console)?;
+    let network =
+        network::start(host.clone(), runner.clone(), Arc::clone(console), parameters.boot_interface)
+            .map_err(|error| format!("the network cannot be brought up: {error}"))?;
+    let run = parameters.run_parameters().map_err(|missing| {
+        format!(
+            "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
+            missing.join(", ")
+        )
+    })?;
+    let network_ms = network.first_address_ms();
+    let exit = run_agent(&run, init_ms, network_ms, runner, console)?;
+    Ok(exit)
+}
+
+/// Only warnings and worse among our lines.
+fn quiet_kernel(console: &dyn Console) {
+    if let Err(error) = std::fs::write("/proc/sys/kernel/printk", "4") {
+        console.line(&format!("the kernel's messages cannot be quietened: {error}"));
+    }
+}
+
+fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>) -> Result<(), String> {
+    let (host, runner, console) = (host.clone(), runner.clone(), Arc::clone(console));
+    std::thread::Builder::new()
+        .name("modules".to_owned())
+        .spawn(move || {
+            let begin = clock::monotonic();
+            let loaded = modules::load_until_settled(&host, &runner, &*console);
+            console.line(&format!(
+                "devices settled: {} kinds, {} disks, in {}",
+                loaded.aliases,
+                loaded.disks,
+                spoken(begin.elapsed())
+            ));
+            if let Err(error) = std::fs::write(run_file("devices-ready"), "") {
+                console.line(&format!("the devices are ready, but that cannot be written down: {error}"));
+            }
+        })
+        .map(drop)
+        .map_err(|error| format!("no thread for the modules: {error}"))
+}
+
+/// Starts `run`, passes its lines on, and sees to its end.
+fn run_agent(
+    run: &RunParameters,
+    init_ms: u64,
+    network_ms: u64,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<Exit, String> {
+    let claim_file = run_file("claim");
+    let session_file = run_file("session.json");
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&claim_file);
+    written
+        .and_then(|mut file| file.write_all(run.claim.expose().as_bytes()))
+        .map_err(|error| format!("{}: {error}", claim_file.display()))?;
+    let options: [(&str, OsString); 8] = [
+        ("--coordinator", run.coordinator.to_string().into()),
+        ("--ca", run.ca.to_string().into()),
+        ("--run", run.run.to_string().into()),
+        ("--claim-file", claim_file.into()),
+        ("--session-file", session_file.clone().into()),
+        ("--devices-ready-file", run_file("devices-ready").into()),
+        ("--init-ms", init_ms.to_string().into()),
+        ("--network-ms", network_ms.to_string().into()),
+    ];
+    let mut args: Vec<OsString> = vec!["run".into(), "--live-image".into()];
+    for (option, value) in options {
+        args.extend([option.into(), value]);
+    }
+    let service = Service { program: "/proc/self/exe".into(), args, env: Vec::new() };
+    let agent =
+        runner.spawn(&service).map_err(|error| format!("the agent cannot be started: {}", chain(&error)))?;
+    let mut last_lines: VecDeque<String> = VecDeque::new();
+    let exit = agent.wait(|_, line| {
+        console.line(line);
+        if last_lines.len() == KEPT_LINES {
+            last_lines.pop_front();
+        }
+        last_lines.push_back(line.to_owned());
+    });
+    let how = match exit {
+        Some(ToolExit::Code(code)) if code == i32::from(Exit::PowerOff.code()) => return Ok(Exit::PowerOff),
+        Some(ToolExit::Code(code)) if code == i32::from(Exit::Reboot.code()) => return Ok(Exit::Reboot),
+        Some(exit) => fate::exit_words(exit),
+        None => "its end was not seen".to_owned(),
+    };
+    let last_lines: Vec<String> = last_lines.into();
+    fate::show_death(&**console, &how, &last_lines);
+    match fate::report(&**console, &session_file, &how, last_lines) {
+        Some(AfterRun::PowerOff) => Ok(Exit::PowerOff),
+        Some(AfterRun::Reboot) => Ok(Exit::Reboot),
+        Some(AfterRun::Stay) | None => Err(format!("this run is over: {how}")),
+    }
+}

@@ -1,0 +1,264 @@
+//! The network of the live image: every NIC up, DHCP on each that has a carrier, for as long as the image runs.
+//!
+//! Addresses, routes and name servers are set by udhcpc's own script. What is wrong is on the console: no NIC, no
+//! cable, no DHCP answer; and it goes on trying.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::ifaddrs::getifaddrs;
+use vetting_protocol::ids::MacAddress;
+
+use super::interface::{InterfaceError, link_up};
+use crate::clock;
+use crate::console::{Console, chain, spoken};
+use crate::host::Host;
+use crate::tools::runner::{Happening, RunningTool, Service, SystemRunner};
+
+/// Where Debian's `udhcpc` and busybox keep the script that sets addresses.
+const SCRIPTS: [&str; 2] = ["/etc/udhcpc/default.script", "/usr/share/udhcpc/default.script"];
+/// How often carriers are looked at until there is an address, and afterwards.
+const LOOK_BEFORE: Duration = Duration::from_millis(50);
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// First and longest time between two lines on the same trouble.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+const LONGEST_SILENCE: Duration = Duration::from_mins(1);
+/// Pause before a DHCP client that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
+
+/// The network as the session sees it.
+pub(super) struct Network {
+    first_address: Receiver<u64>,
+}
+
+impl Network {
+    /// Waits for the first address; gives when that was, ms after the kernel's start.
+    pub(super) fn first_address_ms(&self) -> u64 {
+        // the thread never ends; if it panicked, the claim's own back-off shows that there is no network
+        self.first_address.recv().unwrap_or_else(|_| clock::uptime_ms())
+    }
+}
+
+/// Starts bringing up the network.
+pub(super) fn start(
+    host: Host,
+    runner: SystemRunner,
+    console: Arc<dyn Console>,
+    boot_interface: Option<MacAddress>,
+) -> std::io::Result<Network> {
+    let (sender, first_address) = bounded(1);
+    std::thread::Builder::new().name("network".to_owned()).spawn(move || {
+        let begin = clock::monotonic();
+        Keeper {
+            host,
+            runner,
+            console,
+            boot_interface,
+            nics: BTreeMap::new(),
+            trouble: Trouble { next: begin + FIRST_WORD, silence: FIRST_WORD },
+            begin,
+        }
+        .keep(&sender);
+    })?;
+    Ok(Network { first_address })
+}
+
+struct Keeper {
+    host: Host,
+    runner: SystemRunner,
+    console: Arc<dyn Console>,
+    boot_interface: Option<MacAddress>,
+    nics: BTreeMap<String, Nic>,
+    trouble: Trouble,
+    begin: Instant,
+}
+
+#[derive(Default)]
+struct Nic {
+    dhcp: Option<RunningTool>,
+    dhcp_since: Option<Instant>,
+    start_after: Option<Instant>,
+    has_lease: bool,
+}
+
+/// When to speak of trouble again.
+struct Trouble {
+    next: Instant,
+    silence: Duration,
+}
+
+impl Keeper {
+    fn keep(mut self, first_address: &Sender<u64>) {
+        let mut announced = false;
+        loop {
+            self.find_nics();
+            self.look_after_dhcp();
+            if !announced && self.has_address() {
+                announced = true;
+                // nobody waits any more when the session is over
+                let _ = first_address.send(clock::uptime_ms());
+            }
+            if !announced {
+                self.speak_of_trouble();
+            }
+            std::thread::sleep(if announced { LOOK_AFTER } else { LOOK_BEFORE });
+        }
+    }
+
+    /// Takes up NICs that are new, and sets their links up.
+    fn find_nics(&mut self) {
+        let mut names = self.host.list("/sys/class/net").unwrap_or_default();
+        names.retain(|name| {
+            !self.nics.contains_key(name) && self.host.exists(&format!("/sys/class/net/{name}/device"))
+        });
+        // the one it booted from first: its cable leads to the coordinator
+        names.sort_by_key(|name| Some(self.mac(name)) != Some(self.boot_interface));
+        for name in names {
+            match link_up(&name) {
+                Ok(()) => {}
+                // Ethernet over something that is not ready yet, or gone again
+                Err(error @ (InterfaceError::Name { .. } | InterfaceError::Kernel { .. })) => {
+                    self.console.line(&format!("{name}: its link cannot be set up: {}", chain(&error)));
+                }
+            }
+            self.nics.insert(name, Nic::default());
+        }
+    }
+
+    fn mac(&self, name: &str) -> Option<MacAddress> {
+        self.host.text(&format!("/sys/class/net/{name}/address")).ok()?.parse().ok()
+    }
+
+    fn has_carrier(&self, name: &str) -> bool {
+        self.host.flag(&format!("/sys/class/net/{name}/carrier")).unwrap_or(false)
+    }
+
+    fn look_after_dhcp(&mut self) {
+        let now = clock::monotonic();
+        let names: Vec<String> = self.nics.keys().cloned().collect();
+        for name in names {
+            let idle = self
+                .nics
+                .get(&name)
+                .is_some_and(|nic| nic.dhcp.is_none() && nic.start_after.is_none_or(|moment| now >= moment));
+            if idle && self.has_carrier(&name) {
+                self.start_dhcp(&name, now);
+            }
+            if let Some(nic) = self.nics.get_mut(&name) {
+                nic.hear(&name, &*self.console, now);
+            }
+        }
+    }
+
+    fn start_dhcp(&mut self, name: &str, now: Instant) {
+        let started = script()
+            .ok_or_else(|| "its script is not in the image".to_owned())
+            .and_then(|script| self.runner.spawn(&dhcp_client(name, script)).map_err(|error| chain(&error)));
+        let Some(nic) = self.nics.get_mut(name) else { return };
+        match started {
+            Ok(client) => {
+                nic.dhcp = Some(client);
+                nic.dhcp_since.get_or_insert(now);
+            }
+            Err(why) => {
+                self.console.line(&format!("{name}: no DHCP client: {why}"));
+                nic.start_after = Some(now + RESTART_PAUSE);
+            }
+        }
+    }
+
+    /// An IPv4 address on a NIC of the machine.
+    fn has_address(&self) -> bool {
+        let Ok(addresses) = getifaddrs() else { return false };
+        addresses.into_iter().any(|address| {
+            self.nics.contains_key(&address.interface_name)
+                && address.address.is_some_and(|address| address.as_sockaddr_in().is_some())
+        })
+    }
+
+    fn speak_of_trouble(&mut self) {
+        let now = clock::monotonic();
+        if now < self.trouble.next {
+            return;
+        }
+        self.trouble.silence = (self.trouble.silence * 2).min(LONGEST_SILENCE);
+        self.trouble.next = now + self.trouble.silence;
+        let waited = spoken(self.begin.elapsed());
+        let names: Vec<&str> = self.nics.keys().map(String::as_str).collect();
+        let asking: Vec<&str> =
+            self.nics.iter().filter(|(_, nic)| nic.dhcp.is_some()).map(|(name, _)| name.as_str()).collect();
+        let words = if names.is_empty() {
+            "no network card found: its driver may be missing from the image".to_owned()
+        } else if asking.is_empty() {
+            format!("no network cable: none of {} has a carrier", names.join(", "))
+        } else {
+            format!("no DHCP answer on {}: is there a DHCP server?", asking.join(", "))
+        };
+        self.console.line(&format!("{words} (for {waited}; goes on trying)"));
+    }
+}
+
+impl Nic {
+    /// Takes what the DHCP client says.
+    fn hear(&mut self, name: &str, console: &dyn Console, now: Instant) {
+        while let Some(happening) = self.dhcp.as_ref().and_then(|client| client.next(Duration::ZERO)) {
+            match happening {
+                Happening::Line(_, line) => {
+                    if let Some(address) = leased_address(&line)
+                        && !self.has_lease
+                    {
+                        self.has_lease = true;
+                        console.line(&format!("{name}: address {address} by DHCP"));
+                    }
+                }
+                Happening::Exited(exit) => {
+                    console
+                        .line(&format!("{name}: the DHCP client ended: {}", super::fate::exit_words(exit)));
+                    self.dhcp = None;
+                    self.has_lease = false;
+                    self.start_after = Some(now + RESTART_PAUSE);
+                }
+            }
+        }
+    }
+}
+
+fn script() -> Option<&'static str> {
+    SCRIPTS.into_iter().find(|path| Path::new(path).is_file())
+}
+
+/// Asks every second, three times, and again after three seconds, until it is killed.
+fn dhcp_client(interface: &str, script: &str) -> Service {
+    let args = ["-f", "-R", "-t", "3", "-T", "1", "-A", "3", "-s", script, "-i", interface];
+    Service { program: "udhcpc".into(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
+}
+
+/// `udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2, lease time 86400` → the address.
+fn leased_address(line: &str) -> Option<std::net::Ipv4Addr> {
+    let (_, rest) = line.split_once("lease of ")?;
+    let (address, rest) = rest.split_once(' ')?;
+    if rest.starts_with("obtained") { address.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_read_from_what_the_client_says() {
+        let line = "udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2, lease time 86400";
+        assert_eq!(leased_address(line), Some([10, 0, 2, 15].into()));
+        let older = "udhcpc: lease of 10.0.2.15 obtained, lease time 86400";
+        assert_eq!(leased_address(older), Some([10, 0, 2, 15].into()));
+        for line in [
+            "udhcpc: broadcasting discover",
+            "udhcpc: lease lost, entering init state",
+            "lease of x obtained",
+        ] {
+            assert_eq!(leased_address(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! PCI functions, their names from the PCI id list, their PCIe links, and the GPUs among them.
+
+use pci_ids::{Device, FromId as _, Vendor};
+use vetting_protocol::inventory::{Gpu, PciDevice, PcieLink};
+
+use super::absences::Absences;
+use crate::host::Host;
+
+const DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Every PCI function, sorted by address.
+pub(super) fn devices(host: &Host, absent: &mut Absences) -> Vec<PciDevice> {
+    let Some(mut addresses) = absent.value("pci", host.list(DEVICES)) else { return Vec::new() };
+    addresses.sort_unstable();
+    addresses.into_iter().filter_map(|address| device(host, address, absent)).collect()
+}
+
+fn device(host: &Host, address: String, absent: &mut Absences) -> Option<PciDevice> {
+    let directory = format!("{DEVICES}/{address}");
+    let what = format!("pci.{address}");
+    let vendor = absent.value(&what, id(host, &format!("{directory}/vendor")))?;
+    let device = absent.value(&what, id(host, &format!("{directory}/device")))?;
+    let class = absent.value(&what, host.hex(&format!("{directory}/class")))?;
+    Some(PciDevice {
+        vendor_id: format!("{vendor:04x}"),
+        device_id: format!("{device:04x}"),
+        class: format!("{:06x}", class & 0x00ff_ffff),
+        vendor: Vendor::from_id(vendor).map(|vendor| vendor.name().to_owned()),
+        device: Device::from_vid_pid(vendor, device).map(|device| device.name().to_owned()),
+        driver: host.link_name(&format!("{directory}/driver")).ok(),
+        // The kernel writes -1 where there is no NUMA, which is no u32.
+        numa_node: host.number(&format!("{directory}/numa_node")).ok(),
+        link: link(host, &directory),
+        address,
+    })
+}
+
+fn id(host: &Host, path: &str) -> Result<u16, crate::host::HostError> {
+    // Ids are 16 bits wide; what is beyond cannot be one and will match no name.
+    host.hex(path).map(|id| u16::try_from(id).unwrap_or(u16::MAX))
+}
+
+/// None for functions that are not PCIe, and for ports with nothing plugged in (width 0 or speed `Unknown`).
+fn link(host: &Host, directory: &str) -> Option<PcieLink> {
+    let width = |file: &str| {
+        host.number::<u32>(&format!("{directory}/{file}")).ok().filter(|width| (1..=32).contains(width))
+    };
+    let speed =
+        |file: &str| host.text(&format!("{directory}/{file}")).ok().as_deref().and_then(gigatransfers);
+    Some(PcieLink {
+        width: width("current_link_width")?,
+        max_width: width("max_link_width")?,
+        speed_gts: speed("current_link_speed")?,
+        max_speed_gts: speed("max_link_speed")?,
+    })
+}
+
+/// `8.0 GT/s PCIe`, `2.5 GT/s`.
+fn gigatransfers(text: &str) -> Option<f64> {
+    let (number, unit) = text.split_once(' ')?;
+    let number: f64 = number.parse().ok()?;
+    (unit.starts_with("GT/s") && number.is_finite() && number > 0.0).then_some(number)
+}
+
+/// Vendor and device in words, as far as the PCI id list knows them.
+pub(super) fn model(device: &PciDevice) -> Option<String> {
+    match (&device.vendor, &device.device) {
+        (Some(vendor), Some(device)) => Some(format!("{vendor} {device}")),
+        (Some(vendor), None) => Some(format!("{vendor} device {}", device.device_id)),
+        (None, _) => None,
+    }
+}
+
+/// Display controllers (class 03) and processing accelerators (class 12).
+pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
+    devices
+        .iter()
+        .filter(|device| device.class.starts_with("03") || device.class.starts_with("1200"))
+        .map(|device| Gpu {
+            pci_address: device.address.clone(),
+            model: model(device),
+            driver: device.driver.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gigatransfers;
+
+    #[test]
+    fn link_speeds_as_sysfs_writes_them() {
+        assert_eq!(gigatransfers("8.0 GT/s PCIe"), Some(8.0));
+        assert_eq!(gigatransfers("2.5 GT/s"), Some(2.5));
+        for none in ["Unknown", "Unknown speed", "", "8.0", "inf GT/s", "-1 GT/s"] {
+            assert_eq!(gigatransfers(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Works through the plan: one stage after the other, each announced, limited in time, reported, acknowledged.
+//!
+//! Owns the order of records around stages and what ends a run early. A stage starts only when everything before
+//! it is durable at the coordinator. A fail or an error halts the pipeline; a skip does not. Judges nothing: the
+//! verdict comes from the coordinator.
+
+mod stage_thread;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vetting_protocol::agent_api::{AfterRun, Directive, Record};
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::{Plan, PlannedStage};
+use vetting_protocol::run::RunResult;
+
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::console::{Console, verdict_lines};
+use crate::host::Host;
+use crate::reporter::{Reporter, Tee};
+use crate::sensors::{Sidecar, StageCell};
+use crate::stages::{Facts, Stage};
+use crate::tools::runner::ToolRunner;
+use crate::uplink::{Link, UplinkError};
+use stage_thread::StageThread;
+
+pub use stage_thread::Work;
+
+/// A stage that was told to end has this long to do so before it is left behind.
+pub const STAGE_GRACE: Duration = Duration::from_secs(30);
+
+/// What a pipeline works with.
+pub struct Pipeline {
+    /// What to do.
+    pub plan: Plan,
+    /// The stages there are.
+    pub stages: &'static [&'static dyn Stage],
+    /// The machine.
+    pub host: Host,
+    /// Its tools.
+    pub tools: Arc<dyn ToolRunner>,
+    /// The coordinator.
+    pub link: Arc<dyn Link>,
+    /// Where records are shown as well.
+    pub shown: Arc<dyn Reporter>,
+    /// Where the verdict is shown.
+    pub console: Arc<dyn Console>,
+    /// Raised by a signal, or by the link when the coordinator ends the run.
+    pub cancel: Cancel,
+    /// [`STAGE_GRACE`], shorter in tests.
+    pub grace: Duration,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub enum RunEnd {
+    /// With a verdict.
+    Finished {
+        /// The verdict.
+        result: RunResult,
+        /// Its reasons.
+        reasons: Vec<String>,
+        /// What becomes of the machine.
+        then: AfterRun,
+    },
+    /// An operator aborted it.
+    Aborted {
+        /// Why.
+        reason: String,
+        /// What becomes of the machine.
+        then: AfterRun,
+    },
+    /// A signal ended it here.
+    Interrupted,
+    /// The coordinator cannot be reported to any more.
+    Lost(UplinkError),
+}
+
+impl RunEnd {
+    /// What becomes of the machine, if the coordinator said.
+    pub fn then(&self) -> Option<AfterRun> {
+        match self {
+            Self::Finished { then, .. } | Self::Aborted { then, .. } => Some(*then),
+            Self::Interrupted | Self::Lost(_) => None,
+        }
+    }
+
+    fn from_directive(directive: &Directive) -> Option<Self> {
+        match directive {
+            Directive::Abort { reason, then } => Some(Self::Aborted { reason: reason.clone(), then: *then }),
+            Directive::Finished { result, reasons, then } => {
+                Some(Self::Finished { result: *result, reasons: reasons.clone(), then: *then })
+            }
+            Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => None,
+        }
+    }
+}
+
+/// Whether the pipeline goes on after a step.
+enum Onward {
+    Next,
+    Halt,
+    End(RunEnd),
+}
+
+impl Pipeline {
+    /// Runs every stage and waits for the verdict, which is shown.
+    pub fn run(self) -> RunEnd {
+        let end = self.stages_then_verdict();
+        self.show(&end);
+        end
+    }
+
+    fn stages_then_verdict(&self) -> RunEnd {
+        let current = StageCell::new();
+        let sampled = Arc::clone(&self.link) as Arc<dyn Reporter>;
+        let interval = Duration::from_millis(self.plan.sampling_interval_ms.max(100));
+        let sidecar = match Sidecar::start(self.host.clone(), sampled, current.clone(), interval) {
+            Ok(sidecar) => Some(sidecar),
+            Err(error) => {
+                self.console.line(&format!("the sensors are not sampled: {error}"));
+                None
+            }
+        };
+        let early_end = self.stages_in_order(&current);
+        if let Some(sidecar) = sidecar {
+            sidecar.stop();
+        }
+        if let Some(end) = early_end {
+            return end;
+        }
+        self.link.record(Record::PipelineFinished { ts_ms: clock::now_ms() });
+        match self.link.flush(&self.cancel) {
+            Ok(_) => self.await_end(),
+            Err(error) => self.why_it_stopped(error),
+        }
+    }
+
+    fn stages_in_order(&self, current: &StageCell) -> Option<RunEnd> {
+        let mut facts = Facts::default();
+        for planned in &self.plan.stages {
+            match self.one_stage(planned, current, &mut facts) {
+                Onward::Next => {}
+                Onward::Halt => return None,
+                Onward::End(end) => return Some(end),
+            }
+        }
+        None
+    }
+
+    fn one_stage(&self, planned: &PlannedStage, current: &StageCell, facts: &mut Facts) -> Onward {
+        let stage = planned.work.name();
+        let both: Arc<dyn Reporter> =
+            Arc::new(Tee(vec![Arc::clone(&self.shown), Arc::clone(&self.link) as Arc<dyn Reporter>]));
+        current.change(Some(stage), || {
+            both.record(Record::StageStarted { stage, ts_ms: clock::now_ms() });
+        });
+        let (outcome, details) = self.outcome_of(planned, &both, facts);
+        current.change(None, || {
+            both.record(Record::StageFinished {
+                stage,
+                outcome: outcome.clone(),
+                details,
+                ts_ms: clock::now_ms(),
+            });
+        });
+        let directive = match self.link.flush(&self.cancel) {
+            Ok(directive) => directive,
+            Err(error) => return Onward::End(self.why_it_stopped(error)),
+        };
+        if let Some(end) = RunEnd::from_directive(&directive) {
+            return Onward::End(end);
+        }
+        if let Directive::HaltPipeline { reason } = &directive {
+            self.console.line(&format!("the coordinator halts the pipeline: {reason}"));
+            return Onward::Halt;
+        }
+        match outcome {
+            Outcome::Pass | Outcome::Skip { .. } => Onward::Next,
+            Outcome::Fail { .. } | Outcome::Error { .. } => Onward::Halt,
+        }
+    }
+
+    fn outcome_of(
+        &self,
+        planned: &PlannedStage,
+        reporter: &Arc<dyn Reporter>,
+        facts: &mut Facts,
+    ) -> (Outcome, serde_json::Value) {
+        let name = planned.work.name();
+        let Some(stage) = self.stages.iter().find(|stage| stage.description().name == name) else {
+            let reason =
+                format!("this agent has no stage {name}: boot the image that came with the coordinator");
+            return (Outcome::error(reason), serde_json::Value::Null);
+        };
+        let thread = StageThread::start(Work {
+            stage: *stage,
+            work: planned.work.clone(),
+            host: self.host.clone(),
+            tools: Arc::clone(&self.tools),
+            reporter: Arc::clone(reporter),
+            consent: self.plan.consent,
+            expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone()),
+            facts: facts.clone(),
+        });
+        let limit = Duration::from_millis(planned.limit_ms);
+        thread.finish(limit, self.grace, &self.cancel, facts)
+    }
+
+    /// Waits for the verdict; heartbeats are the uplink's business.
+    fn await_end(&self) -> RunEnd {
+        let mut seen = 0;
+        if let Some(end) = RunEnd::from_directive(&self.link.directive()) {
+            return end;
+        }
+        self.console.line("all stages are over; waiting for the verdict");
+        loop {
+            match self.link.next_answer(seen, &self.cancel) {
+                Ok((directive, answers)) => {
+                    seen = answers;
+                    if let Some(end) = RunEnd::from_directive(&directive) {
+                        return end;
+                    }
+                }
+                Err(error) => return self.why_it_stopped(error),
+            }
+        }
+    }
+
+    fn why_it_stopped(&self, error: UplinkError) -> RunEnd {
+        if let Some(end) = RunEnd::from_directive(&self.link.directive()) {
+            return end;
+        }
+        match error {
+            UplinkError::Interrupted => self.link.failure().map_or(RunEnd::Interrupted, RunEnd::Lost),
+            lost => RunEnd::Lost(lost),
+        }
+    }
+
+    fn show(&self, end: &RunEnd) {
+        let subject = format!("host {}, run {}", self.plan.host_name, self.plan.run_id);
+        match end {
+            RunEnd::Finished { result, reasons, .. } => {
+                for line in verdict_lines(&subject, *result, reasons) {
+                    self.console.line(&line);
+                }
+            }
+            RunEnd::Aborted { reason, .. } => self.console.line(&format!("aborted: {reason} ({subject})")),
+            RunEnd::Interrupted => self.console.line(&format!("interrupted ({subject})")),
+            RunEnd::Lost(error) => self.console.line(&format!("the run cannot go on: {error} ({subject})")),
+        }
+    }
+}
+
+/// Runs one stage by itself, as the pipeline would; gives its outcome and details.
+pub fn run_alone(
+    work: Work,
+    limit: Duration,
+    grace: Duration,
+    cancel: &Cancel,
+    facts: &mut Facts,
+) -> (Outcome, serde_json::Value) {
+    StageThread::start(work).finish(limit, grace, cancel, facts)
+}
+
+/// Keeps the machine up after its run until the coordinator says otherwise; gives what it says. `interrupt` is not
+/// the run's cancel, which is raised when the run ends.
+pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterRun, UplinkError> {
+    let mut seen = 0;
+    loop {
+        let (directive, answers) = link.next_answer(seen, interrupt)?;
+        seen = answers;
+        match RunEnd::from_directive(&directive).and_then(|end| end.then()) {
+            Some(AfterRun::Stay) | None => {}
+            Some(then) => return Ok(then),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! One stage on its own thread: ended at its time limit, its panic caught, its late records dropped.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use serde_json::{Value, json};
+use vetting_protocol::agent_api::Record;
+use vetting_protocol::ids::StageName;
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::{DiskConsent, StageWork};
+
+use crate::cancel::Cancel;
+use crate::clock;
+use crate::console::{chain, spoken};
+use crate::host::Host;
+use crate::reporter::Reporter;
+use crate::stages::{Facts, Stage, StageContext, StageError, StageReport};
+use crate::tools::runner::ToolRunner;
+
+/// How often the run's cancel and the time limit are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What one stage needs.
+pub struct Work {
+    /// The stage.
+    pub stage: &'static dyn Stage,
+    /// Its parameters.
+    pub work: StageWork,
+    /// The machine.
+    pub host: Host,
+    /// Its tools.
+    pub tools: Arc<dyn ToolRunner>,
+    /// Where its facts go.
+    pub reporter: Arc<dyn Reporter>,
+    /// What it may do to disks.
+    pub consent: DiskConsent,
+    /// The expected spec, YAML.
+    pub expected_spec_yaml: Option<String>,
+    /// What stages before it left.
+    pub facts: Facts,
+}
+
+/// A stage at work.
+pub(crate) struct StageThread {
+    name: StageName,
+    /// Raised to end this stage alone.
+    stop: Cancel,
+    gate: Arc<Gate>,
+    /// The end, or why there is no thread.
+    ended: Result<Receiver<Ended>, std::io::Error>,
+}
+
+struct Ended {
+    result: std::thread::Result<Result<StageReport, StageError>>,
+    facts: Facts,
+}
+
+/// Why a stage was told to stop.
+#[derive(Clone, Copy)]
+enum Stopped {
+    TimeLimit,
+    Cancelled,
+}
+
+impl StageThread {
+    pub(crate) fn start(work: Work) -> Self {
+        let name = work.work.name();
+        let stop = Cancel::new();
+        let gate = Arc::new(Gate { reporter: Mutex::new(Some(Arc::clone(&work.reporter))) });
+        let (sender, receiver) = bounded(1);
+        let started = std::thread::Builder::new().name(name.to_string()).spawn({
+            let (stop, gate) = (stop.clone(), Arc::clone(&gate));
+            move || {
+                // nobody listens any more when the stage was left behind
+                let _ = sender.send(run(work, stop, &gate));
+            }
+        });
+        Self { name, stop, gate, ended: started.map(|_| receiver) }
+    }
+
+    /// Waits for the end, which it brings about at `limit` or when `cancel` is raised. A stage that does not end
+    /// within `grace` of that is left behind, and what it reports later is dropped.
+    pub(crate) fn finish(
+        self,
+        limit: Duration,
+        grace: Duration,
+        cancel: &Cancel,
+        facts: &mut Facts,
+    ) -> (Outcome, Value) {
+        let ended = match &self.ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                return (Outcome::error(format!("its thread cannot be started: {error}")), Value::Null);
+            }
+        };
+        let begin = clock::monotonic();
+        let mut stopped: Option<(Stopped, Duration)> = None;
+        let end = loop {
+            match ended.recv_timeout(LOOK) {
+                Ok(end) => break Some(end),
+                Err(RecvTimeoutError::Disconnected) => break None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let elapsed = begin.elapsed();
+            match stopped {
+                Some((_, since)) if elapsed >= since + grace => break None,
+                None if cancel.is_raised() => stopped = Some((Stopped::Cancelled, elapsed)),
+                None if elapsed >= limit => stopped = Some((Stopped::TimeLimit, elapsed)),
+                Some(_) | None => {}
+            }
+            if stopped.is_some() {
+                self.stop.raise();
+            }
+        };
+        self.gate.close();
+        self.outcome(end, stopped.map(|(why, _)| why), limit, facts)
+    }
+
+    fn outcome(
+        &self,
+        end: Option<Ended>,
+        stopped: Option<Stopped>,
+        limit: Duration,
+        facts: &mut Facts,
+    ) -> (Outcome, Value) {
+        let why = stopped.map(|why| match why {
+            Stopped::TimeLimit => format!("it did not end within its time limit of {}", spoken(limit)),
+            Stopped::Cancelled => "it was cancelled".to_owned(),
+        });
+        let Some(end) = end else {
+            let reason = match why {
+                Some(why) => format!("{why}, and did not stop when told to"),
+                None => "its thread vanished".to_owned(),
+            };
+            return (Outcome::error(reason), Value::Null);
+        };
+        match (end.result, why) {
+            (Err(panic), _) => {
+                let reason = format!("the {} stage panicked: {}", self.name, panic_words(&*panic));
+                (Outcome::error(reason), Value::Null)
+            }
+            // what it found before it was stopped still counts if it found a fault
+            (Ok(Ok(report)), Some(why)) => {
+                *facts = end.facts;
+                match report.outcome {
+                    Outcome::Fail { reason } => (Outcome::fail(format!("{reason} ({why})")), report.details),
+                    Outcome::Pass | Outcome::Error { .. } | Outcome::Skip { .. } => {
+                        (Outcome::error(why), report.details)
+                    }
+                }
+            }
+            (Ok(Err(error)), Some(why)) => (Outcome::error(why), json!({ "error": chain(&error) })),
+            (Ok(Ok(report)), None) => {
+                *facts = end.facts;
+                (report.outcome, report.details)
+            }
+            (Ok(Err(error)), None) => (Outcome::error(chain(&error)), json!({ "error": chain(&error) })),
+        }
+    }
+}
+
+fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
+    let Work { stage, work, host, tools, consent, expected_spec_yaml, mut facts, reporter: _ } = work;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut context = StageContext {
+            stage: work.name(),
+            host: &host,
+            tools: &*tools,
+            reporter: gate,
+            cancel: stop,
+            consent,
+            expected_spec_yaml: expected_spec_yaml.as_deref(),
+            facts: &mut facts,
+        };
+        stage.run(&mut context, &work)
+    }));
+    Ended { result, facts }
+}
+
+fn panic_words(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a message")
+}
+
+/// Lets a stage's records through until the stage is over: none may follow its `StageFinished`.
+struct Gate {
+    reporter: Mutex<Option<Arc<dyn Reporter>>>,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.reporter.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Reporter for Gate {
+    fn record(&self, record: Record) {
+        // under the lock, so that none is on its way when the gate closes
+        if let Some(reporter) = &*self.reporter.lock().unwrap_or_else(PoisonError::into_inner) {
+            reporter.record(record);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Chips of `/sys/class/hwmon`: temperatures, fans, voltages and power, in the units of the kernel's hwmon ABI.
+//!
+//! The chips are looked over once, and again when their number changes or one of them stopped answering.
+
+use std::collections::BTreeMap;
+
+use super::Sample;
+use crate::host::{Host, HostError};
+
+const CLASS: &str = "/sys/class/hwmon";
+
+/// The chips found, and how each of their channels did so far.
+#[derive(Debug, Default)]
+pub(super) struct Chips {
+    names: Vec<String>,
+    channels: Vec<Channel>,
+    look_again: bool,
+}
+
+/// One input of a chip.
+#[derive(Debug, Clone)]
+struct Channel {
+    path: String,
+    /// Its `*_fault` attribute, if it has one: 1 says that the sensor is not connected or broken.
+    fault: Option<String>,
+    quantity: Quantity,
+    key: String,
+    answered: bool,
+    lost: bool,
+}
+
+/// What a channel measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quantity {
+    Temperature,
+    Fan,
+    Voltage,
+    Power,
+}
+
+impl Quantity {
+    /// Kind and unit of its measurements, and how many of the kernel's units make one of ours.
+    fn form(self) -> (&'static str, &'static str, f64) {
+        match self {
+            Self::Temperature => ("temp", "celsius", 1_000.0),
+            Self::Fan => ("fan", "rpm", 1.0),
+            Self::Voltage => ("volt", "volts", 1_000.0),
+            Self::Power => ("power", "watts", 1_000_000.0),
+        }
+    }
+}
+
+impl Chips {
+    /// Reads every channel.
+    pub(super) fn sample(&mut self, host: &Host, ts_ms: i64, sample: &mut Sample) {
+        let names = host.list(CLASS).unwrap_or_default();
+        if self.look_again || names != self.names {
+            let gone = self.renew(discover(host, &names));
+            for channel in gone {
+                let (kind, unit, _) = channel.quantity.form();
+                if !channel.lost {
+                    sample
+                        .lost
+                        .push(format!("{kind} {}: {} does not exist any more", channel.key, channel.path));
+                }
+                sample.push(ts_ms, kind, channel.key, None, unit);
+            }
+            self.names = names;
+            self.look_again = false;
+        }
+        for channel in &mut self.channels {
+            let (kind, unit, scale) = channel.quantity.form();
+            match channel.read(host) {
+                Ok(raw) => {
+                    (channel.answered, channel.lost) = (true, false);
+                    sample.push(ts_ms, kind, channel.key.clone(), Some(raw as f64 / scale), unit);
+                }
+                Err(reason) if channel.answered => {
+                    self.look_again = true;
+                    if !channel.lost {
+                        channel.lost = true;
+                        sample.lost.push(format!("{kind} {}: {reason}", channel.key));
+                    }
+                    sample.push(ts_ms, kind, channel.key.clone(), None, unit);
+                }
+                // Boards wire only some inputs of a chip: one that never answered is no sensor.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Takes over what was found now; gives back the channels that had answered and are gone.
+    fn renew(&mut self, found: Vec<Channel>) -> Vec<Channel> {
+        let mut known: BTreeMap<(&'static str, String), Channel> = std::mem::take(&mut self.channels)
+            .into_iter()
+            .map(|channel| ((channel.quantity.form().0, channel.key.clone()), channel))
+            .collect();
+        self.channels = found
+            .into_iter()
+            .map(|mut channel| {
+                if let Some(old) = known.remove(&(channel.quantity.form().0, channel.key.clone())) {
+                    (channel.answered, channel.lost) = (old.answered, old.lost);
+                }
+                channel
+            })
+            .collect();
+        known.into_values().filter(|channel| channel.answered).collect()
+    }
+}
+
+impl Channel {
+    fn read(&self, host: &Host) -> Result<i64, String> {
+        if let Some(fault) = &self.fault
+            && host.flag(fault).unwrap_or(false)
+        {
+            return Err(format!("{fault}: the chip reports a fault of the sensor"));
+        }
+        host.number(&self.path).map_err(|error: HostError| error.reason())
+    }
+}
+
+fn discover(host: &Host, names: &[String]) -> Vec<Channel> {
+    let chips: Vec<(String, String)> = names
+        .iter()
+        .map(|name| {
+            let directory = format!("{CLASS}/{name}");
+            let chip = host.text(&format!("{directory}/name")).unwrap_or_else(|_| name.clone());
+            (directory, clean(&chip))
+        })
+        .collect();
+    let mut taken: BTreeMap<(&'static str, String), u32> = BTreeMap::new();
+    let mut packages_seen = 0;
+    let mut channels = Vec::new();
+    for (directory, chip) in &chips {
+        let shared = chips.iter().filter(|(_, other)| other == chip).count() > 1;
+        let place = host.link_name(&format!("{directory}/device")).ok().filter(|_| shared);
+        let long_name = place.map_or_else(|| chip.clone(), |place| format!("{chip}-{}", clean(&place)));
+        let mut of_chip = inputs(host, directory);
+        let subject = Subject::of(host, directory, chip, &of_chip, packages_seen);
+        if matches!(subject, Subject::Package(..)) {
+            packages_seen += 1;
+        }
+        of_chip.retain(|input| subject.wants(input));
+        for input in of_chip {
+            let mut key = subject.key(&input).unwrap_or_else(|| format!("hwmon/{long_name}/{}", input.label));
+            let again = taken.entry((input.quantity.form().0, key.clone())).or_default();
+            *again += 1;
+            if *again > 1 {
+                key = format!("{key}-{again}");
+            }
+            channels.push(Channel {
+                path: format!("{directory}/{}", input.file),
+                fault: input.fault.map(|file| format!("{directory}/{file}")),
+                quantity: input.quantity,
+                key,
+                answered: false,
+                lost: false,
+            });
+        }
+    }
+    channels
+}
+
+/// An input as the chip's directory lists it.
+struct Input {
+    file: String,
+    fault: Option<String>,
+    quantity: Quantity,
+    label: String,
+}
+
+fn inputs(host: &Host, directory: &str) -> Vec<Input> {
+    let files = host.list(directory).unwrap_or_default();
+    files
+        .iter()
+        .filter_map(|file| {
+            let (channel, attribute) = file.split_once('_')?;
+            let digits = channel.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+            let quantity = match (channel.strip_suffix(digits)?, attribute) {
+                ("temp", "input") => Quantity::Temperature,
+                ("fan", "input") => Quantity::Fan,
+                ("in", "input") => Quantity::Voltage,
+                ("power", "input") => Quantity::Power,
+                ("power", "average") if !files.contains(&format!("{channel}_input")) => Quantity::Power,
+                _ => return None,
+            };
+            let fault = Some(format!("{channel}_fault")).filter(|fault| files.contains(fault));
+            let label = host
+                .text(&format!("{directory}/{channel}_label"))
+                .ok()
+                .map(|label| clean(&label))
+                .filter(|label| !label.is_empty())
+                .unwrap_or_else(|| channel.to_owned());
+            Some(Input { file: file.clone(), fault, quantity, label })
+        })
+        .collect()
+}
+
+/// What a chip sits on, where that has a name of its own.
+enum Subject {
+    /// A processor package, and the label of its temperature.
+    Package(u32, String),
+    /// A disk.
+    Disk(String),
+    Other,
+}
+
+impl Subject {
+    fn of(host: &Host, directory: &str, chip: &str, inputs: &[Input], packages_seen: u32) -> Self {
+        let labels = || inputs.iter().map(|input| input.label.as_str());
+        match chip {
+            "coretemp" => labels()
+                .find_map(|label| {
+                    let package = label.strip_prefix("Package_id_")?.parse().ok()?;
+                    Some(Self::Package(package, label.to_owned()))
+                })
+                .unwrap_or(Self::Other),
+            // Tdie is the temperature itself; Tctl has an offset on some models, and is all that newer ones have.
+            "k10temp" | "zenpower" => ["Tdie", "Tctl"]
+                .into_iter()
+                .find(|wanted| labels().any(|label| label == *wanted))
+                .map_or(Self::Other, |label| Self::Package(packages_seen, label.to_owned())),
+            "drivetemp" => {
+                first_in(host, &format!("{directory}/device/block")).map_or(Self::Other, Self::Disk)
+            }
+            "nvme" => nvme_disk(host, directory).map_or(Self::Other, Self::Disk),
+            _ => Self::Other,
+        }
+    }
+
+    /// A package's temperature is that of its hottest core, so the cores are not sampled beside it.
+    fn wants(&self, input: &Input) -> bool {
+        !(matches!(self, Self::Package(..)) && input.label.starts_with("Core_"))
+    }
+
+    fn key(&self, input: &Input) -> Option<String> {
+        let is_first = input.file == "temp1_input";
+        match self {
+            Self::Package(number, label) if *label == input.label => Some(format!("cpu/{number}")),
+            Self::Disk(disk) if is_first => Some(format!("disk/{disk}")),
+            Self::Package(..) | Self::Disk(_) | Self::Other => None,
+        }
+    }
+}
+
+fn first_in(host: &Host, directory: &str) -> Option<String> {
+    host.list(directory).ok()?.into_iter().next()
+}
+
+/// The first namespace of the controller that a chip sits on, named as the kernel shows it: the hidden path
+/// `nvme0c1n1` of multipath NVMe stands for `nvme0n1`. Without a namespace, the controller.
+fn nvme_disk(host: &Host, directory: &str) -> Option<String> {
+    let controller = host.link_name(&format!("{directory}/device")).ok()?;
+    let entries = host.list(&format!("{directory}/device")).unwrap_or_default();
+    let namespace = entries.into_iter().find_map(|entry| {
+        let (owner, namespace) = entry.strip_prefix("nvme")?.rsplit_once('n')?;
+        let subsystem = owner.split_once('c').map_or(owner, |(subsystem, _)| subsystem);
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        (digits(subsystem) && digits(namespace)).then(|| format!("nvme{subsystem}n{namespace}"))
+    });
+    Some(namespace.unwrap_or(controller))
+}
+
+/// A label that can be part of a key.
+fn clean(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|character| if character.is_whitespace() || character == '/' { '_' } else { character })
+        .collect()
+}

@@ -1,0 +1,195 @@
+//! Stage CPUStress: every logical CPU works and checks its answers, then the memory is filled and checked. Counts
+//! wrong answers and machine checks, and measures how much of the memory was really touched.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vetting_protocol::ids::StageName;
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::StageWork;
+
+use super::sub_steps::{Found, SubSteps};
+use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
+use crate::host::{Host, HostError, KernelLog};
+use crate::tools::runner::{Invocation, ToolError};
+use crate::tools::stress_ng::{self, StressReport};
+
+pub(super) struct CpuStressStage;
+
+impl Stage for CpuStressStage {
+    fn description(&self) -> StageDescription {
+        StageDescription {
+            name: StageName::CpuStress,
+            effect: Effect::Load,
+            applies_to: "every machine",
+            finds: "CPUs that compute wrong answers, memory that loses bits, machine checks under load",
+        }
+    }
+
+    fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
+        match work {
+            StageWork::CpuStress { cpu_ms, memory_ms, .. } => Duration::from_millis(cpu_ms + memory_ms),
+            StageWork::Inventory {}
+            | StageWork::Firmware {}
+            | StageWork::SpecValidate {}
+            | StageWork::Smart {}
+            | StageWork::Storage { .. } => Duration::ZERO,
+        }
+    }
+
+    fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
+        let StageWork::CpuStress { cpu_ms, memory_ms, memory_percent } = work else {
+            return Err(StageError::WrongWork { stage: StageName::CpuStress });
+        };
+        let context: &StageContext<'_> = context;
+        let workers = context.inventory()?.cpu.logical_cores.max(1);
+        let checks = MachineChecks::from_now(context.host);
+        let sub_steps = SubSteps::new(context, 2);
+        let cpu = sub_steps.run(0, "CPU pass", || {
+            let duration = Duration::from_millis(*cpu_ms);
+            sub_steps.by_time(0, duration, || cpu_pass(context, workers, duration))
+        });
+        let memory = sub_steps.run(1, "memory pass", || {
+            let duration = Duration::from_millis(*memory_ms);
+            sub_steps.by_time(1, duration, || memory_pass(context, workers, duration, *memory_percent))
+        });
+        let new = checks.and_then(MachineChecks::new_ones);
+        let count = new.as_ref().ok().map(|found| found.exceptions.max(found.logged) as f64);
+        // without a value no rule can take it for a good one
+        context.measure("mce", "mce/new", count, "count");
+        let checks = match new {
+            // what was only logged may have been corrected: that is for a threshold to judge
+            Ok(FoundChecks { exceptions: 0, .. }) => Outcome::Pass,
+            Ok(found) => Outcome::fail(format!("{} machine check exceptions under load", found.exceptions)),
+            Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
+        };
+        Ok(StageReport {
+            outcome: Outcome::worst_of([cpu, memory, checks], ""),
+            details: json!({ "workers": workers, "machine_checks": count }),
+        })
+    }
+}
+
+fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Found {
+    let report = match stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu") {
+        Ok(report) => report,
+        Err(error) => return unjudged("CPU pass", &error),
+    };
+    context.measure("stress", "cpu/verify_failures", Some(report.verify_failures as f64), "count");
+    context.measure("stress", "cpu/bogo_ops_per_second", Some(report.bogo_ops_per_second), "per_second");
+    verified("CPU pass", &report, json!({ "workers": workers, "bogo_ops": report.bogo_ops }))
+}
+
+fn memory_pass(context: &StageContext<'_>, workers: u32, duration: Duration, percent: u8) -> Found {
+    let memory = match Meminfo::read(context.host) {
+        Ok(memory) => memory,
+        Err(reason) => return Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
+    };
+    let bytes = memory.available_bytes / 100 * u64::from(percent.clamp(1, 95));
+    let report = match stress(context, &stress_ng::memory_invocation(workers, bytes, duration), "vm") {
+        Ok(report) => report,
+        Err(error) => return unjudged("memory pass", &error),
+    };
+    context.measure("stress", "memory/verify_failures", Some(report.verify_failures as f64), "count");
+    // what a worker really had in memory, not what was asked for
+    let touched = report.max_rss_bytes.map(|rss| rss.saturating_mul(u64::from(workers)).min(bytes));
+    let coverage = touched.map(|touched| touched as f64 * 100.0 / memory.total_bytes as f64);
+    context.measure("stress", "memory/coverage", coverage, "percent");
+    let details = json!({
+        "workers": workers,
+        "asked_bytes": bytes,
+        "touched_bytes": touched,
+        "coverage_percent": coverage,
+        "bogo_ops": report.bogo_ops,
+    });
+    verified("memory pass", &report, details)
+}
+
+fn stress(
+    context: &StageContext<'_>,
+    invocation: &Invocation,
+    stressor: &str,
+) -> Result<StressReport, ToolError> {
+    let finished = context.tools.run(invocation, &context.cancel, &mut |_, _| {})?;
+    stress_ng::parse(&finished, stressor)
+}
+
+fn unjudged(pass: &str, error: &ToolError) -> Found {
+    Found::new(Outcome::error(format!("{pass}: {}", error.reason())), json!({}))
+}
+
+fn verified(pass: &str, report: &StressReport, mut details: Value) -> Found {
+    if report.verify_failures == 0 {
+        return Found::new(Outcome::Pass, details);
+    }
+    if let Value::Object(details) = &mut details {
+        let shown: Vec<&String> = report.failures.iter().take(100).collect();
+        details.insert("failures".to_owned(), json!(shown));
+    }
+    let first = report.failures.first().map_or("", String::as_str);
+    let count = report.verify_failures;
+    Found::new(Outcome::fail(format!("{pass}: {count} verification failures, first: {first}")), details)
+}
+
+struct Meminfo {
+    total_bytes: u64,
+    available_bytes: u64,
+}
+
+impl Meminfo {
+    fn read(host: &Host) -> Result<Self, String> {
+        let text = host.text("/proc/meminfo").map_err(|error| error.reason())?;
+        let bytes = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+                .filter(|kib| *kib > 0)
+                .map(|kib| kib * 1024)
+                .ok_or_else(|| format!("/proc/meminfo: no {name}"))
+        };
+        Ok(Self { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
+    }
+}
+
+/// Machine checks from some moment on: exceptions (`MCE` of `/proc/interrupts`) and what the kernel logged, such as
+/// corrected errors that were found by polling.
+struct MachineChecks<'h> {
+    host: &'h Host,
+    log: KernelLog,
+    exceptions: u64,
+}
+
+struct FoundChecks {
+    exceptions: u64,
+    logged: u64,
+}
+
+impl<'h> MachineChecks<'h> {
+    fn from_now(host: &'h Host) -> Result<Self, HostError> {
+        Ok(Self { host, log: host.kernel_log_from_now()?, exceptions: exceptions(host)? })
+    }
+
+    fn new_ones(mut self) -> Result<FoundChecks, HostError> {
+        let logged =
+            self.log.new_messages()?.iter().filter(|message| is_machine_check(message)).count() as u64;
+        let exceptions = exceptions(self.host)?.saturating_sub(self.exceptions);
+        Ok(FoundChecks { exceptions, logged })
+    }
+}
+
+/// The line that begins the report of one or more; the lines of its parts are left out.
+fn is_machine_check(message: &str) -> bool {
+    message.contains("[Hardware Error]")
+        && (message.contains("Machine check events logged") || message.contains(": Machine Check"))
+}
+
+/// Sum over the CPUs; a machine without that line has none of them.
+fn exceptions(host: &Host) -> Result<u64, HostError> {
+    let text = host.text("/proc/interrupts")?;
+    let row = text.lines().find_map(|line| line.trim_start().strip_prefix("MCE:"));
+    Ok(row.into_iter().flat_map(str::split_whitespace).map_while(|word| word.parse::<u64>().ok()).sum())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The CPUStress stage over recorded answers.
+
+use super::super::tests::{Machine, Told, garbage, hung, log_to, missing, outcome, recorded};
+use super::*;
+
+const WORK: StageWork = StageWork::CpuStress { cpu_ms: 1000, memory_ms: 1000, memory_percent: 50 };
+
+fn is_memory(invocation: &Invocation) -> bool {
+    invocation.args.iter().any(|arg| arg == "--vm")
+}
+
+#[test]
+fn both_passes_verified_is_a_pass() {
+    let machine = Machine::new();
+    let tools = Told::new(|invocation: &Invocation| {
+        recorded("stress-ng", if is_memory(invocation) { "0.19-memory-good" } else { "0.19-cpu-good" })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.sub_steps().into_keys().collect::<Vec<_>>(), ["CPU pass", "memory pass"]);
+    let measured = kept.measurements();
+    assert_eq!(measured["stress cpu/verify_failures"], Some(0.0));
+    assert_eq!(measured["stress memory/verify_failures"], Some(0.0));
+    assert_eq!(measured["mce mce/new"], Some(0.0));
+    // half of the available 800 kB, of 1000 kB: what is counted is never more than what was asked for
+    assert!((measured["stress memory/coverage"].unwrap() - 40.0).abs() < 0.2);
+    let calls = tools.calls_of("stress-ng");
+    assert!(calls[0].starts_with("--cpu 2 "), "{calls:?}");
+    assert!(calls[1].starts_with("--vm 2 --vm-bytes 409600b "), "{calls:?}");
+}
+
+#[test]
+fn bits_that_flipped_fail_the_memory_pass() {
+    let machine = Machine::new();
+    let tools = Told::new(|invocation: &Invocation| {
+        recorded("stress-ng", if is_memory(invocation) { "0.19-memory-bit-errors" } else { "0.19-cpu-good" })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let Outcome::Fail { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("memory pass:") && reason.contains("moving inversion"), "{reason}");
+    assert_eq!(kept.sub_steps()["CPU pass"], Outcome::Pass);
+    assert!(kept.measurements()["stress memory/verify_failures"].unwrap() >= 1.0);
+}
+
+#[test]
+fn memory_is_worked_also_when_the_cpu_pass_could_not_be_judged() {
+    let machine = Machine::new();
+    let tools = Told::new(|invocation: &Invocation| {
+        recorded("stress-ng", if is_memory(invocation) { "0.15-memory-good" } else { "bad-killed" })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert!(matches!(outcome(report), Outcome::Error { .. }));
+    assert_eq!(kept.sub_steps()["memory pass"], Outcome::Pass);
+}
+
+#[test]
+fn stress_ng_missing_hung_speaking_nonsense_or_idle_is_an_error() {
+    for answer in [missing, hung, garbage, |_: &Invocation| recorded("stress-ng", "0.19-memory-did-nothing")]
+    {
+        let (report, kept, _) = Machine::new().run(&WORK, &Told::new(answer));
+        assert!(matches!(outcome(report), Outcome::Error { .. }));
+        for (name, outcome) in kept.sub_steps() {
+            assert!(matches!(outcome, Outcome::Error { .. }), "{name}");
+        }
+    }
+}
+
+fn good(invocation: &Invocation) -> Result<crate::tools::runner::Finished, ToolError> {
+    recorded("stress-ng", if is_memory(invocation) { "0.19-memory-good" } else { "0.19-cpu-good" })
+}
+
+#[test]
+fn a_machine_check_exception_fails_and_a_logged_one_is_measured() {
+    let machine = Machine::new();
+    let tools = Told::new(|invocation: &Invocation| {
+        machine.file("proc/interrupts", "MCE:  1  2  Machine check exceptions\n");
+        good(invocation)
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::fail("3 machine check exceptions under load"));
+    assert_eq!(kept.measurements()["mce mce/new"], Some(3.0));
+
+    let machine = Machine::new();
+    let log = machine.path("dev/kmsg");
+    let tools = Told::new(|invocation: &Invocation| {
+        log_to(&log, "mce: [Hardware Error]: Machine check events logged");
+        log_to(&log, "[Hardware Error]: Corrected error, no action required.");
+        good(invocation)
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.measurements()["mce mce/new"], Some(2.0));
+}
+
+#[test]
+fn machine_checks_that_cannot_be_counted_are_no_pass_and_no_zero() {
+    let machine = Machine::new();
+    std::fs::remove_file(machine.path("dev/kmsg")).unwrap();
+    let (report, kept, _) = machine.run(&WORK, &Told::new(good));
+    assert!(matches!(outcome(report), Outcome::Error { .. }));
+    assert_eq!(kept.measurements()["mce mce/new"], None);
+}
+
+#[test]
+fn unreadable_memory_sizes_are_an_error() {
+    let machine = Machine::new();
+    machine.file("proc/meminfo", "MemTotal: lots\n");
+    let (report, _, _) = machine.run(&WORK, &Told::new(good));
+    let Outcome::Error { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("/proc/meminfo: no MemTotal"), "{reason}");
+}

@@ -1,0 +1,237 @@
+//! The surface scan of a disk: which blocks are gone over, and what badblocks found there.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::SurfaceScan;
+
+use super::super::disks;
+use super::super::sub_steps::Found;
+use super::Disk;
+use super::consent::{self, Permission};
+use crate::clock;
+use crate::tools::badblocks::{self, LIMIT, Meter, Mode, Range};
+
+/// Bad blocks that a reason names; the details name all.
+const NAMED: usize = 16;
+const MIB: u64 = 1024 * 1024;
+
+/// What is scanned, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Plan {
+    block_bytes: u64,
+    mode: Mode,
+    ranges: Vec<Range>,
+}
+
+impl Plan {
+    fn blocks(&self) -> u64 {
+        self.ranges.iter().map(|range| range.blocks()).sum()
+    }
+}
+
+/// What the scan has found so far.
+#[derive(Default)]
+struct Tally {
+    bad_blocks: Vec<u64>,
+    scanned_blocks: u64,
+    /// There may be more: the scan stopped early.
+    is_lower_bound: bool,
+}
+
+impl Disk<'_, '_, '_> {
+    pub(super) fn surface(&self, ordinal: u32, scan: SurfaceScan) -> Found {
+        if let Some(obstacle) = self.obstacle() {
+            return obstacle;
+        }
+        let mode = match scan {
+            SurfaceScan::ReadZones { .. } | SurfaceScan::ReadWhole => Mode::Read,
+            SurfaceScan::WriteWhole => match consent::permission(self.context, self.target) {
+                Permission::Write => Mode::WriteRead,
+                Permission::ReadOnly => Mode::Read,
+                Permission::Refused(reason) => return Found::new(Outcome::skip(reason), json!({})),
+            },
+        };
+        let size_bytes = self.target.disk.size_bytes;
+        let plan = plan(scan, size_bytes, mode);
+        let mut tally = Tally::default();
+        let ended = self.scan(ordinal, &plan, &mut tally);
+        let coverage = tally.scanned_blocks as f64 * plan.block_bytes as f64 * 100.0 / size_bytes as f64;
+        let found = tally.bad_blocks.len() as f64;
+        let measure = |key: &str, value, unit| {
+            self.context.measure("badblocks", format!("{}/{key}", self.name()), value, unit);
+        };
+        // a scan that did not come to its end and found nothing has not counted anything
+        measure("bad_blocks", (ended.is_none() || found > 0.0).then_some(found), "count");
+        measure("coverage", Some(coverage.min(100.0)), "percent");
+        let outcome = self.outcome(&plan, &tally, ended);
+        Found::new(outcome, self.details(&plan, &tally, coverage))
+    }
+
+    /// Goes over all ranges. `Some` if it did not come to the end, with the outcome that this alone would be.
+    fn scan(&self, ordinal: u32, plan: &Plan, tally: &mut Tally) -> Option<Outcome> {
+        let begin = clock::monotonic();
+        let whole = plan.blocks().max(1) as f64;
+        for range in &plan.ranges {
+            let mut meter = Meter::new(plan.mode);
+            let before = tally.scanned_blocks as f64;
+            let invocation = badblocks::invocation(&self.target.device, plan.block_bytes, *range, plan.mode);
+            let finished = self.context.tools.run(&invocation, &self.context.cancel, &mut |_, line| {
+                if let Some(part) = meter.read(line) {
+                    let done = (before + part * range.blocks() as f64) / whole;
+                    self.sub_steps.advance(ordinal, done, left(begin.elapsed(), done));
+                }
+            });
+            let error = match finished {
+                Ok(finished) => {
+                    // also what a scan named that was cut short
+                    let named = badblocks::bad_blocks_so_far(&finished);
+                    tally.bad_blocks.extend(named.into_iter().flatten());
+                    match badblocks::parse(&finished) {
+                        Ok(scan) if scan.stopped_at_limit => {
+                            tally.is_lower_bound = true;
+                            None
+                        }
+                        Ok(_) => {
+                            tally.scanned_blocks += range.blocks();
+                            None
+                        }
+                        Err(error) => Some(error),
+                    }
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(vanished) = disks::vanished(self.context, self.target.disk) {
+                tally.is_lower_bound = true;
+                return Some(vanished);
+            }
+            if let Some(error) = error {
+                tally.is_lower_bound = true;
+                return Some(Outcome::error(format!("{}: {}", self.name(), error.reason())));
+            }
+            if tally.bad_blocks.len() as u64 >= LIMIT {
+                tally.is_lower_bound = true;
+                return None;
+            }
+            self.sub_steps.advance(ordinal, tally.scanned_blocks as f64 / whole, None);
+        }
+        None
+    }
+
+    fn outcome(&self, plan: &Plan, tally: &Tally, ended: Option<Outcome>) -> Outcome {
+        let name = self.name();
+        if tally.bad_blocks.is_empty() {
+            return ended.unwrap_or(Outcome::Pass);
+        }
+        let lbas = tally.bad_blocks.iter().map(|block| self.lba(block * plan.block_bytes));
+        let reason = format!(
+            "{name}: {}{} {} of {} bytes: {} (LBA {})",
+            if tally.is_lower_bound { "at least " } else { "" },
+            tally.bad_blocks.len(),
+            match plan.mode {
+                Mode::Read => "unreadable blocks",
+                Mode::WriteRead => "bad blocks",
+            },
+            plan.block_bytes,
+            named(tally.bad_blocks.iter().copied()),
+            named(lbas),
+        );
+        let because = ended.as_ref().and_then(Outcome::reason).map(|why| format!("; {why}"));
+        Outcome::fail(reason + &because.unwrap_or_default())
+    }
+
+    fn details(&self, plan: &Plan, tally: &Tally, coverage_percent: f64) -> Value {
+        json!({
+            "mode": match plan.mode { Mode::Read => "read", Mode::WriteRead => "write and read" },
+            "block_bytes": plan.block_bytes,
+            "ranges": plan.ranges.len(),
+            "scanned_bytes": tally.scanned_blocks * plan.block_bytes,
+            "size_bytes": self.target.disk.size_bytes,
+            "coverage_percent": coverage_percent,
+            "bad_blocks": tally.bad_blocks,
+            "bad_blocks_is_lower_bound": tally.is_lower_bound,
+        })
+    }
+}
+
+/// The first ones, and how many more.
+fn named(numbers: impl ExactSizeIterator<Item = u64>) -> String {
+    let more = numbers.len().saturating_sub(NAMED);
+    let first: Vec<String> = numbers.take(NAMED).map(|number| number.to_string()).collect();
+    let first = first.join(", ");
+    if more == 0 { first } else { format!("{first} and {more} more") }
+}
+
+/// Time left at the pace so far.
+fn left(elapsed: Duration, done: f64) -> Option<Duration> {
+    (done > 0.01).then(|| elapsed.mul_f64(((1.0 - done) / done).clamp(0.0, 1000.0)))
+}
+
+fn plan(scan: SurfaceScan, size_bytes: u64, mode: Mode) -> Plan {
+    let block_bytes = badblocks::block_bytes(size_bytes);
+    // what is left over at the end of a disk is less than a block and not scanned; the coverage tells
+    let blocks = size_bytes / block_bytes;
+    let ranges = match scan {
+        SurfaceScan::ReadZones { zones, zone_mib } => {
+            let zone_blocks = (zone_mib.saturating_mul(MIB) / block_bytes).max(1);
+            zone_ranges(blocks, u64::from(zones), zone_blocks)
+        }
+        SurfaceScan::ReadWhole | SurfaceScan::WriteWhole => whole(blocks),
+    };
+    Plan { block_bytes, mode, ranges }
+}
+
+fn whole(blocks: u64) -> Vec<Range> {
+    blocks.checked_sub(1).map(|last| Range { first: 0, last }).into_iter().collect()
+}
+
+/// Zones spread evenly, the first at the beginning of the disk and the last at its end.
+fn zone_ranges(blocks: u64, zones: u64, zone_blocks: u64) -> Vec<Range> {
+    let zones = zones.max(2);
+    if zones.saturating_mul(zone_blocks) >= blocks {
+        return whole(blocks);
+    }
+    let last_start = blocks - zone_blocks;
+    (0..zones)
+        .map(|zone| {
+            let start = u128::from(last_start) * u128::from(zone) / u128::from(zones - 1);
+            let first = u64::try_from(start).unwrap_or(last_start);
+            Range { first, last: first + zone_blocks - 1 }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn many_bad_blocks_are_cut_short_in_words() {
+        assert_eq!(named([7, 9].into_iter()), "7, 9");
+        assert!(named((0..20_u64).collect::<Vec<_>>().into_iter()).ends_with(", 15 and 4 more"));
+    }
+
+    #[test]
+    fn a_small_disk_is_read_whole() {
+        let scan = SurfaceScan::ReadZones { zones: 16, zone_mib: 16 };
+        let plan = plan(scan, 64 * MIB + 100, Mode::Read);
+        assert_eq!(plan.ranges, [Range { first: 0, last: 16383 }]);
+    }
+
+    proptest! {
+        #[test]
+        fn zones_lie_on_the_disk_apart_and_reach_both_ends(
+            size in 4096_u64..(40 << 40), zones in 0_u32..500, zone_mib in 0_u64..5000,
+        ) {
+            let plan = plan(SurfaceScan::ReadZones { zones, zone_mib }, size, Mode::Read);
+            let blocks = size / plan.block_bytes;
+            prop_assert_eq!(plan.ranges[0].first, 0);
+            prop_assert_eq!(plan.ranges.last().unwrap().last, blocks - 1);
+            prop_assert!(plan.blocks() <= blocks);
+            prop_assert!(plan.ranges.windows(2).all(|pair| pair[0].last < pair[1].first));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! badblocks' recorded outputs and arithmetic.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::tools::fixture;
+
+fn parsed(case: &str) -> Result<Scan, ToolError> {
+    parse(&fixture(TOOL, case))
+}
+
+#[test]
+fn a_good_range_has_no_bad_blocks() {
+    for case in ["1.47.0-read-good", "1.47.2-read-good", "1.47.0-write-good", "1.47.2-write-good"] {
+        assert_eq!(parsed(case).unwrap(), Scan { bad_blocks: vec![], stopped_at_limit: false }, "{case}");
+    }
+}
+
+#[test]
+fn bad_blocks_are_named() {
+    for case in ["1.47.0-read-3-bad", "1.47.2-read-3-bad"] {
+        let expected = Scan { bad_blocks: vec![16381, 16382, 16383], stopped_at_limit: false };
+        assert_eq!(parsed(case).unwrap(), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_scan_that_stopped_at_the_limit_says_so() {
+    for case in ["1.47.0-read-limit", "1.47.2-read-limit"] {
+        let scan = parsed(case).unwrap();
+        assert!(scan.stopped_at_limit, "{case}");
+        assert_eq!(scan.bad_blocks.len(), 1000, "{case}");
+    }
+}
+
+#[test]
+fn what_did_not_complete_is_an_error() {
+    for case in ["bad-no-output", "bad-garbage", "bad-cut-short"] {
+        assert!(matches!(parsed(case), Err(ToolError::Garbage { .. })), "{case}");
+    }
+    assert!(matches!(parsed("1.47.2-no-such-disk"), Err(ToolError::Failed { .. })));
+    assert!(matches!(parsed("bad-killed"), Err(ToolError::Signalled { signal: 9, .. })));
+    assert!(matches!(parsed("bad-timed-out"), Err(ToolError::TimedOut { .. })));
+}
+
+#[test]
+fn a_scan_cut_short_still_names_what_it_found() {
+    let finished = fixture(TOOL, "bad-killed-after-finding");
+    assert!(parse(&finished).is_err());
+    assert_eq!(bad_blocks_so_far(&finished).unwrap(), [16381, 16382, 16383]);
+}
+
+#[test]
+fn a_count_that_does_not_match_the_names_is_garbage() {
+    let mut finished = fixture(TOOL, "1.47.2-read-3-bad");
+    finished.stdout = b"16381\n16382\n".to_vec();
+    assert!(matches!(parse(&finished), Err(ToolError::Garbage { .. })));
+}
+
+#[test]
+fn the_meter_goes_over_all_rounds_of_a_write_scan() {
+    let mut meter = Meter::new(Mode::WriteRead);
+    let at = |meter: &mut Meter, line: &str| meter.read(line).map(|part| (part * 800.0).round() / 8.0);
+    assert_eq!(
+        at(&mut meter, "Testing with pattern 0xaa:   0.00% done, 0:00 elapsed. (0/0/0 errors)"),
+        Some(0.0)
+    );
+    assert_eq!(at(&mut meter, " 50.00% done, 0:02 elapsed. (0/0/0 errors)"), Some(6.25));
+    assert_eq!(at(&mut meter, "done"), None);
+    assert_eq!(at(&mut meter, "Reading and comparing:   0.00% done, 0:03 elapsed."), Some(12.5));
+    assert_eq!(Meter::new(Mode::Read).read(" 25.00% done"), Some(0.25));
+    assert_eq!(Meter::new(Mode::Read).read("xx% done"), None);
+    assert_eq!(Meter::new(Mode::Read).read(" 250.00% done"), None);
+}
+
+#[test]
+fn block_size_keeps_the_count_in_32_bits() {
+    let tib = 1_u64 << 40;
+    assert_eq!(block_bytes(0), 4096);
+    assert_eq!(block_bytes(16 * tib - 4096), 4096);
+    assert_eq!(block_bytes(16 * tib), 8192);
+    assert_eq!(block_bytes(40 * tib), 16384);
+}
+
+#[test]
+fn only_a_write_scan_is_called_to_write() {
+    let range = Range { first: 8, last: 15 };
+    let args = |mode| invocation("/dev/sda", 4096, range, mode).args;
+    assert_eq!(args(Mode::Read), ["-b", "4096", "-e", "1000", "-s", "-v", "/dev/sda", "15", "8"]);
+    assert_eq!(args(Mode::WriteRead), ["-b", "4096", "-e", "1000", "-s", "-v", "-w", "/dev/sda", "15", "8"]);
+    assert_eq!(range.blocks(), 8);
+}
+
+proptest! {
+    #[test]
+    fn every_disk_is_countable(size: u64) {
+        let block_bytes = block_bytes(size);
+        prop_assert!(size / block_bytes < MOST_BLOCKS && block_bytes.is_power_of_two());
+    }
+
+    #[test]
+    fn no_line_breaks_the_meter(lines in prop::collection::vec(".{0,30}(% done)?.{0,5}", 0..20)) {
+        let mut meter = Meter::new(Mode::WriteRead);
+        for line in lines {
+            if let Some(part) = meter.read(&line) {
+                prop_assert!((0.0..=1.0).contains(&part));
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! smartctl (smartmontools 7.3 and later): health and attributes of ATA, NVMe and SCSI/SAS disks, from its JSON.
+//!
+//! Its exit status is eight facts in one number ([`ExitBits`]); a disk that smartctl cannot speak to is told apart
+//! from one that it could not read. Refuses to call a disk healthy that did not say so.
+
+mod health;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::runner::{Finished, Invocation, ToolError};
+
+pub use health::{AtaAttribute, NvmeHealth, ScsiErrors, ScsiHealth};
+
+const TOOL: &str = "smartctl";
+
+/// Asks one disk (`/dev/sda`, `/dev/nvme0n1`) for all it knows. Two minutes are far more than a healthy disk takes
+/// and enough for one that has to spin up.
+pub fn invocation(device: &str) -> Invocation {
+    Invocation {
+        tool: TOOL,
+        args: vec!["--json=c".into(), "-x".into(), device.into()],
+        timeout: Duration::from_mins(2),
+    }
+}
+
+/// smartctl's exit status, smartctl(8) "EXIT STATUS".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExitBits(u8);
+
+impl ExitBits {
+    /// Bit 0: the command line did not parse, or no device type fits.
+    pub fn not_asked(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Bit 1: the device could not be opened or did not identify itself.
+    pub fn not_opened(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Bit 2: some command failed, or a checksum was wrong. Common with `-x` on disks that lack a log page.
+    pub fn command_failed(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// Bit 3: the disk says it is failing.
+    pub fn failing(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// Bit 4: a pre-fail attribute is at or below its threshold.
+    pub fn prefail_now(self) -> bool {
+        self.0 & 16 != 0
+    }
+
+    /// Bit 5: an attribute was at or below its threshold some time ago.
+    pub fn below_threshold_once(self) -> bool {
+        self.0 & 32 != 0
+    }
+
+    /// Bit 6: the error log has entries.
+    pub fn error_log_entries(self) -> bool {
+        self.0 & 64 != 0
+    }
+
+    /// Bit 7: the self-test log has failures that no later self-test has outdated.
+    pub fn self_test_failures(self) -> bool {
+        self.0 & 128 != 0
+    }
+}
+
+/// What smartctl found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The disk answered.
+    Report(Box<SmartReport>),
+    /// The disk has no SMART: a virtual disk, a flash card, a bridge that does not pass it through.
+    NotSupported {
+        /// In smartctl's words.
+        reason: String,
+    },
+}
+
+/// What a disk told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SmartReport {
+    /// The overall health self-assessment.
+    pub passed: bool,
+    /// smartctl's exit status.
+    pub exit: ExitBits,
+    /// What smartctl had to say beside the data.
+    pub messages: Vec<String>,
+    /// Hours under power.
+    pub power_on_hours: Option<f64>,
+    /// Current temperature, degrees Celsius.
+    pub temperature_celsius: Option<f64>,
+    /// Failed self-tests that the log still holds.
+    pub self_test_failures: Option<f64>,
+    /// What is special to the disk's command set.
+    pub health: Health,
+}
+
+/// The part that differs by command set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Health {
+    /// ATA: the vendor's attributes; a disk without the table has none.
+    Ata(Vec<AtaAttribute>),
+    /// NVMe: the SMART / Health Information log page.
+    Nvme(NvmeHealth),
+    /// SCSI and SAS: error counters and defect lists.
+    Scsi(ScsiHealth),
+}
+
+fn garbage(message: impl Into<String>) -> ToolError {
+    ToolError::Garbage { tool: TOOL.to_owned(), message: message.into() }
+}
+
+/// Reads smartctl's JSON.
+pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
+    let code = finished.code(TOOL)?;
+    let exit = ExitBits(u8::try_from(code).map_err(|_| garbage(format!("its exit status is {code}")))?);
+    let json: Value = serde_json::from_slice(&finished.stdout)
+        .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
+    let messages = messages(&json);
+    let words = || {
+        if messages.is_empty() { "it gives no reason".to_owned() } else { messages.join("; ") }
+    };
+    if exit.not_asked() {
+        // local_time is only written once the command line was accepted: what failed then is finding the device type
+        let accepted = json.get("local_time").is_some() && json.get("device").is_none();
+        return if accepted {
+            Ok(Answer::NotSupported { reason: words() })
+        } else {
+            Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words() })
+        };
+    }
+    if exit.not_opened() {
+        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words() });
+    }
+    let supported = json.pointer("/smart_support/available").and_then(Value::as_bool);
+    if supported == Some(false) {
+        return Ok(Answer::NotSupported { reason: "the disk has no SMART capability".to_owned() });
+    }
+    if json.pointer("/smart_support/enabled").and_then(Value::as_bool) == Some(false) {
+        let message = "SMART is switched off on this disk; `smartctl -s on` switches it on".to_owned();
+        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message });
+    }
+    let Some(passed) = json.pointer("/smart_status/passed").and_then(Value::as_bool) else {
+        return Err(garbage(format!("there is no health status in it ({})", words())));
+    };
+    let health = health::read(&json)?;
+    Ok(Answer::Report(Box::new(SmartReport {
+        passed,
+        exit,
+        power_on_hours: health::number(&json, "/power_on_time/hours"),
+        temperature_celsius: health::number(&json, "/temperature/current"),
+        self_test_failures: health::self_test_failures(&json),
+        messages,
+        health,
+    })))
+}
+
+fn messages(json: &Value) -> Vec<String> {
+    json.pointer("/smartctl/messages")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|message| message.get("string").and_then(Value::as_str))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

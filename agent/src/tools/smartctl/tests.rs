@@ -1,0 +1,90 @@
+//! smartctl's JSON: recorded where a disk of ours gave it, else in the shape of real drives with values of our own.
+
+use insta::assert_debug_snapshot;
+
+use super::*;
+use crate::tools::fixture;
+
+fn parsed(case: &str) -> Result<Answer, ToolError> {
+    parse(&fixture(TOOL, case))
+}
+
+fn report(case: &str) -> SmartReport {
+    match parsed(case).unwrap() {
+        Answer::Report(report) => *report,
+        Answer::NotSupported { reason } => panic!("{case}: {reason}"),
+    }
+}
+
+#[test]
+fn ata_nvme_and_sas_are_read_completely() {
+    for case in ["7.3-ata-good", "7.4-nvme-good", "7.3-sas-good"] {
+        assert_debug_snapshot!(case, report(case));
+    }
+}
+
+#[test]
+fn a_failing_disk_says_so() {
+    let ata = report("7.3-ata-failing");
+    assert!(!ata.passed && ata.exit.failing() && ata.exit.prefail_now() && ata.exit.self_test_failures());
+    assert_eq!(ata.self_test_failures, Some(2.0));
+    let nvme = report("7.4-nvme-failing");
+    let Health::Nvme(health) = &nvme.health else { panic!("{nvme:?}") };
+    assert!(!nvme.passed);
+    assert_eq!(health.critical_warning, 5);
+    assert_eq!(nvme.self_test_failures, Some(1.0));
+}
+
+#[test]
+fn history_is_told_apart_from_failure() {
+    let bits = report("7.3-ata-history").exit;
+    assert!(bits.below_threshold_once() && bits.error_log_entries());
+    assert!(!bits.failing() && !bits.prefail_now() && !bits.self_test_failures());
+}
+
+#[test]
+fn a_missing_log_page_does_not_hide_the_health() {
+    let report = report("7.4-ata-command-failed");
+    assert!(report.exit.command_failed() && report.passed);
+}
+
+#[test]
+fn a_disk_without_smart_is_not_supported() {
+    for case in ["7.3-type-unknown", "7.4-type-unknown", "7.4-scsi-no-smart"] {
+        assert!(matches!(parsed(case), Ok(Answer::NotSupported { .. })), "{case}");
+    }
+}
+
+#[test]
+fn smartctls_own_failures_are_errors() {
+    for case in ["7.3-bad-option", "7.4-open-failed", "7.4-smart-disabled"] {
+        assert!(matches!(parsed(case), Err(ToolError::Failed { .. })), "{case}: {:?}", parsed(case));
+    }
+    for case in
+        ["bad-no-output", "bad-garbage", "bad-cut-short", "bad-no-health", "bad-nvme-no-log", "bad-protocol"]
+    {
+        assert!(matches!(parsed(case), Err(ToolError::Garbage { .. })), "{case}: {:?}", parsed(case));
+    }
+    assert!(matches!(parsed("bad-killed"), Err(ToolError::Signalled { .. })));
+    assert!(matches!(parsed("bad-timed-out"), Err(ToolError::TimedOut { .. })));
+}
+
+/// For trying the parser by hand: `SMARTCTL_SAMPLES=folder cargo test -- --ignored --nocapture samples`.
+#[test]
+#[ignore = "needs a folder of smartctl outputs"]
+fn samples_of_a_folder() {
+    let folder = std::env::var_os("SMARTCTL_SAMPLES").unwrap();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let stdout = std::fs::read(entry.path()).unwrap();
+        let json: Value = serde_json::from_slice(&stdout).unwrap();
+        let code = json.pointer("/smartctl/exit_status").and_then(Value::as_i64).unwrap();
+        let finished = Finished {
+            exit: crate::tools::runner::Exit::Code(i32::try_from(code).unwrap()),
+            stdout,
+            stderr: Vec::new(),
+            truncated: false,
+            elapsed: Duration::ZERO,
+        };
+        println!("{:?}: {:#?}", entry.file_name(), parse(&finished));
+    }
+}
