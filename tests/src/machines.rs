@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vetting_image::lab::{Boot, Disk, DiskBus, Firmware, MachineBuilder, Mac, NetworkBoot};
+use vetting_image::lab::{Boot, Disk, DiskBus, Firmware, Mac, MachineBuilder, NetworkBoot};
 
 use crate::site::Site;
 
@@ -98,8 +98,14 @@ impl Candidate {
             .memory_mib(self.memory_mib)
             .cpus(1, self.cpus)
             .mac(self.mac())
-            .smbios(1, &[("manufacturer", "Vetting Lab"), ("product", "Emulated Server"), ("serial", self.name)])
-            .smbios(17, &[("loc_pfx", "DIMM_A"), ("manufacturer", "LabMem"), ("part", "LM-1G"), ("speed", "3200")]);
+            .smbios(
+                1,
+                &[("manufacturer", "Vetting Lab"), ("product", "Emulated Server"), ("serial", self.name)],
+            )
+            .smbios(
+                17,
+                &[("loc_pfx", "DIMM_A"), ("manufacturer", "LabMem"), ("part", "LM-1G"), ("speed", "3200")],
+            );
         (self.disks)().into_iter().fold(builder, MachineBuilder::disk)
     }
 }

@@ -47,7 +47,10 @@ pub fn boot_script(site: &Site, mac: &str) -> anyhow::Result<String> {
 
 /// The kernel parameters in a boot script.
 pub fn run_parameters(script: &str) -> anyhow::Result<RunParameters> {
-    let line = script.lines().find(|line| line.contains("vetting.claim=")).context("the script boots the live image")?;
+    let line = script
+        .lines()
+        .find(|line| line.contains("vetting.claim="))
+        .context("the script boots the live image")?;
     let parameters = BootParameters::parse(line)?;
     parameters.run_parameters().map_err(|missing| anyhow::anyhow!("missing: {missing:?}"))
 }
@@ -72,9 +75,17 @@ impl SimulatedAgent {
         let parameters = run_parameters(&boot_script(site, mac)?)?;
         let client = Client::new(parameters.coordinator.clone(), parameters.ca)?;
         let cancel = Cancel::new();
-        let claimed = claim(&client, Timing::NORMAL, &Silent, &cancel, || claim_request(&parameters, boot_id))?;
+        let claimed =
+            claim(&client, Timing::NORMAL, &Silent, &cancel, || claim_request(&parameters, boot_id))?;
         let session = Session { run: parameters.run, token: claimed.token, boot_id: boot_id.to_owned() };
-        let uplink = Uplink::start(client, session, Timing::NORMAL, SPOOL_LIMIT_BYTES, Arc::new(Silent), cancel.clone())?;
+        let uplink = Uplink::start(
+            client,
+            session,
+            Timing::NORMAL,
+            SPOOL_LIMIT_BYTES,
+            Arc::new(Silent),
+            cancel.clone(),
+        )?;
         Ok(Self { plan: claimed.plan, uplink, cancel })
     }
 
@@ -90,7 +101,12 @@ impl SimulatedAgent {
 
     /// Ends a stage.
     pub fn finish_stage(&self, stage: StageName, outcome: Outcome) {
-        self.say(Record::StageFinished { stage, outcome, details: serde_json::json!({}), ts_ms: clock::now_ms() });
+        self.say(Record::StageFinished {
+            stage,
+            outcome,
+            details: serde_json::json!({}),
+            ts_ms: clock::now_ms(),
+        });
     }
 
     /// Waits until all that was said is durable at the coordinator.

@@ -26,8 +26,10 @@ pub struct Built {
 impl Built {
     /// As `make build image` leaves them, found from this crate's folder.
     pub fn find() -> anyhow::Result<Self> {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+        let workspace =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
         let built = Self {
             coordinator: target.join("release/vetting-coordinator"),
             agent: target.join("x86_64-unknown-linux-musl/release/vetting-agent"),
@@ -183,7 +185,11 @@ impl Site {
             .stdin(Stdio::null())
             .output()?;
         if !output.status.success() {
-            bail!("vetting-coordinator {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "vetting-coordinator {}: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8(output.stdout)?)
     }
@@ -225,7 +231,11 @@ impl Site {
                 return Ok(detail);
             }
             if Instant::now() > deadline {
-                bail!("run {id} has no result after {} s: {}", limit.as_secs(), serde_json::to_string_pretty(&detail)?);
+                bail!(
+                    "run {id} has no result after {} s: {}",
+                    limit.as_secs(),
+                    serde_json::to_string_pretty(&detail)?
+                );
             }
             std::thread::sleep(Duration::from_millis(300));
         }

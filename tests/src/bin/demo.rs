@@ -29,7 +29,12 @@ fn main() -> anyhow::Result<()> {
     let folder = fresh_folder(&built)?;
     let options = SiteOptions { quick_profile: Some(EMULATED_QUICK.to_owned()), ..SiteOptions::default() };
     let site = Site::start(&built, &folder, &options)?;
-    println!("coordinator on {} (boot) and {} (API), database {}", site.listening().http, site.listening().https, site.database().display());
+    println!(
+        "coordinator on {} (boot) and {} (API), database {}",
+        site.listening().http,
+        site.listening().https,
+        site.database().display()
+    );
     println!("profile quick with durations cut down for emulated CPUs (tests/src/emulated-quick.yaml)\n");
 
     let started = Instant::now();
@@ -85,7 +90,11 @@ fn vet(site: &Site, folder: &Path, candidate: &Candidate, started: Instant) -> a
     let run = site.host_with_run(candidate.name, &candidate.mac().to_string(), candidate.spec_yaml)?;
     let machine = candidate.machine(site, folder, Firmware::Bios).power_on()?;
     let powered_on_ms = now_ms();
-    say(started, candidate, &format!("run {run}: power on ({}); console in {}", candidate.story, machine.serial_path().display()));
+    say(
+        started,
+        candidate,
+        &format!("run {run}: power on ({}); console in {}", candidate.story, machine.serial_path().display()),
+    );
     let detail = follow(site, run, candidate, &machine, started)?;
     let result = detail.summary.result.map_or("no result", RunResult::as_str);
     say(started, candidate, &format!("{}: {result}", detail.summary.state));
@@ -93,7 +102,13 @@ fn vet(site: &Site, folder: &Path, candidate: &Candidate, started: Instant) -> a
     Ok(Vetted { candidate: candidate.clone(), powered_on_ms, detail })
 }
 
-fn follow(site: &Site, run: RunId, candidate: &Candidate, machine: &Machine, started: Instant) -> anyhow::Result<RunDetail> {
+fn follow(
+    site: &Site,
+    run: RunId,
+    candidate: &Candidate,
+    machine: &Machine,
+    started: Instant,
+) -> anyhow::Result<RunDetail> {
     let mut last = String::new();
     site.wait_for_result(run, RUN_LIMIT, |detail| {
         let now = position(detail);
@@ -107,11 +122,18 @@ fn follow(site: &Site, run: RunId, candidate: &Candidate, machine: &Machine, sta
 
 /// Where a run stands, coarse enough that a change is worth a line.
 fn position(detail: &RunDetail) -> String {
-    let running = detail.stages.iter().enumerate().find(|(_, stage)| stage.started_at.is_some() && stage.completed_at.is_none());
+    let running = detail
+        .stages
+        .iter()
+        .enumerate()
+        .find(|(_, stage)| stage.started_at.is_some() && stage.completed_at.is_none());
     match running {
         None => detail.summary.state.to_string(),
         Some((index, stage)) => {
-            let percent = stage.percent.map(|percent| format!(" {:.0} %", (percent / 20.0).floor() * 20.0)).unwrap_or_default();
+            let percent = stage
+                .percent
+                .map(|percent| format!(" {:.0} %", (percent / 20.0).floor() * 20.0))
+                .unwrap_or_default();
             format!("stage {}/{} {}{percent}", index + 1, detail.stages.len(), stage.name)
         }
     }
@@ -135,31 +157,47 @@ fn times(results: &[Vetted]) -> Table {
     header.extend(results.iter().map(|vetted| vetted.candidate.name.to_owned()));
     let mut table = table(&header);
     let mut row = |name: &str, seconds: &dyn Fn(&Vetted) -> Option<f64>| {
-        let cells = results.iter().map(|vetted| seconds(vetted).map_or("–".to_owned(), |seconds| format!("{seconds:.1}")));
+        let cells = results
+            .iter()
+            .map(|vetted| seconds(vetted).map_or("–".to_owned(), |seconds| format!("{seconds:.1}")));
         table.add_row(std::iter::once(name.to_owned()).chain(cells));
     };
     let between = |from: Option<i64>, to: Option<i64>| Some((to? - from?) as f64 / 1_000.0);
     let ms = |ms: Option<u64>| ms.map(|ms| ms as f64 / 1_000.0);
-    row("firmware and iPXE", &|vetted| between(Some(vetted.powered_on_ms), vetted.detail.boot.script_served_ms));
-    row("download", &|vetted| between(vetted.detail.boot.script_served_ms, vetted.detail.boot.image_served_ms));
+    row("firmware and iPXE", &|vetted| {
+        between(Some(vetted.powered_on_ms), vetted.detail.boot.script_served_ms)
+    });
+    row("download", &|vetted| {
+        between(vetted.detail.boot.script_served_ms, vetted.detail.boot.image_served_ms)
+    });
     row("kernel to PID 1", &|vetted| ms(vetted.detail.boot.kernel_to_init_ms));
     row("agent to claim", &|vetted| {
         Some(ms(vetted.detail.boot.kernel_to_claim_ms)? - ms(vetted.detail.boot.kernel_to_init_ms)?)
     });
-    let stages: Vec<String> = results.first().map(|first| first.detail.stages.iter().map(|stage| stage.name.clone()).collect()).unwrap_or_default();
+    let stages: Vec<String> = results
+        .first()
+        .map(|first| first.detail.stages.iter().map(|stage| stage.name.clone()).collect())
+        .unwrap_or_default();
     for name in &stages {
-        row(name, &|vetted| vetted.detail.stages.iter().find(|stage| &stage.name == name).and_then(stage_seconds));
+        row(name, &|vetted| {
+            vetted.detail.stages.iter().find(|stage| &stage.name == name).and_then(stage_seconds)
+        });
     }
     table
 }
 
 fn stage_seconds(stage: &StageView) -> Option<f64> {
-    step_duration(stage.started_at.as_deref()?, stage.completed_at.as_deref()?).ok().map(|duration| duration.as_secs_f64())
+    step_duration(stage.started_at.as_deref()?, stage.completed_at.as_deref()?)
+        .ok()
+        .map(|duration| duration.as_secs_f64())
 }
 
 fn table<S: AsRef<str>>(header: &[S]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.iter().map(AsRef::as_ref));
+    table
+        .load_preset(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(AsRef::as_ref));
     table
 }
 
