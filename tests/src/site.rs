@@ -1,5 +1,6 @@
 //! A coordinator of its own in a folder of its own: started, asked through its command line, killed, started again.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ pub struct SiteOptions {
 
 impl Default for SiteOptions {
     fn default() -> Self {
-        Self { quick_profile: None, silence: Duration::from_secs(120) }
+        Self { quick_profile: None, silence: Duration::from_mins(2) }
     }
 }
 
@@ -95,7 +96,7 @@ impl Site {
             },
         };
         site.write_config()?;
-        site.cli_text(&["init", "--token-only"])?;
+        site.cli_text(&["init", "--keep-config"])?;
         site.serve()?;
         // started again, it must be found where the machines know it to be
         site.write_config()?;
@@ -116,7 +117,7 @@ impl Site {
         if let Some(profile) = &self.options.quick_profile {
             let path = self.directory.join("quick.yaml");
             fs::write(&path, profile)?;
-            config.push_str(&format!("profiles: {{quick: {}}}\n", path.display()));
+            writeln!(config, "profiles: {{quick: {}}}", path.display())?;
         }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())

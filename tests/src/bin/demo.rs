@@ -10,7 +10,7 @@ use vetting_image::lab::{Firmware, Machine};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, StageView};
 use vetting_protocol::run::RunResult;
-use vetting_tests::machines::{BAD_DISK, Candidate, EMULATED_QUICK, HEALTHY, SHORT_DELIVERY};
+use vetting_tests::machines::{BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, emulated_quick};
 use vetting_tests::site::{Built, Site, SiteOptions};
 use vetting_tests::step_duration;
 
@@ -27,7 +27,7 @@ const CAST: [(Candidate, RunResult, Option<&str>); 3] = [
 fn main() -> anyhow::Result<()> {
     let built = Built::find()?;
     let folder = fresh_folder(&built)?;
-    let options = SiteOptions { quick_profile: Some(EMULATED_QUICK.to_owned()), ..SiteOptions::default() };
+    let options = SiteOptions { quick_profile: Some(emulated_quick()?), ..SiteOptions::default() };
     let site = Site::start(&built, &folder, &options)?;
     println!(
         "coordinator on {} (boot) and {} (API), database {}",
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         site.listening().https,
         site.database().display()
     );
-    println!("profile quick with durations cut down for emulated CPUs (tests/src/emulated-quick.yaml)\n");
+    println!("profile quick with durations cut down for emulated CPUs (tests/src/machines.rs)\n");
 
     let started = Instant::now();
     let results = std::thread::scope(|scope| {
@@ -195,7 +195,7 @@ fn stage_seconds(stage: &StageView) -> Option<f64> {
 fn table<S: AsRef<str>>(header: &[S]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_BORDERS_ONLY)
+        .load_style(UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().map(AsRef::as_ref));
     table
