@@ -48,13 +48,15 @@ impl Built {
 pub struct SiteOptions {
     /// Replacement of the quick profile, YAML; `None` for the shipped one.
     pub quick_profile: Option<String>,
+    /// Longest time from the boot script to the claim.
+    pub boot: Duration,
     /// Longest silence of an agent before its run ends.
     pub silence: Duration,
 }
 
 impl Default for SiteOptions {
     fn default() -> Self {
-        Self { quick_profile: None, silence: Duration::from_mins(2) }
+        Self { quick_profile: None, boot: Duration::from_mins(15), silence: Duration::from_mins(2) }
     }
 }
 
@@ -107,11 +109,12 @@ impl Site {
         let dir = self.directory.display();
         let mut config = format!(
             "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
-             listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: 15m, silence: {silence}s}}\n\
+             listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: {boot}s, silence: {silence}s}}\n\
              hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n",
             image = self.built.image.display(),
             https = self.listening.https,
             http = self.listening.http,
+            boot = self.options.boot.as_secs(),
             silence = self.options.silence.as_secs(),
         );
         if let Some(profile) = &self.options.quick_profile {

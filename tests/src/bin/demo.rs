@@ -15,7 +15,7 @@ use vetting_tests::site::{Built, Site, SiteOptions};
 use vetting_tests::step_duration;
 
 /// Longest a run may take; a machine that is silent ends long before by the coordinator's own limits.
-const RUN_LIMIT: Duration = Duration::from_secs(1_200);
+const RUN_LIMIT: Duration = Duration::from_mins(20);
 
 /// How each candidate should be judged: the demo says so when it is not.
 const CAST: [(Candidate, RunResult, Option<&str>); 3] = [
@@ -98,7 +98,7 @@ fn vet(site: &Site, folder: &Path, candidate: &Candidate, started: Instant) -> a
     let detail = follow(site, run, candidate, &machine, started)?;
     let result = detail.summary.result.map_or("no result", RunResult::as_str);
     say(started, candidate, &format!("{}: {result}", detail.summary.state));
-    machine.wait_exit(Duration::from_secs(120)).context("the machine switches itself off after its run")?;
+    machine.wait_exit(Duration::from_mins(2)).context("the machine switches itself off after its run")?;
     Ok(Vetted { candidate: candidate.clone(), powered_on_ms, detail })
 }
 
