@@ -34,37 +34,35 @@ fn ends(outcome: Outcome) -> StageReport {
     StageReport { outcome, details: Value::Null }
 }
 
-fn passes(_: &mut StageContext<'_>) -> Result<StageReport, StageError> {
-    Ok(ends(Outcome::Pass))
-}
-
-fn waits_for_cancel(context: &mut StageContext<'_>) -> Result<StageReport, StageError> {
-    while !context.cancel.is_raised() {
-        std::thread::yield_now();
-    }
-    Ok(ends(Outcome::Pass))
-}
-
-static PASS: &[&dyn Stage] =
-    &[&Scripted(StageName::Inventory, passes), &Scripted(StageName::Firmware, passes)];
+static PASS: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::Pass))),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
 static SKIP: &[&dyn Stage] = &[
     &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::skip("no such part")))),
-    &Scripted(StageName::Firmware, passes),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
 ];
 static FAIL: &[&dyn Stage] = &[
     &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::fail("sda: sector 7")))),
-    &Scripted(StageName::Firmware, passes),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
 ];
 static NO_ANSWER: &[&dyn Stage] = &[
     &Scripted(StageName::Inventory, |_| Err(StageError::Other { message: "hung".to_owned() })),
-    &Scripted(StageName::Firmware, passes),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
 ];
 static PANIC: &[&dyn Stage] = &[
     &Scripted(StageName::Inventory, |_| panic!("index out of bounds")),
-    &Scripted(StageName::Firmware, passes),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
 ];
-static WAIT: &[&dyn Stage] =
-    &[&Scripted(StageName::Inventory, waits_for_cancel), &Scripted(StageName::Firmware, passes)];
+static WAIT: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |context| {
+        while !context.cancel.is_raised() {
+            std::thread::yield_now();
+        }
+        Ok(ends(Outcome::Pass))
+    }),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
 /// Lets the stubborn stage go on after its test has seen what it wanted.
 static LET_GO: AtomicBool = AtomicBool::new(false);
 static STUBBORN: &[&dyn Stage] = &[&Scripted(StageName::Inventory, |context| {
