@@ -5,8 +5,10 @@
 
 mod chart;
 mod format;
+mod hardware;
 mod html;
-mod sections;
+mod judgement;
+mod stages;
 
 use serde::{Deserialize, Serialize};
 
