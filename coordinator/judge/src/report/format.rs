@@ -73,8 +73,9 @@ fn scaled(number: f64, step: f64, units: &[&str]) -> String {
         number /= step;
         unit = next;
     }
-    let digits = if number >= 100.0 || number.fract() < 0.05 { 0 } else { 1 };
-    format!("{number:.digits$} {unit}")
+    let text = format!("{number:.1}");
+    let short = text.strip_suffix(".0").unwrap_or(&text);
+    if number >= 100.0 { format!("{number:.0} {unit}") } else { format!("{short} {unit}") }
 }
 
 /// At most two digits after the point.

@@ -1,7 +1,9 @@
 //! Sections on what the machine is made of: summary, disks, DIMMs, network, GPUs, power, firmware.
 
 use maud::{Markup, html};
-use vetting_protocol::inventory::{Absence, Bmc, Cpu, Dimm, Disk, Gpu, Inventory, Memory, Nic, Psu};
+use vetting_protocol::inventory::{
+    Absence, Bmc, Cpu, Dimm, Disk, DiskBus, DiskKind, Gpu, Inventory, Memory, Nic, Psu,
+};
 
 use super::html::{Tone, badge, or_dash, section};
 use super::{format, stages};
@@ -75,8 +77,8 @@ fn memory_words(memory: &Memory) -> Markup {
     };
     html! {
         @match memory.installed_bytes {
-            Some(bytes) => (format::memory(bytes)) " installed",
-            None => "installed size not told",
+            Some(bytes) => { (format::memory(bytes)) " installed" }
+            None => { "installed size not told" }
         }
         br; span.muted { (format::memory(memory.visible_bytes)) " visible to Linux, " (ecc) }
     }
@@ -103,7 +105,7 @@ fn disks(inventory: &Inventory, facts: &RunFacts) -> Markup {
 }
 
 fn disk_row(disk: &Disk, facts: &RunFacts) -> Markup {
-    let kind = joined(&[disk.kind.map(|kind| kind.as_str()), disk.bus.map(|bus| bus.as_str())]);
+    let kind = joined(&[disk.kind.map(DiskKind::as_str), disk.bus.map(DiskBus::as_str)]);
     html! {
         tr {
             td { code { (disk.name) } @if disk.boot_medium { " " (badge(Tone::Quiet, "boot medium")) } }

@@ -30,9 +30,11 @@ pub(super) fn badge(tone: Tone, text: &str) -> Markup {
 
 /// A text, or a dash where there is none.
 pub(super) fn or_dash(text: Option<&str>) -> Markup {
-    match text.filter(|text| !text.is_empty()) {
-        Some(text) => html! { (text) },
-        None => html! { span.none title="not told" { "–" } },
+    html! {
+        @match text.filter(|text| !text.is_empty()) {
+            Some(text) => { (text) }
+            None => { span.none title="not told" { "–" } }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use vetting_protocol::diff::Severity;
+use vetting_protocol::ids::StageName;
 use vetting_protocol::run::RunResult;
 
 use super::format;
@@ -136,7 +137,7 @@ fn evaluation_row(evaluation: &Evaluation) -> Markup {
         tr {
             td { (result) }
             td { span.muted { (evaluation.rule.kind) } " " code { (evaluation.key) } }
-            td { (or_dash(evaluation.stage.map(|stage| stage.as_str()))) }
+            td { (or_dash(evaluation.stage.map(StageName::as_str))) }
             td { (evaluation.rule_text) }
             td.num { (or_dash(worst.as_deref())) }
             td.num { (evaluation.breaches) " of " (evaluation.samples) }

@@ -9,6 +9,8 @@ mod hardware;
 mod html;
 mod judgement;
 mod stages;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
