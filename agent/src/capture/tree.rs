@@ -137,7 +137,9 @@ impl Tree {
     }
 
     fn file(&mut self, host: &Host, path: &str) {
-        if let (Ok(bytes), Some(place)) = (host.bytes(path), self.name(host, path)) {
+        // Only then the name: links on the way to a file that is not there are no answer to anything.
+        let Ok(bytes) = host.bytes(path) else { return };
+        if let Some(place) = self.name(host, path) {
             self.files.insert(place, bytes);
         }
     }

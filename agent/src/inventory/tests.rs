@@ -102,7 +102,7 @@ fn no_tree_makes_it_panic_or_answer_what_cannot_travel() {
         let copied = directory.path().join(&name);
         copy(&folder, &copied, &mut files);
         let (host, tools) = machine(&copied);
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
         let damages = proptest::collection::vec((any::<prop::sample::Index>(), damage()), 1..12);
         runner
             .run(&damages, |damages| {
