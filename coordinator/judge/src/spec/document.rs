@@ -115,12 +115,6 @@ pub struct DiskSpec {
     /// Size, decimal GB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_gb: Option<ExpectedNumber>,
-    /// The same as `size_gb: {min: …}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_size_gb: Option<f64>,
-    /// The same as `size_gb: {max: …}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_size_gb: Option<f64>,
     /// Firmware revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<ExpectedText>,
@@ -139,9 +133,9 @@ pub struct NicSpec {
     /// Vendor and device in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ExpectedText>,
-    /// Least speed of its link, Mbit/s; a link that is down has none.
+    /// Speed of its link, Mbit/s; a link that is down has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_speed_mbps: Option<f64>,
+    pub speed_mbps: Option<ExpectedNumber>,
 }
 
 /// A group of GPUs that are alike.
