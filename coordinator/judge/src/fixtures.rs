@@ -296,6 +296,7 @@ pub fn not_as_ordered() -> RunFacts {
     inventory.memory.installed_bytes = Some(11 * 34_359_738_368);
     inventory.memory.visible_bytes = 371_000_000_000;
     inventory.memory.dimms[3].speed_mts = Some(2_400);
+    inventory.memory.dimms[3].configured_mts = Some(2_400);
     inventory.disks[2].model = Some("SAMSUNG MZ7LH480HAHQ-00005".to_owned());
     inventory.disks[2].firmware = Some("HXT7404Q".to_owned());
     let mut stages = stages();
