@@ -1,6 +1,6 @@
 //! Machines and runs for the tests: a Dell R640 and a QEMU machine as the agent tells them, and three runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 use vetting_protocol::agent_api::EventLevel;
@@ -22,6 +22,12 @@ use crate::tally::Tally;
 
 /// 2026-11-24 02:30:00 UTC.
 const T0: i64 = 1_795_487_400_000;
+
+/// The built-in profiles, read once.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::builtin().unwrap());
+    &REGISTRY
+}
 
 /// A two-socket server with SATA, SAS and NVMe disks, a BMC's virtual floppy, and the USB stick it booted from.
 pub fn server() -> (Inventory, FirmwareReport) {
@@ -181,11 +187,12 @@ fn samples() -> Vec<Measurement> {
 
 fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory) -> RunFacts {
     let (_, firmware) = server();
-    let registry = Registry::builtin().unwrap();
-    let profile = registry.get(ProfileName::Quick);
+    let profile = registry().get(ProfileName::Quick);
     let rules: Vec<_> = (1_i64..).zip(profile.rules().cloned()).collect();
     let mut tally = Tally::new(Arc::new(RuleSet::compile(rules).unwrap()));
-    samples.iter().for_each(|sample| tally.observe(sample));
+    for sample in samples {
+        tally.observe(sample);
+    }
     let series = ["cpu/0", "cpu/1", "disk/nvme0n1", "disk/sda", "disk/sdc"]
         .map(|key| {
             let of_key = samples.iter().filter(|sample| sample.kind == "temp" && sample.key == key);
@@ -271,7 +278,7 @@ pub fn failing_in_storage() -> RunFacts {
         }
     }
     samples.push(sample(StageName::Storage, 430, "kernel", "sdc/io_errors", 6.0, "count"));
-    samples.push(sample(StageName::Smart, 102, "smart_attr", "sdc/187_reported_uncorrect", None, "count"));
+    samples.push(sample(StageName::Storage, 440, "kernel", "sdd/io_errors", None, "count"));
     let mut facts = facts(stages, &samples, server().0);
     facts.events.push(EventFacts {
         ts_ms: T0 + 430_000,
@@ -289,6 +296,7 @@ pub fn not_as_ordered() -> RunFacts {
     inventory.memory.installed_bytes = Some(11 * 34_359_738_368);
     inventory.memory.visible_bytes = 371_000_000_000;
     inventory.memory.dimms[3].speed_mts = Some(2_400);
+    inventory.memory.dimms[3].configured_mts = Some(2_400);
     inventory.disks[2].model = Some("SAMSUNG MZ7LH480HAHQ-00005".to_owned());
     inventory.disks[2].firmware = Some("HXT7404Q".to_owned());
     let mut stages = stages();

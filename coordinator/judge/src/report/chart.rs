@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::format;
 use super::html::section;
 use crate::facts::{RunFacts, Series, StageFacts};
+use crate::quantity;
 use crate::threshold::{Rule, RuleSeverity};
 
 const WIDTH: f64 = 1_000.0;
@@ -18,6 +19,7 @@ const BOTTOM: f64 = 28.0;
 const MOST_LINES: usize = 8;
 /// Narrowest stage that gets its name written.
 const NARROWEST_LABEL: f64 = 70.0;
+const LABEL_HEIGHT: f64 = 15.0;
 
 /// The charts of all temperatures.
 pub(super) fn temperatures(facts: &RunFacts) -> Markup {
@@ -111,7 +113,9 @@ fn limits(members: &[&Series], rules: &[Rule]) -> Vec<Limit> {
     for rule in applying {
         let (low, high) = rule.limits();
         for at in [low, high].into_iter().flatten() {
-            let label = format!("{} at {}", rule.severity, format::value(at, &rule.unit));
+            let of_all = members.iter().all(|series| rule.key.matches(&series.key));
+            let whose = if of_all { String::new() } else { format!(" for {}", rule.key) };
+            let label = format!("{} at {}{whose}", rule.severity, quantity::in_words(at, &rule.unit));
             if !limits.iter().any(|limit| limit.label == label) {
                 limits.push(Limit { at, severity: rule.severity, label });
             }
@@ -138,7 +142,9 @@ fn figure(name: &str, members: &mut Vec<&Series>, facts: &RunFacts) -> Markup {
                 (bands(&axes, &facts.stages))
                 (grid(&axes))
                 @for (position, series) in members.iter().enumerate() { (line(position, series, &axes)) }
-                @for limit in &limits { (limit_line(limit, &axes)) }
+                @for (position, limit) in limits.iter().enumerate() {
+                    (limit_line(limit, &axes, is_crowded(&limits[..position], limit, &axes)))
+                }
             }
             ul.legend {
                 @for (position, series) in members.iter().enumerate() {
@@ -155,7 +161,7 @@ fn figure(name: &str, members: &mut Vec<&Series>, facts: &RunFacts) -> Markup {
 
 fn lowest_to_peak(series: &Series) -> String {
     let lowest = series.points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
-    format!("{} to {}", format::trimmed(lowest), format::value(peak(series), &series.unit))
+    format!("{} to {}", quantity::trimmed(lowest), quantity::in_words(peak(series), &series.unit))
 }
 
 fn bands(axes: &Axes, stages: &[StageFacts]) -> Markup {
@@ -179,7 +185,7 @@ fn grid(axes: &Axes) -> Markup {
     html! {
         @for tick in axes.ticks() {
             line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(axes.y(tick))) y2=(coordinate(axes.y(tick))) {}
-            text.axis x=(LEFT - 8.0) y=(coordinate(axes.y(tick) + 4.0)) text-anchor="end" { (format::trimmed(tick)) }
+            text.axis x=(LEFT - 8.0) y=(coordinate(axes.y(tick) + 4.0)) text-anchor="end" { (quantity::trimmed(tick)) }
         }
         @for (position, ts_ms) in times.enumerate() {
             @let anchor = match position { 0 => "start", 4 => "end", _ => "middle" };
@@ -204,7 +210,12 @@ fn line(position: usize, series: &Series, axes: &Axes) -> Markup {
     }
 }
 
-fn limit_line(limit: &Limit, axes: &Axes) -> Markup {
+/// Whether the label of an earlier limit is so near that this one needs another place.
+fn is_crowded(earlier: &[Limit], limit: &Limit, axes: &Axes) -> bool {
+    earlier.iter().any(|other| (axes.y(other.at) - axes.y(limit.at)).abs() < LABEL_HEIGHT)
+}
+
+fn limit_line(limit: &Limit, axes: &Axes, on_the_left: bool) -> Markup {
     let y = axes.y(limit.at);
     let class = match limit.severity {
         RuleSeverity::Critical => "limit bad",
@@ -213,7 +224,11 @@ fn limit_line(limit: &Limit, axes: &Axes) -> Markup {
     html! {
         g class=(class) {
             line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(y)) y2=(coordinate(y)) {}
-            text x=(WIDTH - RIGHT - 4.0) y=(coordinate(y - 5.0)) text-anchor="end" { (limit.label) }
+            @if on_the_left {
+                text x=(LEFT + 4.0) y=(coordinate(y - 5.0)) { (limit.label) }
+            } @else {
+                text x=(WIDTH - RIGHT - 4.0) y=(coordinate(y - 5.0)) text-anchor="end" { (limit.label) }
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::quantity::scaled;
+
 /// `2026-11-24 02:37:28 UTC`.
 pub(super) fn time(ms: i64) -> String {
     at(ms, "%Y-%m-%d %H:%M:%S UTC")
@@ -52,37 +54,6 @@ pub(super) fn size(bytes: u64) -> String {
     scaled(bytes as f64, 1_000.0, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
-/// A measured value with its unit: bytes a second are scaled, the rest is as it is.
-pub(super) fn value(number: f64, unit: &str) -> String {
-    match unit {
-        "bytes_per_second" => scaled(number, 1_000.0, &["B/s", "kB/s", "MB/s", "GB/s"]),
-        "celsius" => format!("{} °C", trimmed(number)),
-        "percent" => format!("{} %", trimmed(number)),
-        "" | "count" => trimmed(number),
-        _ => format!("{} {unit}", trimmed(number)),
-    }
-}
-
-fn scaled(number: f64, step: f64, units: &[&str]) -> String {
-    let mut number = number;
-    let mut units = units.iter();
-    let mut unit = units.next().copied().unwrap_or("");
-    while number >= step
-        && let Some(next) = units.next()
-    {
-        number /= step;
-        unit = next;
-    }
-    let text = format!("{number:.1}");
-    let short = text.strip_suffix(".0").unwrap_or(&text);
-    if number >= 100.0 { format!("{number:.0} {unit}") } else { format!("{short} {unit}") }
-}
-
-/// At most two digits after the point.
-pub(super) fn trimmed(number: f64) -> String {
-    ((number * 100.0).round() / 100.0).to_string()
-}
-
 /// `1 sample`, `2 samples`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
@@ -109,8 +80,6 @@ mod tests {
         assert_eq!(memory(34_359_738_368), "32 GiB");
         assert_eq!(size(480_103_981_056), "480 GB");
         assert_eq!(size(7_681_501_126_656), "7.7 TB");
-        assert_eq!(value(80_000_000.0, "bytes_per_second"), "80 MB/s");
-        assert_eq!(value(95.0, "celsius"), "95 °C");
         assert_eq!(span(Some(i64::MIN), Some(i64::MAX)), None);
     }
 }

@@ -105,15 +105,16 @@ fn disks(inventory: &Inventory, facts: &RunFacts) -> Markup {
 }
 
 fn disk_row(disk: &Disk, facts: &RunFacts) -> Markup {
-    let kind = joined(&[disk.kind.map(DiskKind::as_str), disk.bus.map(DiskBus::as_str)]);
+    let bus = disk.bus.map(DiskBus::as_str);
+    let kind = joined(&[disk.kind.map(DiskKind::as_str).filter(|kind| bus != Some(*kind)), bus]);
     html! {
         tr {
             td { code { (disk.name) } @if disk.boot_medium { " " (badge(Tone::Quiet, "boot medium")) } }
             td { (or_dash(disk.model.as_deref())) }
-            td { code { (or_dash(disk.serial.as_deref())) } }
+            td.nowrap { code { (or_dash(disk.serial.as_deref())) } }
             td.num { (format::size(disk.size_bytes)) }
-            td { (or_dash(kind.as_deref())) }
-            td { (or_dash(disk.firmware.as_deref())) }
+            td.nowrap { (or_dash(kind.as_deref())) }
+            td.nowrap { (or_dash(disk.firmware.as_deref())) }
             td.tests {
                 @for (name, step) in tests_of(&disk.name, facts) {
                     span.test { (name) " " (stages::outcome(step.outcome.as_ref())) }

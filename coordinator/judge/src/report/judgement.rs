@@ -8,6 +8,7 @@ use vetting_protocol::run::RunResult;
 use super::format;
 use super::html::{Tone, badge, or_dash, section};
 use crate::facts::{DiffFacts, RunFacts};
+use crate::quantity;
 use crate::tally::Evaluation;
 use crate::verdict::{Cause, Reason, Verdict};
 
@@ -18,7 +19,7 @@ pub(super) fn reasons(verdict: &Verdict) -> Markup {
         RunResult::Fail => "Why it failed",
     };
     let body = html! {
-        ol.reasons class=(verdict.result.as_str()) { @for reason in &verdict.reasons { (entry(reason)) } }
+        ol.reasons.{ (verdict.result.as_str()) } { @for reason in &verdict.reasons { (entry(reason)) } }
         @if !verdict.remarks.is_empty() {
             h3 { "Also worth a look" }
             ul.reasons.remarks { @for remark in &verdict.remarks { (entry(remark)) } }
@@ -86,8 +87,9 @@ fn diff_row(DiffFacts { diff, ignored }: &DiffFacts) -> Markup {
 
 /// Breaches, rules that could not judge, and all checks.
 pub(super) fn rules(facts: &RunFacts) -> Markup {
-    let (bad, good): (Vec<&Evaluation>, Vec<&Evaluation>) =
+    let (mut bad, good): (Vec<&Evaluation>, Vec<&Evaluation>) =
         facts.evaluations.iter().partition(|evaluation| evaluation.breaches > 0 || evaluation.is_unjudged());
+    bad.sort_by_key(|evaluation| evaluation.rule.severity);
     let never: Vec<String> = facts
         .rules
         .iter()
@@ -105,7 +107,7 @@ pub(super) fn rules(facts: &RunFacts) -> Markup {
         }
         @if !never.is_empty() {
             details {
-                summary { (format::count(never.len() as u64, "rule", "rules")) " met no sample: this machine has no such part or sensor" }
+                summary { (format::count(never.len() as u64, "rule", "rules")) " met no sample" }
                 ul.plain { @for rule in &never { li { code { (rule) } } } }
             }
         }
@@ -132,7 +134,7 @@ fn evaluation_row(evaluation: &Evaluation) -> Markup {
     } else {
         badge(Tone::Good, "within")
     };
-    let worst = evaluation.worst.map(|worst| format::value(worst, &evaluation.rule.unit));
+    let worst = evaluation.worst.map(|worst| quantity::in_words(worst, &evaluation.rule.unit));
     html! {
         tr {
             td { (result) }

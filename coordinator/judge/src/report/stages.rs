@@ -128,9 +128,30 @@ fn details_row(details: &Value) -> Markup {
     };
     html! {
         @if !is_empty {
-            tr.details { td colspan="5" { details { summary { "Details" } pre { (pretty(details)) } } } }
+            tr.details { td colspan="5" {
+                @if let Some(line) = in_a_line(details) { (line) } @else {
+                    details { summary { "Details" } pre { (pretty(details)) } }
+                }
+            } }
         }
     }
+}
+
+/// A few plain fields as `zones 32 · zone mib 32`; absent for what needs more room.
+fn in_a_line(details: &Value) -> Option<String> {
+    let fields = details.as_object().filter(|fields| fields.len() <= 6)?;
+    let plain: Option<Vec<String>> = fields
+        .iter()
+        .map(|(name, value)| {
+            let text = match value {
+                Value::Bool(_) | Value::Number(_) => value.to_string(),
+                Value::String(text) if text.chars().count() <= 60 => text.clone(),
+                Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => return None,
+            };
+            Some(format!("{} {text}", name.replace('_', " ")))
+        })
+        .collect();
+    plain.map(|plain| plain.join(" · "))
 }
 
 fn pretty(value: &Value) -> String {

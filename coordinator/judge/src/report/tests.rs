@@ -1,5 +1,7 @@
 //! The reports of three runs as a person and a program get them, and that no text can break out.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::RunResult;
@@ -13,13 +15,20 @@ fn check(name: &str, facts: RunFacts, expected: RunResult) {
     assert_eq!(report.verdict.result, expected, "{:#?}", report.verdict);
     let json = report.to_json().unwrap();
     let read_back: Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(read_back, report);
+    assert!(read_back == report);
     insta::assert_snapshot!(
         format!("{name}.verdict"),
         serde_json::to_string_pretty(&report.verdict).unwrap()
     );
     insta::assert_snapshot!(format!("{name}.json"), json);
-    insta::assert_snapshot!(format!("{name}.html"), report.to_html());
+    insta::assert_snapshot!(format!("{name}.html"), in_lines(&report.to_html()));
+}
+
+/// The same page with a line for each larger element, so that a change can be read.
+fn in_lines(html: &str) -> String {
+    ["<body", "<section", "<dl", "<li", "<tr", "<figure", "<g ", "<footer"]
+        .iter()
+        .fold(html.to_owned(), |html, element| html.replace(element, &format!("\n{element}")))
 }
 
 #[test]
@@ -141,12 +150,15 @@ fn a_script_in_any_text_stays_text() {
     assert_eq!(elements(&html), elements(&Report::new(poisoned("harmless")).to_html()));
 }
 
+static HARMLESS: LazyLock<Vec<String>> =
+    LazyLock::new(|| elements(&Report::new(poisoned("harmless")).to_html()));
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn no_text_changes_the_elements(text in r#"[<>&"'a-z/= -]{1,24}|</?(script|style|svg) *>?.{0,10}"#) {
         prop_assume!(!text.trim().is_empty());
         let html = Report::new(poisoned(&text)).to_html();
-        prop_assert_eq!(elements(&html), elements(&Report::new(poisoned("harmless")).to_html()));
+        prop_assert_eq!(&elements(&html), &*HARMLESS);
     }
 }

@@ -130,9 +130,13 @@ impl<'a> Assignment<'a> {
         Self { groups, owner: vec![None; parts] }
     }
 
-    /// First what each group needs at least, then what it may have.
+    /// First what each group needs at least, the choosiest first, then what it may have.
     fn fill(&mut self) {
-        for position in 0..self.groups.len() {
+        let mut order: Vec<usize> = (0..self.groups.len()).collect();
+        order.sort_by_key(|position| {
+            self.groups[*position].mismatches.iter().filter(|mismatches| mismatches.is_empty()).count()
+        });
+        for position in order {
             while self.count(position) < least(&self.groups[position]) {
                 let mut tried = vec![false; self.owner.len()];
                 if !self.augment(position, &mut tried) {

@@ -39,6 +39,8 @@ mod document;
 mod expectation;
 mod generate;
 mod groups;
+#[cfg(test)]
+mod tests;
 
 pub use compare::compare;
 pub use document::{
