@@ -484,7 +484,10 @@ mod tests {
                                 matches!(event, RunEvent::Judged { result: RunResult::Pass, .. });
                             prop_assert!(judged_pass);
                         }
-                        _ => {}
+                        Effect::Complete { result: RunResult::Fail }
+                        | Effect::NoteHoldAddress
+                        | Effect::SetDeadline
+                        | Effect::RevokeClaim => {}
                     }
                 }
                 state = to;
