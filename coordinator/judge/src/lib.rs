@@ -1,1 +1,19 @@
-//! placeholder
+//! What is good and what is not: profiles, thresholds, expected specs, the verdict and the report.
+//!
+//! Pure: no I/O, no clock, no randomness. The coordinator judges with it, and so does the agent when it works without
+//! a network. Missing, unknown or unparsable is never taken for good.
+
+pub mod duration;
+pub mod facts;
+pub mod glob;
+pub mod profile;
+pub mod report;
+pub mod rules;
+pub mod spec;
+pub mod tally;
+pub mod threshold;
+pub mod verdict;
+pub mod yaml;
+
+#[cfg(test)]
+mod fixtures;

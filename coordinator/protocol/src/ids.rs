@@ -126,6 +126,8 @@ impl From<MacAddress> for String {
 }
 
 /// Declares an enum whose variants have one text form each: for serde, `Display`, `FromStr` and `ALL`.
+/// The using crate needs `serde` with `derive`.
+#[macro_export]
 macro_rules! named_enum {
     ($(#[$meta:meta])* $name:ident, $expected:literal { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*

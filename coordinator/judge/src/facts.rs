@@ -1,0 +1,250 @@
+//! All that is known of a run when it is judged. Plain data: whoever holds the run's rows fills it.
+
+use serde::{Deserialize, Serialize};
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::diff::SpecDiff;
+use vetting_protocol::firmware::FirmwareReport;
+use vetting_protocol::ids::{HostId, MacAddress, RunId, StageName};
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::operator_api::{ArtifactView, BootView};
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::profile::ProfileName;
+
+use crate::tally::Evaluation;
+use crate::threshold::Rule;
+
+/// A run, whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFacts {
+    /// The machine.
+    pub host: HostFacts,
+    /// The run.
+    pub run: RunHeader,
+    /// How the run came to its end.
+    pub ending: Ending,
+    /// Where the time before the stages went.
+    pub boot: BootView,
+    /// The stages of the plan, in order.
+    pub stages: Vec<StageFacts>,
+    /// What differs from the spec; absent if no comparison was made.
+    pub diffs: Option<Vec<DiffFacts>>,
+    /// The rules of the run.
+    pub rules: Vec<Rule>,
+    /// What the rules said, one entry a rule, stage and key that had samples.
+    pub evaluations: Vec<Evaluation>,
+    /// Samples taken.
+    pub sample_count: u64,
+    /// What the machine is made of; absent if it was never told.
+    pub inventory: Option<Inventory>,
+    /// Its firmware; absent likewise.
+    pub firmware: Option<FirmwareReport>,
+    /// Time series for the charts, each thinned out by the caller or [`Series::thin_out`].
+    pub series: Vec<Series>,
+    /// The run's event log, oldest first.
+    pub events: Vec<EventFacts>,
+    /// Files stored so far (the report itself is not among them).
+    pub artifacts: Vec<ArtifactView>,
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostFacts {
+    /// Key.
+    pub id: HostId,
+    /// Name.
+    pub name: String,
+    /// MAC address it boots from.
+    pub mac: MacAddress,
+    /// Operator's notes.
+    pub notes: String,
+}
+
+/// The run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunHeader {
+    /// Key.
+    pub id: RunId,
+    /// The profile.
+    pub profile: ProfileName,
+    /// What the profile is for.
+    pub profile_description: String,
+    /// Interval of the sensor sidecar, milliseconds.
+    pub sampling_interval_ms: u64,
+    /// When it was created, ms since the epoch.
+    pub started_ms: i64,
+    /// When it ended, ms since the epoch.
+    pub ended_ms: i64,
+    /// No write to any disk.
+    pub non_destructive: bool,
+    /// Disks with content could be overwritten.
+    pub wipe: bool,
+    /// Version of the coordinator, or of the agent when it judged alone.
+    pub judged_by: String,
+}
+
+/// How a run came to its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ending", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ending {
+    /// The agent worked through its plan or halted where it was told to.
+    Regular,
+    /// No agent claimed the run.
+    NeverAppeared {
+        /// How long the coordinator waited, ms.
+        waited_ms: u64,
+        /// How far the machine came: `the boot script was never asked for`.
+        last_seen: String,
+    },
+    /// The agent stopped reporting.
+    WentSilent {
+        /// The stage it was in.
+        stage: Option<StageName>,
+        /// How long nothing was heard, ms.
+        silent_ms: u64,
+    },
+    /// The machine came back with another boot_id though no reboot was planned.
+    UnplannedReboot {
+        /// The stage it was in.
+        stage: Option<StageName>,
+        /// What pstore, machine checks or the BMC log say; absent if there is nothing.
+        evidence: Option<String>,
+    },
+    /// The agent's process died.
+    AgentCrashed {
+        /// `exit code 101`, `signal SIGSEGV`.
+        how: String,
+    },
+    /// An operator ended it.
+    Aborted {
+        /// Why.
+        reason: String,
+    },
+    /// The coordinator could not go on.
+    CoordinatorFault {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageFacts {
+    /// Its name as stored. One that no [`StageName`] knows fails the run.
+    pub name: String,
+    /// Whether the profile requires it to pass.
+    pub required: bool,
+    /// How it ended; absent if it did not.
+    pub outcome: Option<Outcome>,
+    /// When it began, ms since the epoch.
+    pub started_ms: Option<i64>,
+    /// When it ended, ms since the epoch.
+    pub ended_ms: Option<i64>,
+    /// What the agent said of it.
+    pub details: serde_json::Value,
+    /// Its sub-steps, in order.
+    pub sub_steps: Vec<SubStepFacts>,
+}
+
+/// A sub-step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubStepFacts {
+    /// `sda badblocks`.
+    pub name: String,
+    /// How it ended; absent if it did not.
+    pub outcome: Option<Outcome>,
+    /// When it began, ms since the epoch.
+    pub started_ms: Option<i64>,
+    /// When it ended, ms since the epoch.
+    pub ended_ms: Option<i64>,
+    /// What the agent said of it.
+    pub details: serde_json::Value,
+}
+
+/// A diff, and whether an operator chose to ignore it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffFacts {
+    /// What differs.
+    pub diff: SpecDiff,
+    /// An operator said it does not matter.
+    pub ignored: bool,
+}
+
+/// A line of the event log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventFacts {
+    /// ms since the epoch.
+    pub ts_ms: i64,
+    /// How grave.
+    pub level: EventLevel,
+    /// A stable word.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+}
+
+/// A quantity over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Series {
+    /// The quantity: `temp`.
+    pub kind: String,
+    /// Which one: `cpu/0`.
+    pub key: String,
+    /// Its unit.
+    pub unit: String,
+    /// In order of time.
+    pub points: Vec<SeriesPoint>,
+}
+
+/// The extremes of a piece of time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeriesPoint {
+    /// Its begin, ms since the epoch.
+    pub ts_ms: i64,
+    /// Lowest value in it.
+    pub min: f64,
+    /// Highest value in it.
+    pub max: f64,
+}
+
+impl Series {
+    /// A series of at most `most` points from samples in any order: equal pieces of time, each with its lowest and
+    /// highest value, so that no peak is lost. Values that are not finite are left out.
+    pub fn thin_out(
+        kind: &str,
+        key: &str,
+        unit: &str,
+        samples: impl IntoIterator<Item = (i64, f64)>,
+        most: usize,
+    ) -> Self {
+        let mut samples: Vec<(i64, f64)> =
+            samples.into_iter().filter(|(_, value)| value.is_finite()).collect();
+        samples.sort_by_key(|(ts_ms, _)| *ts_ms);
+        let first = samples.first().map_or(0, |(ts_ms, _)| *ts_ms);
+        let last = samples.last().map_or(0, |(ts_ms, _)| *ts_ms);
+        let pieces = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
+        let width = last.saturating_sub(first) / pieces + 1;
+        let mut points: Vec<SeriesPoint> = Vec::new();
+        let mut piece_of_last = None;
+        for (ts_ms, value) in samples {
+            let piece = ts_ms.saturating_sub(first) / width;
+            match points.last_mut() {
+                Some(point) if piece_of_last == Some(piece) => {
+                    point.min = point.min.min(value);
+                    point.max = point.max.max(value);
+                }
+                Some(_) | None => points.push(SeriesPoint { ts_ms, min: value, max: value }),
+            }
+            piece_of_last = Some(piece);
+        }
+        Self { kind: kind.to_owned(), key: key.to_owned(), unit: unit.to_owned(), points }
+    }
+}

@@ -1,0 +1,1 @@
+//! Machines and runs for the tests.

@@ -1,0 +1,190 @@
+//! The YAML form of a profile, and its way into [`Profile`]. Refuses what would only fail on the machine.
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use vetting_protocol::ids::StageName;
+use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::profile::ProfileName;
+
+use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
+use crate::duration::HumanDuration;
+use crate::glob::TextGlob;
+use crate::threshold::{Op, Rule, RuleSeverity, RuleSource};
+use crate::yaml;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    name: ProfileName,
+    description: String,
+    #[serde(deserialize_with = "sampling_interval")]
+    sampling_interval: HumanDuration,
+    #[serde(deserialize_with = "stages")]
+    stages: Vec<ProfileStage>,
+    thresholds: Vec<ThresholdEntry>,
+}
+
+/// Flat, so that an unknown key is reported where it stands; which keys a stage takes is checked after.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatStage {
+    stage: StageName,
+    limit: HumanDuration,
+    #[serde(default = "yes")]
+    required: bool,
+    cpu: Option<HumanDuration>,
+    memory: Option<HumanDuration>,
+    memory_percent: Option<u8>,
+    fio_read: Option<HumanDuration>,
+    surface: Option<SurfaceScan>,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "FlatStage")]
+struct StageEntry(ProfileStage);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatThreshold {
+    stage: String,
+    kind: String,
+    key: TextGlob,
+    op: Op,
+    threshold: f64,
+    #[serde(default)]
+    nominal: f64,
+    unit: String,
+    severity: RuleSeverity,
+    note: String,
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "FlatThreshold")]
+struct ThresholdEntry(ProfileThreshold);
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads a profile; `file` is for the errors.
+pub(super) fn parse(text: &str, file: &str) -> Result<Profile, ProfileError> {
+    let document: Document =
+        yaml::parse(text, "a profile needs name, description, sampling_interval, stages and thresholds")
+            .map_err(|mistake| ProfileError::Malformed { file: file.to_owned(), mistake })?;
+    Ok(Profile {
+        name: document.name,
+        description: document.description,
+        sampling_interval_ms: document.sampling_interval.as_ms(),
+        stages: document.stages,
+        thresholds: document.thresholds.into_iter().map(|entry| entry.0).collect(),
+    })
+}
+
+fn sampling_interval<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<HumanDuration, D::Error> {
+    let interval = HumanDuration::deserialize(deserializer)?;
+    if (500..=3_600_000).contains(&interval.as_ms()) {
+        Ok(interval)
+    } else {
+        Err(D::Error::custom(format!("{interval} is no useful interval; write 500ms to 1h")))
+    }
+}
+
+fn stages<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ProfileStage>, D::Error> {
+    let stages: Vec<ProfileStage> =
+        Vec::<StageEntry>::deserialize(deserializer)?.into_iter().map(|entry| entry.0).collect();
+    if !stages.iter().any(|stage| stage.required) {
+        return Err(D::Error::custom("no stage is required, so every machine would pass; add one"));
+    }
+    for (position, stage) in stages.iter().enumerate() {
+        let name = stage.work.name();
+        if stages[..position].iter().any(|earlier| earlier.work.name() == name) {
+            return Err(D::Error::custom(format!("the stage {name} stands there twice; remove one")));
+        }
+    }
+    Ok(stages)
+}
+
+impl TryFrom<FlatStage> for StageEntry {
+    type Error = String;
+
+    fn try_from(flat: FlatStage) -> Result<Self, String> {
+        let FlatStage { stage, limit, required, cpu, memory, memory_percent, fio_read, surface } = flat;
+        let is_cpu = stage == StageName::CpuStress;
+        let is_storage = stage == StageName::Storage;
+        for (key, present, belongs) in [
+            ("cpu", cpu.is_some(), is_cpu),
+            ("memory", memory.is_some(), is_cpu),
+            ("memory_percent", memory_percent.is_some(), is_cpu),
+            ("fio_read", fio_read.is_some(), is_storage),
+            ("surface", surface.is_some(), is_storage),
+        ] {
+            if present && !belongs {
+                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
+            }
+            if belongs && !present {
+                return Err(format!("the stage {stage} needs `{key}`; add it"));
+            }
+        }
+        let ms = |duration: Option<HumanDuration>| duration.map_or(0, HumanDuration::as_ms);
+        let work = match stage {
+            StageName::Inventory => StageWork::Inventory {},
+            StageName::Firmware => StageWork::Firmware {},
+            StageName::SpecValidate => StageWork::SpecValidate {},
+            StageName::Smart => StageWork::Smart {},
+            StageName::CpuStress => StageWork::CpuStress {
+                cpu_ms: ms(cpu),
+                memory_ms: ms(memory),
+                memory_percent: memory_percent
+                    .filter(|percent| (1..=95).contains(percent))
+                    .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest")?,
+            },
+            StageName::Storage => StageWork::Storage {
+                fio_read_ms: ms(fio_read),
+                surface: surface.ok_or("Storage needs `surface`; add it")?,
+            },
+        };
+        if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
+            && (zones < 2 || zone_mib == 0)
+        {
+            return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
+        }
+        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read));
+        if limit.as_ms() <= least {
+            return Err(format!(
+                "limit: {limit} is over before the work of {}; raise it",
+                HumanDuration::from_ms(least)
+            ));
+        }
+        Ok(Self(ProfileStage { work, limit_ms: limit.as_ms(), required }))
+    }
+}
+
+impl TryFrom<FlatThreshold> for ThresholdEntry {
+    type Error = String;
+
+    fn try_from(flat: FlatThreshold) -> Result<Self, String> {
+        let stage = match flat.stage.as_str() {
+            "*" => None,
+            name => Some(name.parse::<StageName>().map_err(|error| format!("stage: {error} or `*`"))?),
+        };
+        if flat.op != Op::WithinPct && flat.nominal != 0.0 {
+            return Err(format!("`nominal` means nothing with `{}`; remove it", flat.op));
+        }
+        if flat.note.trim().is_empty() {
+            return Err("`note` is empty; say where the number comes from".to_owned());
+        }
+        let rule = Rule {
+            stage,
+            kind: flat.kind,
+            key: flat.key,
+            op: flat.op,
+            threshold: flat.threshold,
+            nominal: flat.nominal,
+            unit: flat.unit,
+            severity: flat.severity,
+            source: RuleSource::Profile,
+        };
+        rule.check().map_err(|error| error.to_string())?;
+        Ok(Self(ProfileThreshold { rule, note: flat.note }))
+    }
+}

@@ -1,0 +1,159 @@
+//! The profile registry: quick, deep and soak as data in `profiles/*.yaml`, each replaceable by an operator's file.
+//!
+//! ```yaml
+//! name: quick
+//! description: Is it what was ordered, and does anything fail at once?
+//! sampling_interval: 5s
+//! stages:                       # in the order they run
+//!   - {stage: Inventory, limit: 2m}
+//!   - {stage: SMART, limit: 2m, required: false}
+//!   - {stage: CPUStress, limit: 12m, cpu: 2m, memory: 2m, memory_percent: 80}
+//!   - {stage: Storage, limit: 20m, fio_read: 15s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
+//! thresholds:                   # each states what is good
+//!   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: "…"}
+//! ```
+//!
+//! Refuses unknown keys, parameters of another stage, a stage named twice, a limit shorter than the work, and
+//! thresholds that cannot judge; each with file, line and column.
+
+mod document;
+
+use serde::{Deserialize, Serialize};
+use vetting_protocol::ids::StageName;
+use vetting_protocol::plan::{PlannedStage, StageWork};
+use vetting_protocol::profile::ProfileName;
+
+use crate::threshold::Rule;
+use crate::yaml::Mistake;
+
+/// How a machine is vetted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Which of the three it is.
+    pub name: ProfileName,
+    /// What it is for, in a sentence.
+    pub description: String,
+    /// Interval of the sensor sidecar, milliseconds.
+    pub sampling_interval_ms: u64,
+    /// In the order they run; no stage twice.
+    pub stages: Vec<ProfileStage>,
+    /// Rules that every run of this profile starts with.
+    pub thresholds: Vec<ProfileThreshold>,
+}
+
+impl Profile {
+    /// The stages as the agent gets them.
+    pub fn planned_stages(&self) -> Vec<PlannedStage> {
+        self.stages
+            .iter()
+            .map(|stage| PlannedStage { limit_ms: stage.limit_ms, work: stage.work.clone() })
+            .collect()
+    }
+
+    /// Whether a run passes only if this stage does. A stage the profile does not have is not required.
+    pub fn requires(&self, stage: StageName) -> bool {
+        self.stages.iter().any(|planned| planned.work.name() == stage && planned.required)
+    }
+
+    /// The rules, without their notes.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.thresholds.iter().map(|threshold| &threshold.rule)
+    }
+}
+
+/// A stage of a profile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileStage {
+    /// Which stage, and how.
+    pub work: StageWork,
+    /// Time after which it is ended as an error, milliseconds.
+    pub limit_ms: u64,
+    /// Whether the run can pass only if it does.
+    pub required: bool,
+}
+
+/// A rule with where its numbers come from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileThreshold {
+    /// The rule.
+    pub rule: Rule,
+    /// Its source in the literature, or why it is what it is.
+    pub note: String,
+}
+
+/// A profile that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// A mistake in the file.
+    #[error("{file}: {mistake}")]
+    Malformed {
+        /// The file's name, as the caller gave it.
+        file: String,
+        /// Where and what.
+        mistake: Mistake,
+    },
+    /// The file holds another profile than it should replace.
+    #[error(
+        "{file}: it holds the profile `{found}` but should replace `{wanted}`; correct `name:` or the config"
+    )]
+    OtherName {
+        /// The file's name.
+        file: String,
+        /// What `name:` says.
+        found: ProfileName,
+        /// What it should say.
+        wanted: ProfileName,
+    },
+}
+
+/// The three profiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registry {
+    quick: Profile,
+    deep: Profile,
+    soak: Profile,
+}
+
+impl Registry {
+    /// The profiles that come with the program. They are checked by this crate's tests.
+    pub fn builtin() -> Result<Self, ProfileError> {
+        Ok(Self {
+            quick: document::parse(include_str!("../../profiles/quick.yaml"), "quick.yaml (built in)")?,
+            deep: document::parse(include_str!("../../profiles/deep.yaml"), "deep.yaml (built in)")?,
+            soak: document::parse(include_str!("../../profiles/soak.yaml"), "soak.yaml (built in)")?,
+        })
+    }
+
+    /// The same with one profile read from a file's text instead.
+    pub fn with_replacement(
+        mut self,
+        name: ProfileName,
+        yaml_text: &str,
+        file_name: &str,
+    ) -> Result<Self, ProfileError> {
+        let profile = document::parse(yaml_text, file_name)?;
+        if profile.name != name {
+            return Err(ProfileError::OtherName {
+                file: file_name.to_owned(),
+                found: profile.name,
+                wanted: name,
+            });
+        }
+        match name {
+            ProfileName::Quick => self.quick = profile,
+            ProfileName::Deep => self.deep = profile,
+            ProfileName::Soak => self.soak = profile,
+        }
+        Ok(self)
+    }
+
+    /// One of them.
+    pub fn get(&self, name: ProfileName) -> &Profile {
+        match name {
+            ProfileName::Quick => &self.quick,
+            ProfileName::Deep => &self.deep,
+            ProfileName::Soak => &self.soak,
+        }
+    }
+}

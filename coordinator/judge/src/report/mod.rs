@@ -1,0 +1,48 @@
+//! The report of a run: what a person or a program reads after it, as JSON and as one HTML file.
+//!
+//! The JSON is stable: `schema_version` rises with any change that a reader could trip over. The HTML needs nothing
+//! beside it: no script, no network, no font.
+
+mod chart;
+mod format;
+mod html;
+mod sections;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::RunFacts;
+use crate::verdict::{Verdict, judge};
+
+/// Version of the JSON form.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A run with its verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`] of the program that wrote it.
+    pub schema_version: u32,
+    /// Pass or fail, and why.
+    pub verdict: Verdict,
+    /// What it was judged by.
+    pub facts: RunFacts,
+}
+
+impl Report {
+    /// Judges the run.
+    pub fn new(facts: RunFacts) -> Self {
+        Self { schema_version: SCHEMA_VERSION, verdict: judge(&facts), facts }
+    }
+
+    /// `report.json`, indented, with a line break at its end.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// `report.html`, self-contained.
+    pub fn to_html(&self) -> String {
+        html::page(self).into_string()
+    }
+}

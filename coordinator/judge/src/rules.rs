@@ -1,0 +1,109 @@
+//! The rules of one run, and which of them a sample meets.
+//!
+//! [`RuleSet`] is immutable and can be shared between threads. [`Matcher`] adds the memo that makes ingest quick:
+//! one a thread, `&mut self`, no lock; its memory is bounded since keys come from the network.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use vetting_protocol::ids::StageName;
+
+use crate::threshold::{Rule, RuleError};
+
+/// Most (stage, kind, key) combinations a memo holds before it starts afresh.
+const MEMO_LIMIT: usize = 65_536;
+
+/// The rules of one run, each with the caller's key of it (the database's row id).
+#[derive(Debug, Clone)]
+pub struct RuleSet<Id> {
+    rules: Vec<(Id, Rule)>,
+}
+
+impl<Id: Copy> RuleSet<Id> {
+    /// Checks every rule. Order is kept.
+    pub fn compile(rules: Vec<(Id, Rule)>) -> Result<Self, RuleError> {
+        rules.iter().try_for_each(|(_, rule)| rule.check())?;
+        Ok(Self { rules })
+    }
+
+    /// Every rule, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = (Id, &Rule)> {
+        self.rules.iter().map(|(id, rule)| (*id, rule))
+    }
+
+    /// The rules that judge samples of this stage, kind and key; found by trying every rule.
+    pub fn matching<'a>(
+        &'a self,
+        stage: Option<StageName>,
+        kind: &'a str,
+        key: &'a str,
+    ) -> impl Iterator<Item = (Id, &'a Rule)> {
+        self.iter().filter(move |(_, rule)| rule.applies_to(stage, kind, key))
+    }
+}
+
+type KeyMemo = HashMap<String, Box<[usize]>>;
+
+/// A rule set with a memo of what matched before.
+#[derive(Debug, Clone)]
+pub struct Matcher<Id> {
+    rules: Arc<RuleSet<Id>>,
+    memo: HashMap<Option<StageName>, HashMap<String, KeyMemo>>,
+    remembered: usize,
+}
+
+impl<Id: Copy> Matcher<Id> {
+    /// With an empty memo.
+    pub fn new(rules: Arc<RuleSet<Id>>) -> Self {
+        Self { rules, memo: HashMap::new(), remembered: 0 }
+    }
+
+    /// The rules behind it.
+    pub fn rules(&self) -> &RuleSet<Id> {
+        &self.rules
+    }
+
+    /// The rules that judge samples of this stage, kind and key. Allocates only the first time it sees them.
+    pub fn matching(
+        &mut self,
+        stage: Option<StageName>,
+        kind: &str,
+        key: &str,
+    ) -> impl ExactSizeIterator<Item = (Id, &Rule)> {
+        if !self.remembers(stage, kind, key) {
+            self.remember(stage, kind, key);
+        }
+        let found: &[usize] = self
+            .memo
+            .get(&stage)
+            .and_then(|kinds| kinds.get(kind))
+            .and_then(|keys| keys.get(key))
+            .map_or(&[], |found| found);
+        let rules = &self.rules.rules;
+        found.iter().map(move |position| {
+            let (id, rule) = &rules[*position];
+            (*id, rule)
+        })
+    }
+
+    fn remembers(&self, stage: Option<StageName>, kind: &str, key: &str) -> bool {
+        self.memo.get(&stage).and_then(|kinds| kinds.get(kind)).is_some_and(|keys| keys.contains_key(key))
+    }
+
+    fn remember(&mut self, stage: Option<StageName>, kind: &str, key: &str) {
+        if self.remembered >= MEMO_LIMIT {
+            self.memo.clear();
+            self.remembered = 0;
+        }
+        let found = self
+            .rules
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, rule))| rule.applies_to(stage, kind, key))
+            .map(|(position, _)| position)
+            .collect();
+        self.memo.entry(stage).or_default().entry(kind.to_owned()).or_default().insert(key.to_owned(), found);
+        self.remembered += 1;
+    }
+}

@@ -1,0 +1,1 @@
+//! Which part belongs to which group of a spec.

@@ -1,0 +1,346 @@
+//! Pass or fail, and why, in sentences a person can act on.
+//!
+//! A run passes only if it ended regularly, every required stage passed, no critical diff stands, no critical rule was
+//! breached, and no critical rule met only samples it could not judge. Everything else is a fail.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use vetting_protocol::diff::Severity;
+use vetting_protocol::ids::StageName;
+use vetting_protocol::named_enum;
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::run::RunResult;
+
+use crate::duration::HumanDuration;
+use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
+use crate::tally::Evaluation;
+use crate::threshold::RuleSeverity;
+
+named_enum! {
+    /// What kind of thing a reason speaks of.
+    Cause, "the cause of a verdict" {
+        /// Everything asked for was found good.
+        AllGood = "all_good",
+        /// The run did not end regularly.
+        Ending = "ending",
+        /// A stage found the hardware at fault.
+        StageFailed = "stage_failed",
+        /// A stage could not be judged, was skipped, or did not end.
+        StageNotJudged = "stage_not_judged",
+        /// The machine differs from its spec.
+        SpecDiff = "spec_diff",
+        /// A rule was breached.
+        Breach = "breach",
+        /// A rule met only samples it could not judge.
+        Unjudged = "unjudged",
+        /// What is stored of the run contradicts itself.
+        Record = "record",
+    }
+}
+
+/// One reason of a verdict, or a remark beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// What it speaks of.
+    pub cause: Cause,
+    /// The stage, where it is one's.
+    pub stage: Option<String>,
+    /// What was found, with sample, rule and part named.
+    pub text: String,
+    /// What to do next; empty when there is nothing to do.
+    pub next: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        if !self.next.is_empty() {
+            write!(f, " {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+/// The judgement of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Pass or fail.
+    pub result: RunResult,
+    /// The stage that failed first, if one did.
+    pub failed_stage: Option<String>,
+    /// Why; never empty.
+    pub reasons: Vec<Reason>,
+    /// What did not decide but should be read: warnings, and what an operator chose to ignore.
+    pub remarks: Vec<Reason>,
+}
+
+/// Judges a whole run.
+pub fn judge(facts: &RunFacts) -> Verdict {
+    let mut reasons: Vec<Reason> = ending_reason(&facts.ending).into_iter().collect();
+    let mut remarks = Vec::new();
+    if facts.stages.is_empty() {
+        reasons.push(Reason {
+            cause: Cause::Record,
+            stage: None,
+            text: "The run has no stages, so nothing was tested.".to_owned(),
+            next: "Start a new run.".to_owned(),
+        });
+    }
+    stage_reasons(&facts.stages, &mut reasons, &mut remarks);
+    diff_reasons(facts, &mut reasons, &mut remarks);
+    for evaluation in &facts.evaluations {
+        match (evaluation_reason(evaluation), evaluation.rule.severity) {
+            (Some(reason), RuleSeverity::Critical) => reasons.push(reason),
+            (Some(reason), RuleSeverity::Warning) => remarks.push(reason),
+            (None, _) => {}
+        }
+    }
+    let result = if reasons.is_empty() { RunResult::Pass } else { RunResult::Fail };
+    let failed_stage = first_failed_stage(facts, &reasons);
+    if reasons.is_empty() {
+        reasons.push(all_good(facts));
+    }
+    Verdict { result, failed_stage, reasons, remarks }
+}
+
+/// Why the pipeline must halt after a stage: its own outcome, and the critical rules breached in it. Empty if it may
+/// go on. `evaluations` are those of the run so far.
+pub fn reasons_to_halt<'a>(
+    stage: &StageFacts,
+    evaluations: impl IntoIterator<Item = &'a Evaluation>,
+) -> Vec<Reason> {
+    let (mut reasons, mut remarks) = (Vec::new(), Vec::new());
+    stage_reasons(std::slice::from_ref(stage), &mut reasons, &mut remarks);
+    let of_this_stage =
+        |evaluation: &&Evaluation| evaluation.stage.is_some_and(|name| name.as_str() == stage.name);
+    reasons.extend(
+        evaluations
+            .into_iter()
+            .filter(of_this_stage)
+            .filter(|evaluation| evaluation.is_fatal())
+            .filter_map(evaluation_reason),
+    );
+    reasons
+}
+
+fn first_failed_stage(facts: &RunFacts, reasons: &[Reason]) -> Option<String> {
+    let blamed = |stage: &&StageFacts| {
+        reasons.iter().any(|reason| reason.stage.as_deref() == Some(stage.name.as_str()))
+    };
+    facts.stages.iter().find(blamed).map(|stage| stage.name.clone())
+}
+
+fn all_good(facts: &RunFacts) -> Reason {
+    let stages = facts.stages.iter().filter(|stage| stage.required).count();
+    let rules = facts.evaluations.iter().filter(|evaluation| evaluation.judged() > 0).count();
+    let diffs = match &facts.diffs {
+        Some(diffs) if diffs.is_empty() => "no difference from the spec",
+        Some(_) => "no critical difference from the spec that stands",
+        None => "no comparison with a spec in this profile",
+    };
+    Reason {
+        cause: Cause::AllGood,
+        stage: None,
+        text: format!(
+            "All {stages} required stages passed: {} samples taken, {rules} checks of a rule against a sensor or part, {diffs}.",
+            facts.sample_count
+        ),
+        next: String::new(),
+    }
+}
+
+fn ending_reason(ending: &Ending) -> Option<Reason> {
+    let in_stage = |stage: &Option<StageName>| {
+        stage.map_or_else(|| "between two stages".to_owned(), |stage| format!("in stage {stage}"))
+    };
+    let (stage, text, next) = match ending {
+        Ending::Regular => return None,
+        Ending::NeverAppeared { waited_ms, last_seen } => (
+            None,
+            format!("The machine never claimed its run within {}: {last_seen}.", minutes(*waited_ms)),
+            "Check its power, its network cable and that it boots from the network first.",
+        ),
+        Ending::WentSilent { stage, silent_ms } => (
+            *stage,
+            format!(
+                "The machine went silent {}: nothing was heard for {}.",
+                in_stage(stage),
+                minutes(*silent_ms)
+            ),
+            "Look at its console; a hang under load points to CPU, memory or power.",
+        ),
+        Ending::UnplannedReboot { stage, evidence } => (
+            *stage,
+            format!(
+                "The machine restarted {} though no restart was planned{}.",
+                in_stage(stage),
+                evidence.as_ref().map_or_else(
+                    || "; it left no crash record".to_owned(),
+                    |evidence| format!("; it left: {evidence}")
+                )
+            ),
+            "Look at the last measurements before it and at the BMC's event log; power, CPU and memory come first.",
+        ),
+        Ending::AgentCrashed { how } => (
+            None,
+            format!("The agent's process died: {how}."),
+            "Read its last lines in the event log. This is no finding about the hardware; start the run again.",
+        ),
+        Ending::Aborted { reason } => (
+            None,
+            format!("An operator aborted the run: {reason}."),
+            "Start a new run when the cause is gone.",
+        ),
+        Ending::CoordinatorFault { reason } => (
+            None,
+            format!("The coordinator could not finish the run: {reason}."),
+            "This is no finding about the hardware; start the run again.",
+        ),
+    };
+    Some(Reason {
+        cause: Cause::Ending,
+        stage: stage.map(|stage| stage.to_string()),
+        text,
+        next: next.to_owned(),
+    })
+}
+
+fn minutes(ms: u64) -> String {
+    HumanDuration::from_ms(ms / 1_000 * 1_000).to_string()
+}
+
+fn stage_reasons(stages: &[StageFacts], reasons: &mut Vec<Reason>, remarks: &mut Vec<Reason>) {
+    let mut not_ended: Vec<&str> = Vec::new();
+    for stage in stages {
+        if stage.name.parse::<StageName>().is_err() {
+            reasons.push(Reason {
+                cause: Cause::Record,
+                stage: Some(stage.name.clone()),
+                text: format!("The run has a stage `{}` that nobody knows.", stage.name),
+                next: "Update coordinator and image to the same version and start the run again.".to_owned(),
+            });
+            continue;
+        }
+        let (cause, text, next) = match &stage.outcome {
+            Some(Outcome::Pass) => continue,
+            None => {
+                not_ended.push(&stage.name);
+                if stage.required {
+                    continue;
+                }
+                (Cause::StageNotJudged, "did not end".to_owned(), "")
+            }
+            Some(Outcome::Fail { reason }) => (
+                Cause::StageFailed,
+                format!("failed: {reason}"),
+                "Replace or reseat the part, then vet again.",
+            ),
+            Some(Outcome::Error { reason }) => (
+                Cause::StageNotJudged,
+                format!("could not be judged: {reason}"),
+                "Remove the cause and vet again; an error is never a pass.",
+            ),
+            Some(Outcome::Skip { reason }) => (
+                Cause::StageNotJudged,
+                format!("was skipped: {reason}"),
+                "Make it applicable, or use a profile that does not require it.",
+            ),
+        };
+        let reason = Reason {
+            cause,
+            stage: Some(stage.name.clone()),
+            text: format!("{} {}.", stage.name, text.trim_end_matches('.')),
+            next: next.to_owned(),
+        };
+        // hardware found at fault counts, required or not
+        if stage.required || cause == Cause::StageFailed {
+            reasons.push(reason);
+        } else {
+            remarks.push(Reason { next: String::new(), ..reason });
+        }
+    }
+    let required_not_ended = stages.iter().any(|stage| stage.required && stage.outcome.is_none());
+    if required_not_ended {
+        reasons.push(Reason {
+            cause: Cause::StageNotJudged,
+            stage: not_ended.first().map(|name| (*name).to_owned()),
+            text: format!("Not finished: {}.", not_ended.join(", ")),
+            next: "Vet again once the reasons above are gone.".to_owned(),
+        });
+    }
+}
+
+fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<Reason>) {
+    for DiffFacts { diff, ignored } in facts.diffs.iter().flatten() {
+        let expected = diff.expected.as_deref().unwrap_or("nothing");
+        let actual = diff.actual.as_deref().unwrap_or("nothing");
+        let reason = Reason {
+            cause: Cause::SpecDiff,
+            stage: Some(StageName::SpecValidate.to_string()),
+            text: format!("{}: expected {expected}, found {actual}.", diff.field),
+            next: "Correct the machine or the spec, or ignore the difference with a reason.".to_owned(),
+        };
+        match (diff.severity, ignored) {
+            (Severity::Critical, false) => reasons.push(reason),
+            (_, true) => remarks.push(Reason { next: "An operator ignored it.".to_owned(), ..reason }),
+            (Severity::Warning, false) => remarks.push(Reason { next: String::new(), ..reason }),
+            (Severity::Info, false) => {}
+        }
+    }
+    let compared = facts
+        .stages
+        .iter()
+        .any(|stage| stage.name == StageName::SpecValidate.as_str() && stage.outcome == Some(Outcome::Pass));
+    if compared && facts.diffs.is_none() {
+        reasons.push(Reason {
+            cause: Cause::Record,
+            stage: Some(StageName::SpecValidate.to_string()),
+            text: "SpecValidate passed, but no comparison with the spec was stored.".to_owned(),
+            next: "Start the run again.".to_owned(),
+        });
+    }
+}
+
+fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
+    let Evaluation { rule, rule_text, stage, key, samples, breaches, .. } = evaluation;
+    let kind = &rule.kind;
+    let (cause, text, next) = if *breaches > 0 {
+        let worst = evaluation
+            .worst
+            .map_or_else(|| "a value that is no number".to_owned(), |worst| format!("{worst} {}", rule.unit));
+        let text = format!(
+            "{kind} {key} {rule_text}, but was {} in {breaches} of {samples} samples.",
+            worst.trim_end()
+        );
+        (Cause::Breach, text, advice(kind, key))
+    } else if evaluation.is_unjudged() {
+        let why = evaluation.wrong_unit.as_ref().map_or_else(
+            || "none had a value".to_owned(),
+            |unit| format!("they came in `{unit}` instead of `{}`", rule.unit),
+        );
+        let text = format!("{kind} {key} {rule_text}, but none of {samples} samples could be judged: {why}.");
+        (Cause::Unjudged, text, "Check the sensor or the tool behind it; unknown is never good.".to_owned())
+    } else {
+        return None;
+    };
+    Some(Reason { cause, stage: stage.map(|stage| stage.to_string()), text, next })
+}
+
+fn advice(kind: &str, key: &str) -> String {
+    let part = key.split('/').next().unwrap_or(key);
+    match kind {
+        "temp" => "Check fans, heat sinks and air flow there.".to_owned(),
+        "volt" | "power" => "Check the power supply with the BMC's own reading.".to_owned(),
+        "smart_attr" | "nvme" | "sas" | "badblocks" | "kernel" => {
+            format!("Replace the disk {part}, or its cable if only transfers failed.")
+        }
+        "fio" => format!("Check the link speed and the cable of {part}, then replace it."),
+        "stress" => {
+            "Find the CPU or DIMM: look for machine checks and ECC errors, swap and repeat.".to_owned()
+        }
+        _ => "Look at this part, then vet again.".to_owned(),
+    }
+}
