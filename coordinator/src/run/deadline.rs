@@ -7,8 +7,10 @@ use super::state::RunEvent;
 /// How long each kind of waiting may last, milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In Queued, Waking and in Booting, each from its begin.
-    pub appear_ms: i64,
+    /// In Queued and in Waking, each from its begin.
+    pub wake_ms: i64,
+    /// In Booting.
+    pub boot_ms: i64,
     /// Without a word from the agent.
     pub silence_ms: i64,
     /// From the announcement of a reboot to the next claim.
@@ -32,9 +34,10 @@ pub struct Times {
 pub fn deadline(state: RunState, times: Times, limits: Limits) -> Option<(i64, RunEvent)> {
     let heard_from = |since_ms: i64, limit_ms: i64| since_ms.max(times.listening_since_ms).saturating_add(limit_ms);
     match state {
-        RunState::Queued | RunState::Waking | RunState::Booting => {
-            Some((heard_from(times.entered_ms, limits.appear_ms), RunEvent::NeverAppeared))
+        RunState::Queued | RunState::Waking => {
+            Some((heard_from(times.entered_ms, limits.wake_ms), RunEvent::NeverAppeared))
         }
+        RunState::Booting => Some((heard_from(times.entered_ms, limits.boot_ms), RunEvent::NeverAppeared)),
         RunState::Running => {
             let last_word = times.last_contact_ms.unwrap_or(times.entered_ms).max(times.entered_ms);
             Some((heard_from(last_word, limits.silence_ms), RunEvent::WentSilent))
@@ -55,7 +58,7 @@ mod tests {
     use super::*;
     use crate::run::state::{Step, step};
 
-    const LIMITS: Limits = Limits { appear_ms: 100, silence_ms: 10, reboot_ms: 50, hold_ms: 1_000 };
+    const LIMITS: Limits = Limits { wake_ms: 70, boot_ms: 100, silence_ms: 10, reboot_ms: 50, hold_ms: 1_000 };
 
     #[test]
     fn the_coordinators_absence_is_not_the_machines_silence() {
@@ -64,6 +67,7 @@ mod tests {
         let restarted = Times { listening_since_ms: 500, ..times };
         assert_eq!(deadline(RunState::Running, restarted, LIMITS), Some((510, RunEvent::WentSilent)));
         assert_eq!(deadline(RunState::Booting, restarted, LIMITS), Some((600, RunEvent::NeverAppeared)));
+        assert_eq!(deadline(RunState::Waking, restarted, LIMITS), Some((570, RunEvent::NeverAppeared)));
         assert_eq!(deadline(RunState::FailedHolding, restarted, LIMITS), Some((1_000, RunEvent::HoldExpired)));
     }
 

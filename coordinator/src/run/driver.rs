@@ -14,12 +14,12 @@ use vetting_judge::facts::Ending;
 use vetting_judge::profile::Registry;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::ids::{MacAddress, RunId};
-use vetting_protocol::run::{RunResult, RunState};
+use vetting_protocol::run::RunState;
 
 use super::deadline::{Limits, Times, deadline};
 use super::error::RunError;
 use super::live::Live;
-use super::state::{Effect, EndedBy, RunEvent, Step, step};
+use super::state::{Effect, RunEvent, Step, step};
 use super::stages::close_stages;
 use crate::clock::Clock;
 use crate::power::{Power, WakeTarget};
@@ -142,4 +142,225 @@ pub(super) fn transition(
     let message = format!("{} → {to}: {why}", row.state);
     store::events::of_run(tx, now_ms, run, level, "run_state", &message, Some(&data))?;
     Ok(Transition { run, state: to, effects })
+}
+
+impl Driver {
+    /// A driver over an open database. Nothing runs until [`Driver::resume`].
+    pub fn new(store: Store, clock: Clock, power: Arc<dyn Power>, profiles: Registry, settings: Settings) -> Self {
+        let listening_since_ms = clock.now_ms();
+        Self(Arc::new(Parts {
+            store,
+            clock,
+            power,
+            profiles,
+            settings,
+            listening_since_ms,
+            memory: Mutex::new(Memory::default()),
+            changed: Notify::new(),
+        }))
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        // what is in there can be rebuilt, so a panic while it was held does no harm
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Feeds one event to a run: durable when this returns.
+    ///
+    /// # Errors
+    /// `NotNow` when the run's state does not allow it.
+    pub async fn apply(
+        &self,
+        run: RunId,
+        event: RunEvent,
+        why: impl Into<String>,
+        ending: Option<Ending>,
+    ) -> Result<RunState, RunError> {
+        let (now_ms, why) = (self.clock.now_ms(), why.into());
+        let done =
+            self.store.write(move |tx| transition(tx, now_ms, run, event, &why, ending.as_ref())).await?;
+        let state = done.state;
+        self.perform(done);
+        Ok(state)
+    }
+
+    /// What follows a stored transition.
+    pub(super) fn perform(&self, transition: Transition) {
+        let Transition { run, state, effects } = transition;
+        for effect in effects {
+            match effect {
+                Effect::Judge { .. } => self.start_judging(run),
+                // these were stored with the state
+                Effect::Complete { .. }
+                | Effect::NoteHoldAddress
+                | Effect::SetDeadline
+                | Effect::RevokeClaim => {}
+            }
+        }
+        if state.is_terminal() {
+            self.memory().live.remove(&run);
+        }
+        self.changed.notify_one();
+    }
+
+    fn start_judging(&self, run: RunId) {
+        if !self.memory().judging.insert(run) {
+            return;
+        }
+        let driver = self.clone();
+        tokio::spawn(async move {
+            let outcome = driver.report(run).await;
+            driver.memory().judging.remove(&run);
+            if let Err(error) = outcome {
+                let error = crate::error_chain(&error);
+                tracing::error!(%run, %error, "the report could not be made; it is tried again");
+                tokio::time::sleep(REPORT_RETRY).await;
+                driver.start_judging_if_due(run).await;
+            }
+        });
+    }
+
+    async fn start_judging_if_due(&self, run: RunId) {
+        let state = self.store.read(move |connection| Ok::<_, RunError>(store::runs::get(connection, run)?)).await;
+        match state {
+            Ok(Some(row)) if row.state == RunState::Reporting => self.start_judging(run),
+            Ok(_) => {}
+            Err(error) => tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run"),
+        }
+    }
+
+    /// Sends the magic packet of a waiting run. That it does not leave is told in the events and ends nothing:
+    /// a person can press the button.
+    pub async fn wake(&self, run: RunId) -> Result<(), RunError> {
+        let (host, state) = self
+            .store
+            .read(move |connection| {
+                let row = store::runs::get(connection, run)?.ok_or(RunError::NoRun { run })?;
+                let host = store::hosts::by_id(connection, row.host_id)?.ok_or(RunError::NoRun { run })?;
+                Ok::<_, RunError>((host, row.state))
+            })
+            .await?;
+        if state != RunState::Queued {
+            return Ok(());
+        }
+        let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };
+        match self.power.wake(target).await {
+            Ok(()) => {
+                let why = format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port);
+                self.apply(run, RunEvent::WakeSent, why, None).await?;
+            }
+            Err(error) => {
+                let message = format!("{}; switch the machine on by hand", crate::error_chain(&error));
+                let now_ms = self.clock.now_ms();
+                self.store
+                    .write(move |tx| {
+                        store::events::of_run(tx, now_ms, run, EventLevel::Warning, "wake_failed", &message, None)
+                    })
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.
+    pub async fn resume(&self) -> Result<(), RunError> {
+        let active = self.store.read(|connection| Ok::<_, RunError>(store::runs::active(connection)?)).await?;
+        for row in active {
+            tracing::info!(run = %row.id, state = %row.state, "taken up again");
+            match row.state {
+                RunState::Queued => self.wake(row.id).await?,
+                RunState::Reporting => self.start_judging(row.id),
+                RunState::Waking
+                | RunState::Booting
+                | RunState::Running
+                | RunState::Rebooting
+                | RunState::Completed
+                | RunState::FailedHolding
+                | RunState::Released
+                | RunState::Aborted => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every waiting that has lasted long enough; returns when the next one does, ms since the epoch.
+    pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
+        let waiting = self.store.read(|connection| Ok::<_, RunError>(store::runs::waiting(connection)?)).await?;
+        let now_ms = self.clock.now_ms();
+        let mut next: Option<i64> = None;
+        for row in waiting {
+            let times = Times {
+                entered_ms: row.entered_ms,
+                last_contact_ms: row.last_contact_ms,
+                listening_since_ms: self.listening_since_ms,
+            };
+            let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
+            if due_ms > now_ms {
+                next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
+                continue;
+            }
+            let (why, ending) = overdue(event, &row, times, now_ms);
+            match self.apply(row.id, event, why, ending).await {
+                // it moved on between the look and the event
+                Ok(_) | Err(RunError::NotNow { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(next)
+    }
+
+    /// Drives the deadlines until `stop` turns true.
+    pub async fn watch_deadlines(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let sleep = match self.check_deadlines().await {
+                Ok(Some(due_ms)) => {
+                    let left_ms = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
+                    Duration::from_millis(left_ms).min(LONGEST_SLEEP)
+                }
+                Ok(None) => LONGEST_SLEEP,
+                Err(error) => {
+                    tracing::error!(error = %crate::error_chain(&error), "cannot check the deadlines");
+                    REPORT_RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = self.changed.notified() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}
+
+/// Why a run ran out of time, for the event and for the report.
+fn overdue(
+    event: RunEvent,
+    row: &store::runs::WaitingRow,
+    times: Times,
+    now_ms: i64,
+) -> (String, Option<Ending>) {
+    let since = |from_ms: i64| u64::try_from(now_ms - from_ms.max(times.listening_since_ms)).unwrap_or(0);
+    if event == RunEvent::NeverAppeared {
+        let last_seen = match row.state {
+            RunState::Booting => "the boot script was fetched, the run never claimed",
+            RunState::Queued => "no magic packet could be sent and the boot script was never asked for",
+            RunState::Waking
+            | RunState::Running
+            | RunState::Rebooting
+            | RunState::Reporting
+            | RunState::Completed
+            | RunState::FailedHolding
+            | RunState::Released
+            | RunState::Aborted => "a magic packet was sent, the boot script never asked for",
+        };
+        let waited_ms = since(row.entered_ms);
+        let why = format!("the machine never appeared in {} s: {last_seen}", waited_ms / 1_000);
+        return (why, Some(Ending::NeverAppeared { waited_ms, last_seen: last_seen.to_owned() }));
+    }
+    if event == RunEvent::WentSilent {
+        let silent_ms = since(row.last_contact_ms.unwrap_or(row.entered_ms).max(row.entered_ms));
+        let why = format!("no word from the agent for {} s", silent_ms / 1_000);
+        return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms }));
+    }
+    ("the time to look at the machine is over".to_owned(), None)
 }
