@@ -112,6 +112,8 @@ impl RunChange {
 pub struct VerdictRow {
     /// What closed the pipeline.
     pub ending: EndedBy,
+    /// What the report says of it, as the caller wrote it.
+    pub ending_data: Option<serde_json::Value>,
     /// Absent while it is being judged.
     pub result: Option<RunResult>,
     /// In sentences.
@@ -152,8 +154,8 @@ const SET_REPORT: &str = "UPDATE runs SET report_path = ?2 WHERE id = ?1";
 const SET_TOKEN: &str = "UPDATE runs SET agent_token_hash = ?2 WHERE id = ?1";
 const SINCE: &str = "INSERT INTO run_timeline (run_id, state_since_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET state_since_ms = excluded.state_since_ms";
-const SET_ENDING: &str = "INSERT INTO run_verdicts (run_id, ending) VALUES (?1, ?2)
-     ON CONFLICT (run_id) DO UPDATE SET ending = excluded.ending";
+const SET_ENDING: &str = "INSERT INTO run_verdicts (run_id, ending, ending_json) VALUES (?1, ?2, ?3)
+     ON CONFLICT (run_id) DO UPDATE SET ending = excluded.ending, ending_json = excluded.ending_json";
 const SET_VERDICT: &str = "UPDATE run_verdicts SET result = ?2, reasons_json = ?3 WHERE run_id = ?1";
 const GET_VERDICT: &str = "SELECT * FROM run_verdicts WHERE run_id = ?1";
 
@@ -300,9 +302,15 @@ pub fn set_agent_token_hash(connection: &Connection, id: RunId, hash: Sha256Hex)
     changed_one(connection.prepare_cached(SET_TOKEN)?.execute(params![id.0, hash.to_string()])?, id)
 }
 
-/// Notes what closed the pipeline, so that a restart judges the same thing.
-pub fn set_ending(connection: &Connection, id: RunId, ending: EndedBy) -> Result<(), StoreError> {
-    connection.prepare_cached(SET_ENDING)?.execute(params![id.0, ending_text(ending)])?;
+/// Notes what closed the pipeline, so that a restart judges the same thing; `data` is what the report says of it.
+pub fn set_ending(
+    connection: &Connection,
+    id: RunId,
+    ending: EndedBy,
+    data: Option<&serde_json::Value>,
+) -> Result<(), StoreError> {
+    let data = data.map(serde_json::Value::to_string);
+    connection.prepare_cached(SET_ENDING)?.execute(params![id.0, ending_text(ending), data])?;
     Ok(())
 }
 
@@ -336,6 +344,7 @@ pub fn verdict(connection: &Connection, id: RunId) -> Result<Option<VerdictRow>,
             };
             Ok(VerdictRow {
                 ending,
+                ending_data: row::json_or_null(row, ("run_verdicts", "ending_json"))?,
                 result: row::parsed_or_null(row, ("run_verdicts", "result"))?,
                 reasons: row::json(row, ("run_verdicts", "reasons_json"))?,
             })

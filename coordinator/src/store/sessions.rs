@@ -1,5 +1,7 @@
 //! Tables `run_sessions` (one claim of a run each) and `run_timeline` (where the time before the stages went).
 
+use std::net::IpAddr;
+
 use rusqlite::{Connection, Row, named_params, params};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 
@@ -94,8 +96,8 @@ pub enum TimelineEntry {
     KernelToInit(u64),
     /// From the kernel's start to the claim, ms.
     KernelToClaim(u64),
-    /// The agent was heard, ms since the epoch.
-    LastContact(i64),
+    /// The agent was heard, ms since the epoch, and whence.
+    LastContact(i64, IpAddr),
 }
 
 /// `run_timeline`; each absent until it is known.
@@ -115,6 +117,8 @@ pub struct Timeline {
     pub kernel_to_claim_ms: Option<u64>,
     /// The agent was heard last, ms since the epoch.
     pub last_contact_ms: Option<i64>,
+    /// Whence it was heard last.
+    pub last_contact_ip: Option<IpAddr>,
     /// The run is in its state since, ms since the epoch.
     pub state_since_ms: Option<i64>,
 }
@@ -258,8 +262,9 @@ const SET_TO_INIT: &str = "INSERT INTO run_timeline (run_id, kernel_to_init_ms) 
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_init_ms = excluded.kernel_to_init_ms";
 const SET_TO_CLAIM: &str = "INSERT INTO run_timeline (run_id, kernel_to_claim_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_claim_ms = excluded.kernel_to_claim_ms";
-const SET_CONTACT: &str = "INSERT INTO run_timeline (run_id, last_contact_ms) VALUES (?1, ?2)
-     ON CONFLICT (run_id) DO UPDATE SET last_contact_ms = excluded.last_contact_ms";
+const SET_CONTACT: &str = "INSERT INTO run_timeline (run_id, last_contact_ms, last_contact_ip) VALUES (?1, ?2, ?3)
+     ON CONFLICT (run_id) DO UPDATE SET last_contact_ms = excluded.last_contact_ms,
+       last_contact_ip = excluded.last_contact_ip";
 const GET_TIMELINE: &str = "SELECT * FROM run_timeline WHERE run_id = ?1";
 
 /// Notes one entry, in place of an earlier one.
@@ -273,7 +278,10 @@ pub fn note(connection: &Connection, run: RunId, entry: TimelineEntry) -> Result
         TimelineEntry::KernelToClaim(ms) => {
             (SET_TO_CLAIM, row::signed(ms, "run_timeline.kernel_to_claim_ms")?)
         }
-        TimelineEntry::LastContact(ms) => (SET_CONTACT, ms),
+        TimelineEntry::LastContact(ms, ip) => {
+            connection.prepare_cached(SET_CONTACT)?.execute(params![run.0, ms, ip.to_string()])?;
+            return Ok(());
+        }
     };
     connection.prepare_cached(sql)?.execute(params![run.0, value])?;
     Ok(())
@@ -292,6 +300,7 @@ pub fn timeline(connection: &Connection, run: RunId) -> Result<Timeline, StoreEr
         kernel_to_init_ms: row::integer_or_null(row, ("run_timeline", "kernel_to_init_ms"))?,
         kernel_to_claim_ms: row::integer_or_null(row, ("run_timeline", "kernel_to_claim_ms"))?,
         last_contact_ms: row.get("last_contact_ms")?,
+        last_contact_ip: row::parsed_or_null(row, ("run_timeline", "last_contact_ip"))?,
         state_since_ms: row.get("state_since_ms")?,
     })
 }
