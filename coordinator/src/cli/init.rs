@@ -70,7 +70,7 @@ impl Init {
         let token = secrets::fresh().map_err(InitError::from)?;
         let store = open(&config)?;
         let (hash, now_ms) = (token.sha256(), Clock::system().now_ms());
-        store.write(move |connection| tokens::create(connection, FIRST_TOKEN, &hash, now_ms)).await?;
+        store.write(move |connection| tokens::create(connection, FIRST_TOKEN, hash, now_ms)).await?;
         let text = format!("{}\n", token.expose());
         durable_file::write(&token_path, 0o600, text.as_bytes()).map_err(InitError::from)?;
         if json {
