@@ -11,3 +11,15 @@ pub mod run;
 pub mod serve;
 pub mod store;
 pub mod tls;
+
+/// An error with its sources on one line, for logs and events.
+pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -5,6 +5,7 @@ use futures_util::{Stream, StreamExt as _};
 use serde::de::DeserializeOwned;
 
 use super::problem::{ApiError, ProblemKind};
+use crate::run::upload::Upload;
 
 /// A body that is too long is read on to this many times its limit before the answer, so that a client that is
 /// still sending gets to read the answer instead of a broken connection.
@@ -20,6 +21,12 @@ impl Sink for BytesMut {
     async fn take(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
         self.extend_from_slice(chunk);
         Ok(())
+    }
+}
+
+impl Sink for Upload {
+    async fn take(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
+        Ok(self.write(chunk).await?)
     }
 }
 

@@ -5,6 +5,10 @@ use vetting_protocol::problem::Problem;
 use warp::reject::Rejection;
 use warp::reply::{Reply, Response};
 
+use crate::error_chain;
+use crate::run::error::RunError;
+use crate::store::StoreError;
+
 /// The kinds of problem there are: the stable word, the status and the title of each.
 macro_rules! problem_kinds {
     ($($(#[$meta:meta])* $variant:ident = $status:ident, $word:literal, $title:literal;)+) => {
@@ -54,10 +58,8 @@ problem_kinds! {
     NotFound = NOT_FOUND, "not-found", "There is no such thing";
     /// The path knows other methods.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
-    /// A name or MAC address that must be unique.
-    Taken = CONFLICT, "taken", "It exists already";
-    /// Another run of the host is active, or the host has an active run.
-    ActiveRun = CONFLICT, "active-run", "The host has an active run";
+    /// Something that is there forbids it: a name, a MAC address, an active run.
+    Taken = CONFLICT, "taken", "Something that exists already is in the way";
     /// The run's state does not allow it.
     NotNow = CONFLICT, "not-now", "The run's state does not allow it";
     /// A batch is missing before this one.
@@ -107,7 +109,7 @@ impl ApiError {
 
     /// The coordinator's own failure: the chain goes to the log, not to the client.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = %chain(error), "a request failed");
+        tracing::error!(error = %error_chain(error), "a request failed");
         Self::new(ProblemKind::Internal, "the coordinator's log has the cause")
     }
 
@@ -134,16 +136,48 @@ impl ApiError {
     }
 }
 
-/// An error with its sources on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        if error.is_temporary() {
+            let detail = format!("{}; try again", error_chain(&error));
+            tracing::warn!("{detail}");
+            return Self::new(ProblemKind::StorageUnavailable, detail);
+        }
+        match &error {
+            StoreError::NotFound { .. } => Self::not_found(error.to_string()),
+            StoreError::Conflict { .. } => Self::new(ProblemKind::Taken, error.to_string()),
+            StoreError::Time(_) | StoreError::OutOfRange { .. } => Self::new(ProblemKind::Invalid, error.to_string()),
+            _ => Self::internal(&error),
+        }
     }
-    text
+}
+
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        let kind = match error {
+            RunError::Store(error) => return Self::from(error),
+            RunError::File(_) | RunError::Io { .. } => {
+                tracing::error!(error = %error_chain(&error), "a file could not be stored");
+                ProblemKind::StorageUnavailable
+            }
+            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => return Self::internal(&error),
+            RunError::WipeNonDestructive | RunError::Invalid { .. } => ProblemKind::Invalid,
+            RunError::NotNow { .. } => ProblemKind::NotNow,
+            RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
+            RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,
+            RunError::ClaimExpired { .. } => ProblemKind::ClaimExpired,
+            RunError::ClaimUsed { .. } => ProblemKind::ClaimUsed,
+            RunError::TokenUnknown => ProblemKind::TokenUnknown,
+            RunError::OtherRun { .. } => ProblemKind::OtherRun,
+            RunError::SequenceGap { .. } => ProblemKind::SequenceGap,
+            RunError::OtherBoot { .. } => ProblemKind::OtherBoot,
+            RunError::StageFinished { .. } => ProblemKind::StageFinished,
+            RunError::UnknownStage { .. } | RunError::UnknownSubStep { .. } => ProblemKind::UnknownStage,
+            RunError::TooManyRecords { .. } => ProblemKind::TooLarge,
+            RunError::DigestMismatch { .. } => ProblemKind::DigestMismatch,
+        };
+        Self::new(kind, error.to_string())
+    }
 }
 
 /// A handler's outcome as a response.

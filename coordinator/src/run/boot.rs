@@ -12,7 +12,9 @@ use super::driver::{Driver, transition};
 use super::error::RunError;
 use super::secrets;
 use super::state::RunEvent;
-use crate::store;
+use crate::store::events::{self, EventValues};
+use crate::store::sessions::{self, TimelineEntry};
+use crate::store::{hosts, runs};
 
 /// An unknown machine that boots over and over is told of once in this time.
 const UNKNOWN_AGAIN_MS: i64 = 10 * 60 * 1_000;
@@ -59,8 +61,8 @@ impl Driver {
         let found = self
             .store
             .read(move |connection| {
-                let Some(host) = store::hosts::by_mac(connection, mac)? else { return Ok(None) };
-                let run = store::runs::active_of_host(connection, host.id)?;
+                let Some(host) = hosts::by_mac(connection, mac)? else { return Ok(None) };
+                let run = runs::active_of_host(connection, host.id)?;
                 Ok::<_, RunError>(Some((host, run)))
             })
             .await?;
@@ -77,11 +79,13 @@ impl Driver {
         let expires_ms = now_ms.saturating_add(self.settings.claim_valid_ms);
         let served = self
             .store
-            .write(move |tx| {
+            .write(move |connection| {
                 let why = format!("boot script served to {mac} at {}", remote.ip());
-                let done = transition(tx, now_ms, run_id, RunEvent::BootScriptServed, &why, None)?;
-                store::sessions::offer_claim(tx, run_id, hash, expires_ms)?;
-                store::sessions::note_script_served(tx, run_id, now_ms)?;
+                let done = transition(connection, now_ms, run_id, RunEvent::BootScriptServed, &why, None)?;
+                sessions::offer_claim(connection, run_id, hash, now_ms, expires_ms)?;
+                if done.state == RunState::Booting {
+                    sessions::note(connection, run_id, TimelineEntry::ScriptServed(now_ms))?;
+                }
                 Ok::<_, RunError>(done)
             })
             .await;
@@ -99,11 +103,12 @@ impl Driver {
         let now_ms = self.clock.now_ms();
         let noted = self
             .store
-            .write(move |tx| {
-                if let Some(host) = store::hosts::by_mac(tx, mac)?
-                    && let Some(run) = store::runs::active_of_host(tx, host.id)?
+            .write(move |connection| {
+                if let Some(host) = hosts::by_mac(connection, mac)?
+                    && let Some(run) = runs::active_of_host(connection, host.id)?
+                    && run.state == RunState::Booting
                 {
-                    store::sessions::note_image_served(tx, run.id, now_ms)?;
+                    sessions::note(connection, run.id, TimelineEntry::ImageServed(now_ms))?;
                 }
                 Ok::<_, RunError>(())
             })
@@ -115,7 +120,8 @@ impl Driver {
 
     async fn tell_of_unknown(&self, mac: MacAddress, remote: SocketAddr, now_ms: i64) -> Result<(), RunError> {
         {
-            let unknown = &mut self.memory().unknown;
+            let mut memory = self.memory();
+            let unknown = &mut memory.unknown;
             let told_ms = unknown.get(&mac).copied();
             if told_ms.is_some_and(|told_ms| now_ms - told_ms < UNKNOWN_AGAIN_MS)
                 || (told_ms.is_none() && unknown.len() >= MOST_UNKNOWN)
@@ -129,12 +135,16 @@ impl Driver {
             "unknown machine {mac} at {} asks for a boot script; `host add NAME --mac {mac} --spec FILE` registers it",
             remote.ip()
         );
-        let data = json!({"mac": mac, "remote": remote.ip()});
-        self.store
-            .write(move |tx| {
-                store::events::general(tx, now_ms, EventLevel::Warning, "unknown_machine", &message, Some(&data))
-            })
-            .await?;
+        let line = EventValues {
+            run_id: None,
+            host_id: None,
+            ts_ms: now_ms,
+            level: EventLevel::Warning,
+            kind: "unknown_machine".to_owned(),
+            message,
+            data: Some(json!({"mac": mac, "remote": remote.ip()})),
+        };
+        self.store.write(move |connection| events::insert(connection, &line)).await?;
         Ok(())
     }
 }

@@ -10,20 +10,26 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::RunState;
 
-use super::driver::{Driver, Transition, transition};
+use super::driver::{Driver, Transition, of_run, transition};
 use super::error::RunError;
 use super::secrets;
+use super::stages::running_stage;
 use super::state::RunEvent;
-use crate::store::{self, Tx};
+use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
+use crate::store::{Connection, StoreError, events, hosts, runs, stages};
 
 /// A request whose token was found good.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The run it may speak for.
     pub run: RunId,
+    /// Its claim.
+    pub id: SessionId,
+    /// The boot that claimed.
+    pub boot_id: String,
 }
 
-/// What a claim is, judged by the session it meets.
+/// What a claim means for its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The run's first.
@@ -39,12 +45,11 @@ enum Kind {
 impl Driver {
     /// The session that a token opens, if it is one of `run`.
     pub async fn session(&self, run: RunId, token: Sha256Hex) -> Result<Session, RunError> {
-        let owner = self
-            .store
-            .read(move |connection| Ok::<_, RunError>(store::runs::with_token(connection, token)?))
-            .await?;
-        match owner {
-            Some(owner) if owner == run => Ok(Session { run }),
+        let found: Result<_, StoreError> =
+            self.store.read(move |connection| sessions::by_token(connection, token)).await;
+        match found? {
+            Some(row) if row.superseded => Err(RunError::TokenUnknown),
+            Some(row) if row.run_id == run => Ok(Session { run, id: row.id, boot_id: row.boot_id }),
             Some(_) => Err(RunError::OtherRun { run }),
             None => Err(RunError::TokenUnknown),
         }
@@ -74,25 +79,15 @@ impl Driver {
         let driver = self.clone();
         let (done, plan) = self
             .store
-            .write(move |tx| {
-                let kind = judge_claim(tx, &claim, now_ms)?;
-                let done = enter(tx, &claim, kind, remote, now_ms)?;
+            .write(move |connection| {
+                let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
+                let done = enter(connection, &claim, kind, remote, now_ms)?;
                 if kind == Kind::First {
-                    driver.seed_stages(tx, run)?;
+                    driver.seed_stages(connection, run)?;
+                    note_first_claim(connection, &claim, now_ms)?;
                 }
-                store::sessions::open(
-                    tx,
-                    run,
-                    &store::sessions::Opened {
-                        token_hash,
-                        boot_id: &claim.boot_id,
-                        remote: remote.ip(),
-                        now_ms,
-                        timeline: &claim.timeline,
-                        first: kind == Kind::First,
-                    },
-                )?;
-                let plan = driver.plan(tx, run)?;
+                sessions::note(connection, run, TimelineEntry::LastContact(now_ms, remote.ip()))?;
+                let plan = driver.plan(connection, run)?;
                 Ok::<_, RunError>((done, plan))
             })
             .await?;
@@ -102,31 +97,29 @@ impl Driver {
         Ok(ClaimResponse { token, server_time_ms: self.clock.now_ms(), plan })
     }
 
-    fn seed_stages(&self, tx: &Tx<'_>, run: RunId) -> Result<(), RunError> {
-        let row = store::runs::get(tx, run)?.ok_or(RunError::NoRun { run })?;
+    fn seed_stages(&self, connection: &Connection, run: RunId) -> Result<(), RunError> {
+        let row = runs::get(connection, run)?;
         let names: Vec<_> =
             self.profiles.get(row.profile).stages.iter().map(|stage| stage.work.name()).collect();
-        store::stages::seed(tx, run, &names)?;
+        stages::seed(connection, run, &names)?;
         Ok(())
     }
 
     /// What is left to do: nothing for a run whose pipeline is over.
-    fn plan(&self, tx: &Tx<'_>, run: RunId) -> Result<Plan, RunError> {
-        let row = store::runs::get(tx, run)?.ok_or(RunError::NoRun { run })?;
-        let host = store::hosts::by_id(tx, row.host_id)?.ok_or(RunError::NoRun { run })?;
+    fn plan(&self, connection: &Connection, run: RunId) -> Result<Plan, RunError> {
+        let row = runs::get(connection, run)?;
+        let host = hosts::get(connection, row.host_id)?;
         let profile = self.profiles.get(row.profile);
-        let mut stages = profile.planned_stages();
+        let mut planned = profile.planned_stages();
         if row.state == RunState::Running {
-            let rows = store::stages::of_run(tx, run)?;
-            stages.retain(|planned| {
-                rows.iter().any(|row| {
-                    row.name == planned.work.name().as_str() && !row.state.is_finished()
-                })
+            let rows = stages::list(connection, run)?;
+            planned.retain(|planned| {
+                rows.iter().any(|row| row.name == planned.work.name() && !row.state.is_finished())
             });
         } else {
-            stages.clear();
+            planned.clear();
         }
-        let consent = match (row.non_destructive, row.wipe) {
+        let consent = match (row.non_destructive, row.override_flags.wipe) {
             (true, _) => DiskConsent::NonDestructive,
             (false, true) => DiskConsent::WipeAllowed,
             (false, false) => DiskConsent::EmptyDisksOnly,
@@ -138,7 +131,7 @@ impl Driver {
             sampling_interval_ms: profile.sampling_interval_ms,
             expected_spec_yaml: host.expected_spec_yaml,
             consent,
-            stages,
+            stages: planned,
         })
     }
 
@@ -148,46 +141,63 @@ impl Driver {
         refusal: &RunError,
         remote: SocketAddr,
     ) -> Result<(), RunError> {
-        let now_ms = self.clock.now_ms();
         let message = format!("a claim from {} was refused: {refusal}", remote.ip());
         tracing::warn!(%run, %remote, "{message}");
-        let data = json!({"remote": remote.ip(), "claimed_run": run});
-        self.store
-            .write(move |tx| {
-                // the run may not exist: its number came from the network
-                let level = EventLevel::Warning;
-                if store::runs::get(tx, run)?.is_some() {
-                    store::events::of_run(tx, now_ms, run, level, "claim_refused", &message, Some(&data))
-                } else {
-                    store::events::general(tx, now_ms, level, "claim_refused", &message, Some(&data))
+        let mut line = of_run(run, self.clock.now_ms(), EventLevel::Warning, "claim_refused", message);
+        line.data = Some(json!({"remote": remote.ip(), "claimed_run": run}));
+        let written: Result<_, StoreError> = self
+            .store
+            .write(move |connection| {
+                // the number came from the network: there may be no such run
+                if matches!(runs::get(connection, run), Err(StoreError::NotFound { .. })) {
+                    line.run_id = None;
                 }
+                events::insert(connection, &line)
             })
-            .await?;
+            .await;
+        written?;
         Ok(())
     }
 }
 
-/// Is the secret good, and what does the claim mean?
-fn judge_claim(tx: &Tx<'_>, claim: &ClaimRequest, now_ms: i64) -> Result<Kind, RunError> {
+/// Takes the secret for the token. Refuses one that is not good.
+fn exchange(
+    connection: &Connection,
+    claim: &ClaimRequest,
+    token_hash: Sha256Hex,
+    remote: SocketAddr,
+    now_ms: i64,
+) -> Result<Kind, RunError> {
     let run = claim.run_id;
-    let row = store::runs::get(tx, run)?.ok_or(RunError::ClaimUnknown { run })?;
-    let session = store::sessions::get(tx, run)?.ok_or(RunError::ClaimUnknown { run })?;
-    if session.claim_hash != Some(claim.claim_secret.sha256()) {
-        return Err(RunError::ClaimUnknown { run });
+    let before = sessions::latest_claimed(connection, run)?;
+    let exchanged = Claim {
+        run_id: run,
+        secret_hash: claim.claim_secret.sha256(),
+        token_hash,
+        boot_id: claim.boot_id.clone(),
+        from: remote.ip().to_string(),
+        now_ms,
+    };
+    match sessions::claim(connection, &exchanged)? {
+        ClaimOutcome::Unknown => return Err(RunError::ClaimUnknown { run }),
+        ClaimOutcome::Expired => return Err(RunError::ClaimExpired { run }),
+        ClaimOutcome::AlreadyUsed { session } => {
+            // a boot_id is 122 random bits that only that machine knows
+            let lost_answer = session.boot_id == claim.boot_id
+                && session.last_sequence == 0
+                && before.is_some_and(|latest| latest.id == session.id);
+            if !lost_answer {
+                return Err(RunError::ClaimUsed { run });
+            }
+            sessions::reissue_token(connection, &session, token_hash)?;
+            return Ok(Kind::Repeated);
+        }
+        ClaimOutcome::Claimed { .. } => {}
     }
-    let same_boot = session.boot_id.as_deref() == Some(claim.boot_id.as_str());
-    if session.claim_used {
-        // a boot_id is 122 random bits that only that machine knows
-        let lost_answer = same_boot && session.acknowledged_sequence == 0 && row.state == RunState::Running;
-        return if lost_answer { Ok(Kind::Repeated) } else { Err(RunError::ClaimUsed { run }) };
-    }
-    if session.claim_expires_ms.is_none_or(|expires_ms| expires_ms < now_ms) {
-        return Err(RunError::ClaimExpired { run });
-    }
-    match row.state {
-        RunState::Running if same_boot => Err(RunError::ClaimUsed { run }),
+    let same_boot = before.is_some_and(|session| session.boot_id == claim.boot_id);
+    match runs::get(connection, run)?.state {
+        RunState::Running | RunState::Rebooting if same_boot => Err(RunError::ClaimUsed { run }),
         RunState::Running => Ok(Kind::Crash),
-        RunState::Rebooting if same_boot => Err(RunError::ClaimUsed { run }),
         RunState::Rebooting => Ok(Kind::Return),
         RunState::Queued
         | RunState::Waking
@@ -201,7 +211,7 @@ fn judge_claim(tx: &Tx<'_>, claim: &ClaimRequest, now_ms: i64) -> Result<Kind, R
 }
 
 fn enter(
-    tx: &Tx<'_>,
+    connection: &Connection,
     claim: &ClaimRequest,
     kind: Kind,
     remote: SocketAddr,
@@ -214,11 +224,21 @@ fn enter(
         Kind::First => (RunEvent::Claimed, format!("claimed by {by}"), None),
         Kind::Return => (RunEvent::ReturnedFromReboot, format!("claimed again by {by}"), None),
         Kind::Crash => {
-            let stage = store::stages::running(tx, run)?;
+            let stage = running_stage(connection, run)?;
             let during = stage.map_or_else(|| "between stages".to_owned(), |stage| format!("during {stage}"));
             let why = format!("the machine restarted unannounced {during}; claimed again by {by}");
             (RunEvent::UnplannedReboot, why, Some(Ending::UnplannedReboot { stage, evidence: None }))
         }
     };
-    transition(tx, now_ms, run, event, &why, ending.as_ref()).map(Some)
+    transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)
+}
+
+fn note_first_claim(connection: &Connection, claim: &ClaimRequest, now_ms: i64) -> Result<(), StoreError> {
+    let run = claim.run_id;
+    sessions::note(connection, run, TimelineEntry::Claimed(now_ms))?;
+    sessions::note(connection, run, TimelineEntry::KernelToClaim(claim.timeline.claim_ms))?;
+    match claim.timeline.init_ms {
+        Some(init_ms) => sessions::note(connection, run, TimelineEntry::KernelToInit(init_ms)),
+        None => Ok(()),
+    }
 }

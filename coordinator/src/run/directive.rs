@@ -1,14 +1,15 @@
 //! What an agent is told to do next: read from where its run stands.
 
 use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive};
-use vetting_protocol::ids::RunId;
+use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, Settings};
 use super::error::RunError;
 use super::stages::StepSummary;
 use super::state::EndedBy;
-use crate::store;
+use crate::store::runs::{self, RunRow, VerdictRow};
+use crate::store::{sessions, stages};
 
 impl Driver {
     /// The answer to a batch or heartbeat, from what is durable.
@@ -16,29 +17,21 @@ impl Driver {
         let settings = self.settings.clone();
         self.store
             .read(move |connection| {
-                let row = store::runs::get(connection, run)?.ok_or(RunError::NoRun { run })?;
-                let session = store::sessions::get(connection, run)?.ok_or(RunError::TokenUnknown)?;
-                let halted = match &row.failed_stage {
-                    Some(name) => store::stages::of_run(connection, run)?
-                        .into_iter()
-                        .find(|stage| stage.name == *name)
-                        .map(|stage| StepSummary::read(run, name, stage.summary_json.as_deref()))
-                        .transpose()?
-                        .flatten()
-                        .map(|summary| format!("{name}: {}", summary.reason().unwrap_or("did not pass"))),
-                    None => None,
+                let row = runs::get(connection, run)?;
+                let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
+                let verdict = runs::verdict(connection, run)?;
+                let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {
+                    Some(Ok(name)) => {
+                        let stage = stages::by_name(connection, run, name)?;
+                        let summary = StepSummary::read(run, name.as_str(), stage.summary.as_ref())?;
+                        let reason = summary.as_ref().and_then(StepSummary::reason);
+                        Some(format!("{name}: {}", reason.unwrap_or("did not pass")))
+                    }
+                    Some(Err(_)) | None => None,
                 };
-                let directive = directive(
-                    &settings,
-                    row.state,
-                    row.result,
-                    session.ended_by,
-                    halted,
-                    store::sessions::reasons(connection, run)?,
-                );
                 Ok::<_, RunError>(Acknowledgement {
-                    acknowledged_sequence: session.acknowledged_sequence,
-                    directive,
+                    acknowledged_sequence: session.last_sequence,
+                    directive: directive(&settings, &row, verdict.as_ref(), halted),
                 })
             })
             .await
@@ -47,16 +40,18 @@ impl Driver {
 
 fn directive(
     settings: &Settings,
-    state: RunState,
-    result: Option<RunResult>,
-    ended_by: Option<EndedBy>,
+    row: &RunRow,
+    verdict: Option<&VerdictRow>,
     halted: Option<String>,
-    reasons: Vec<String>,
 ) -> Directive {
     let aborted =
-        || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_abort() };
-    let finished = |then| Directive::Finished { result: result.unwrap_or(RunResult::Fail), reasons: reasons.clone(), then };
-    match state {
+        || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
+    let finished = |then| Directive::Finished {
+        result: row.result.unwrap_or(RunResult::Fail),
+        reasons: verdict.map(|verdict| verdict.reasons.clone()).unwrap_or_default(),
+        then,
+    };
+    match row.state {
         RunState::Queued
         | RunState::Waking
         | RunState::Booting
@@ -65,9 +60,9 @@ fn directive(
             Some(reason) => Directive::HaltPipeline { reason },
             None => Directive::Continue,
         },
-        RunState::Reporting if ended_by == Some(EndedBy::Aborted) => aborted(),
+        RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),
         RunState::Reporting => Directive::AwaitVerdict,
-        RunState::Completed => finished(match result {
+        RunState::Completed => finished(match row.result {
             Some(RunResult::Pass) => settings.after_pass,
             Some(RunResult::Fail) | None => settings.after_fail,
         }),

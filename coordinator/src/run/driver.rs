@@ -13,17 +13,22 @@ use tokio::sync::{Notify, watch};
 use vetting_judge::facts::Ending;
 use vetting_judge::profile::Registry;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
-use vetting_protocol::ids::{MacAddress, RunId};
+use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex, StageName};
+use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::run::RunState;
 
 use super::deadline::{Limits, Times, deadline};
 use super::error::RunError;
 use super::live::Live;
 use super::state::{Effect, RunEvent, Step, step};
-use super::stages::close_stages;
+use super::views;
+use super::stages::{close_stages, running_stage};
 use crate::clock::Clock;
 use crate::power::{Power, WakeTarget};
-use crate::store::{self, Store, Tx};
+use crate::store::events::{self, EventValues};
+use crate::store::runs::{self, RunChange, RunRow};
+use crate::store::sessions::{self, TimelineEntry};
+use crate::store::{Connection, Store, StoreError, hosts, tokens};
 
 /// Longest sleep of the deadline task, so that a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -41,7 +46,7 @@ pub struct Settings {
     pub hold_failed: bool,
     /// What becomes of a machine that passed.
     pub after_pass: AfterRun,
-    /// What becomes of a machine that failed and is not held.
+    /// What becomes of a machine that failed and is not held: not `Stay`.
     pub after_fail: AfterRun,
     /// `<state_dir>/artifacts`.
     pub artifacts_dir: PathBuf,
@@ -101,33 +106,44 @@ pub(super) struct Transition {
 /// Moves a run inside the caller's transaction: state, event row, and what must be stored with them.
 /// `ending` is what the report will say of the end, for events that close the pipeline.
 pub(super) fn transition(
-    tx: &Tx<'_>,
+    connection: &Connection,
     now_ms: i64,
     run: RunId,
     event: RunEvent,
     why: &str,
     ending: Option<&Ending>,
 ) -> Result<Transition, RunError> {
-    let row = store::runs::get(tx, run)?.ok_or(RunError::NoRun { run })?;
+    let row = runs::get(connection, run)?;
     let (to, effects) = match step(row.state, event) {
         Step::Stay => return Ok(Transition { run, state: row.state, effects: Vec::new() }),
         Step::Refused { why } => return Err(RunError::NotNow { run, state: row.state, why }),
         Step::Move { to, effects } => (to, effects),
     };
-    store::runs::set_state(tx, run, to, now_ms)?;
+    let mut change = RunChange::to(to, now_ms);
     for effect in &effects {
         match effect {
-            Effect::Complete { result } => store::runs::complete(tx, run, *result, now_ms)?,
-            Effect::NoteHoldAddress => store::runs::note_hold_address(tx, run)?,
-            Effect::RevokeClaim => store::sessions::revoke_claim(tx, run)?,
+            Effect::Complete { result } => {
+                change.result = Some(*result);
+                change.completed_at_ms = Some(now_ms);
+            }
+            Effect::NoteHoldAddress => {
+                let heard_from = sessions::timeline(connection, run)?.last_contact_ip;
+                change.hold_ip = heard_from.map(|ip| ip.to_string());
+            }
+            Effect::RevokeClaim => sessions::revoke_claim(connection, run)?,
             Effect::Judge { ended_by } => {
-                store::sessions::set_ending(tx, run, *ended_by, ending)?;
-                close_stages(tx, run, *ended_by, why, now_ms)?;
+                let data = ending.map(serde_json::to_value).transpose().map_err(|error| {
+                    RunError::Corrupt { run, what: format!("its ending has no text: {error}") }
+                })?;
+                runs::set_ending(connection, run, *ended_by, data.as_ref())?;
+                close_stages(connection, run, *ended_by, why, now_ms)?;
             }
             Effect::SetDeadline => {}
         }
     }
+    runs::set_state(connection, run, &change)?;
     let level = match to {
+        RunState::FailedHolding | RunState::Aborted => EventLevel::Warning,
         RunState::Queued
         | RunState::Waking
         | RunState::Booting
@@ -136,12 +152,32 @@ pub(super) fn transition(
         | RunState::Reporting
         | RunState::Completed
         | RunState::Released => EventLevel::Info,
-        RunState::FailedHolding | RunState::Aborted => EventLevel::Warning,
     };
-    let data = json!({"from": row.state, "to": to});
-    let message = format!("{} → {to}: {why}", row.state);
-    store::events::of_run(tx, now_ms, run, level, "run_state", &message, Some(&data))?;
+    let line = EventValues {
+        data: Some(json!({"from": row.state, "to": to})),
+        ..of_run(run, now_ms, level, "run_state", format!("{} → {to}: {why}", row.state))
+    };
+    events::insert(connection, &line)?;
     Ok(Transition { run, state: to, effects })
+}
+
+/// A line of a run's log.
+pub(super) fn of_run(
+    run: RunId,
+    ts_ms: i64,
+    level: EventLevel,
+    kind: &str,
+    message: impl Into<String>,
+) -> EventValues {
+    EventValues {
+        run_id: Some(run),
+        host_id: None,
+        ts_ms,
+        level,
+        kind: kind.to_owned(),
+        message: message.into(),
+        data: None,
+    }
 }
 
 impl Driver {
@@ -221,9 +257,9 @@ impl Driver {
     }
 
     async fn start_judging_if_due(&self, run: RunId) {
-        let state = self.store.read(move |connection| Ok::<_, RunError>(store::runs::get(connection, run)?)).await;
-        match state {
-            Ok(Some(row)) if row.state == RunState::Reporting => self.start_judging(run),
+        let row: Result<RunRow, StoreError> = self.store.read(move |connection| runs::get(connection, run)).await;
+        match row {
+            Ok(row) if row.state == RunState::Reporting => self.start_judging(run),
             Ok(_) => {}
             Err(error) => tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run"),
         }
@@ -235,9 +271,8 @@ impl Driver {
         let (host, state) = self
             .store
             .read(move |connection| {
-                let row = store::runs::get(connection, run)?.ok_or(RunError::NoRun { run })?;
-                let host = store::hosts::by_id(connection, row.host_id)?.ok_or(RunError::NoRun { run })?;
-                Ok::<_, RunError>((host, row.state))
+                let row = runs::get(connection, run)?;
+                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state))
             })
             .await?;
         if state != RunState::Queued {
@@ -246,25 +281,57 @@ impl Driver {
         let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };
         match self.power.wake(target).await {
             Ok(()) => {
+                let now_ms = self.clock.now_ms();
                 let why = format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port);
-                self.apply(run, RunEvent::WakeSent, why, None).await?;
+                let done = self
+                    .store
+                    .write(move |connection| {
+                        sessions::note(connection, run, TimelineEntry::Woken(now_ms))?;
+                        transition(connection, now_ms, run, RunEvent::WakeSent, &why, None)
+                    })
+                    .await?;
+                self.perform(done);
             }
             Err(error) => {
                 let message = format!("{}; switch the machine on by hand", crate::error_chain(&error));
-                let now_ms = self.clock.now_ms();
-                self.store
-                    .write(move |tx| {
-                        store::events::of_run(tx, now_ms, run, EventLevel::Warning, "wake_failed", &message, None)
-                    })
-                    .await?;
+                let line = of_run(run, self.clock.now_ms(), EventLevel::Warning, "wake_failed", message);
+                self.store.write(move |connection| events::insert(connection, &line)).await?;
             }
         }
         Ok(())
     }
 
+    /// A run with all that hangs from it but the samples.
+    pub async fn detail(&self, run: RunId) -> Result<RunDetail, RunError> {
+        let live = self.memory().live.get(&run).cloned();
+        self.store
+            .read(move |connection| {
+                let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
+                views::detail(connection, run, live.as_deref())
+            })
+            .await
+    }
+
+    /// Whether an operator's token is good. Its use is noted now and then.
+    pub async fn operator_token_valid(&self, hash: Sha256Hex) -> Result<bool, RunError> {
+        let now_ms = self.clock.now_ms();
+        let found: Result<_, StoreError> =
+            self.store.read(move |connection| tokens::find_valid(connection, hash)).await;
+        let Some(token) = found? else { return Ok(false) };
+        if token.wants_touch(now_ms) {
+            let touched: Result<(), StoreError> =
+                self.store.write(move |connection| tokens::touch(connection, token.id, now_ms)).await;
+            if let Err(error) = touched {
+                // the token is good, whether or not the disk takes the note
+                tracing::warn!(error = %crate::error_chain(&error), "a token's use was not noted");
+            }
+        }
+        Ok(true)
+    }
+
     /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.
     pub async fn resume(&self) -> Result<(), RunError> {
-        let active = self.store.read(|connection| Ok::<_, RunError>(store::runs::active(connection)?)).await?;
+        let active = self.store.read(runs::active).await?;
         for row in active {
             tracing::info!(run = %row.id, state = %row.state, "taken up again");
             match row.state {
@@ -285,7 +352,7 @@ impl Driver {
 
     /// Ends every waiting that has lasted long enough; returns when the next one does, ms since the epoch.
     pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
-        let waiting = self.store.read(|connection| Ok::<_, RunError>(store::runs::waiting(connection)?)).await?;
+        let waiting = self.store.read(waiting).await?;
         let now_ms = self.clock.now_ms();
         let mut next: Option<i64> = None;
         for row in waiting {
@@ -332,10 +399,37 @@ impl Driver {
     }
 }
 
+/// A run that waits for something.
+#[derive(Debug)]
+struct Waiting {
+    id: RunId,
+    state: RunState,
+    entered_ms: i64,
+    last_contact_ms: Option<i64>,
+    running_stage: Option<StageName>,
+}
+
+fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
+    let mut rows = runs::active(connection)?;
+    rows.extend(runs::in_state(connection, RunState::FailedHolding)?);
+    rows.into_iter()
+        .map(|row| {
+            let timeline = sessions::timeline(connection, row.id)?;
+            Ok(Waiting {
+                id: row.id,
+                state: row.state,
+                entered_ms: timeline.state_since_ms.unwrap_or(row.started_at_ms),
+                last_contact_ms: timeline.last_contact_ms,
+                running_stage: running_stage(connection, row.id)?,
+            })
+        })
+        .collect()
+}
+
 /// Why a run ran out of time, for the event and for the report.
 fn overdue(
     event: RunEvent,
-    row: &store::runs::WaitingRow,
+    row: &Waiting,
     times: Times,
     now_ms: i64,
 ) -> (String, Option<Ending>) {

@@ -1,6 +1,6 @@
 //! Why something that was asked of a run is not done. `http` gives each its status.
 
-use vetting_protocol::ids::{HostId, RunId, StageName};
+use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::RunState;
 
@@ -39,26 +39,6 @@ pub enum RunError {
     /// A background task died.
     #[error("a task of the coordinator died")]
     Task(#[from] tokio::task::JoinError),
-    /// No such host.
-    #[error("there is no host named `{name}`; `host list` shows those there are")]
-    NoHost {
-        /// The name.
-        name: String,
-    },
-    /// No such run.
-    #[error("there is no run {run}; `run list` shows those there are")]
-    NoRun {
-        /// The number.
-        run: RunId,
-    },
-    /// One run a host at a time.
-    #[error("the host has an active run already ({run}); wait for its end or abort it")]
-    ActiveRun {
-        /// The host.
-        host: HostId,
-        /// Its run.
-        run: RunId,
-    },
     /// Contradicting wishes.
     #[error("`wipe` and `non_destructive` exclude each other; leave one out")]
     WipeNonDestructive,
@@ -161,8 +141,8 @@ pub enum RunError {
     #[error("{announced} was announced, {found} arrived; send it again")]
     DigestMismatch {
         /// What the header said.
-        announced: vetting_protocol::ids::Sha256Hex,
+        announced: Sha256Hex,
         /// What came.
-        found: vetting_protocol::ids::Sha256Hex,
+        found: Sha256Hex,
     },
 }

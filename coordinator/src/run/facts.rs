@@ -1,9 +1,7 @@
 //! Gathers all that is known of a run from its rows, for the judge.
 
-use std::collections::BTreeMap;
-
 use vetting_judge::facts::{
-    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, StageFacts, SubStepFacts,
+    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts, SubStepFacts,
 };
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::{RunId, StageName};
@@ -12,37 +10,47 @@ use vetting_protocol::run::RunState;
 
 use super::driver::Driver;
 use super::error::RunError;
+use super::ingest::new_live;
+use super::records::SPEC_COMPARED;
 use super::stages::StepSummary;
 use super::state::EndedBy;
-use crate::store::{self, Reader};
+use super::{rules, views};
+use crate::store::events::EventValues;
+use crate::store::{Connection, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions, stages};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
 /// Points of one line of a chart.
-const POINTS: usize = 400;
+const POINTS: u32 = 400;
+/// Lines of the event log in a report.
+const MOST_EVENTS: u32 = 2_000;
 
 /// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.
 pub(super) fn gather(
     driver: &Driver,
-    reader: &Reader<'_>,
+    connection: &Connection,
     run: RunId,
     now_ms: i64,
 ) -> Result<Option<(RunFacts, EndedBy)>, RunError> {
-    let row = store::runs::get(reader, run)?.ok_or(RunError::NoRun { run })?;
+    let row = runs::get(connection, run)?;
     if row.state != RunState::Reporting {
         return Ok(None);
     }
-    let corrupt = |what: &str| RunError::Corrupt { run, what: what.to_owned() };
-    let host = store::hosts::by_id(reader, row.host_id)?.ok_or_else(|| corrupt("its host is gone"))?;
-    let (ended_by, ending) = store::sessions::ending(reader, run)?.ok_or_else(|| corrupt("no ending is stored"))?;
+    let corrupt = |what: String| RunError::Corrupt { run, what };
+    let host = hosts::get(connection, row.host_id)?;
+    let verdict = runs::verdict(connection, run)?.ok_or_else(|| corrupt("no ending is stored".to_owned()))?;
+    let ending = match verdict.ending_data {
+        Some(data) => serde_json::from_value(data).map_err(|error| corrupt(format!("its ending: {error}")))?,
+        None => default_ending(verdict.ending),
+    };
     let profile = driver.profiles.get(row.profile);
-    let rules = store::thresholds::of_run(reader, run)?;
-    let mut samples = Samples::default();
-    let mut live = driver.new_live(run, rules.clone())?;
-    store::measurements::for_each(reader, run, |sample| {
+    let mut live = new_live(connection, run)?;
+    measurements::for_each(connection, run, |sample| {
         live.observe(&sample);
-        samples.add(&sample);
     })?;
+    let events = events::of_run(connection, run, 0, MOST_EVENTS)?;
+    let diffs = diffs::list(connection, run)?;
+    let compared = !diffs.is_empty() || events.iter().any(|event| event.values.kind == SPEC_COMPARED);
     let facts = RunFacts {
         host: HostFacts { id: host.id, name: host.name, mac: host.mac, notes: host.notes },
         run: RunHeader {
@@ -50,34 +58,27 @@ pub(super) fn gather(
             profile: row.profile,
             profile_description: profile.description.clone(),
             sampling_interval_ms: profile.sampling_interval_ms,
-            started_ms: row.started_ms,
+            started_ms: row.started_at_ms,
             ended_ms: now_ms,
             non_destructive: row.non_destructive,
-            wipe: row.wipe,
+            wipe: row.override_flags.wipe,
             judged_by: concat!("vetting-coordinator ", env!("CARGO_PKG_VERSION")).to_owned(),
         },
-        ending: ending.unwrap_or_else(|| default_ending(ended_by)),
-        boot: store::sessions::boot_view(reader, run)?,
-        stages: stages(reader, run, |name| profile.requires(name))?,
-        diffs: store::diffs::compared(reader, run)?.then(|| diffs(reader, run)).transpose()?,
-        rules: rules.into_iter().map(|(_, rule)| rule).collect(),
+        ending,
+        boot: views::boot(&sessions::timeline(connection, run)?),
+        stages: stage_facts(connection, run, |name| profile.requires(name))?,
+        diffs: compared
+            .then(|| diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()),
+        rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
         evaluations: live.evaluations().cloned().collect(),
-        sample_count: samples.count,
+        sample_count: measurements::count(connection, run)?,
         inventory: inventory(driver, run)?,
-        firmware: firmware(reader, run)?,
-        series: samples.series(),
-        events: store::events::of_run_oldest_first(reader, run)?
-            .into_iter()
-            .map(|event| EventFacts {
-                ts_ms: event.ts_ms,
-                level: event.level,
-                kind: event.kind,
-                message: event.message,
-            })
-            .collect(),
-        artifacts: store::artifacts::of_run(reader, run)?,
+        firmware: firmware_report(connection, run)?,
+        series: series(connection, run)?,
+        events: events.into_iter().map(|event| event_facts(event.values)).collect(),
+        artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
     };
-    Ok(Some((facts, ended_by)))
+    Ok(Some((facts, verdict.ending)))
 }
 
 /// For an ending of which nothing more was stored than that it came.
@@ -92,32 +93,31 @@ fn default_ending(ended_by: EndedBy) -> Ending {
     }
 }
 
-fn stages(
-    reader: &Reader<'_>,
+fn stage_facts(
+    connection: &Connection,
     run: RunId,
     required: impl Fn(StageName) -> bool,
 ) -> Result<Vec<StageFacts>, RunError> {
     let mut facts = Vec::new();
-    for row in store::stages::of_run(reader, run)? {
-        let summary = StepSummary::read(run, &row.name, row.summary_json.as_deref())?;
+    for row in stages::list(connection, run)? {
+        let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
         let mut sub_steps = Vec::new();
-        for row in store::sub_steps::of_stage(reader, run, &row.name)? {
-            let summary = StepSummary::read(run, &row.name, Some(&row.summary_json))?;
+        for row in row.sub_steps {
+            let summary = StepSummary::read(run, &row.name, Some(&row.summary))?;
             sub_steps.push(SubStepFacts {
                 name: row.name,
-                started_ms: row.started_ms,
-                ended_ms: row.completed_ms,
+                started_ms: row.started_at_ms,
+                ended_ms: row.completed_at_ms,
                 outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
                 details: summary.map(|summary| summary.details).unwrap_or_default(),
             });
         }
         facts.push(StageFacts {
-            // a stage nobody knows fails the run by itself
-            required: row.name.parse().is_ok_and(&required),
-            name: row.name,
+            name: row.name.to_string(),
+            required: required(row.name),
             outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
-            started_ms: row.started_ms,
-            ended_ms: row.completed_ms,
+            started_ms: row.started_at_ms,
+            ended_ms: row.completed_at_ms,
             details: summary.map(|summary| summary.details).unwrap_or_default(),
             sub_steps,
         });
@@ -125,9 +125,24 @@ fn stages(
     Ok(facts)
 }
 
-fn diffs(reader: &Reader<'_>, run: RunId) -> Result<Vec<DiffFacts>, RunError> {
-    let rows = store::diffs::of_run(reader, run)?;
-    Ok(rows.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect())
+fn event_facts(event: EventValues) -> EventFacts {
+    let EventValues { ts_ms, level, kind, message, .. } = event;
+    EventFacts { ts_ms, level, kind, message }
+}
+
+fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> {
+    let mut all = Vec::new();
+    for kind in CHARTED {
+        for line in measurements::series(connection, run, kind, POINTS)? {
+            let points = line
+                .points
+                .into_iter()
+                .map(|point| SeriesPoint { ts_ms: point.ts_ms, min: point.min, max: point.max })
+                .collect();
+            all.push(Series { kind: kind.to_owned(), key: line.key, unit: line.unit, points });
+        }
+    }
+    Ok(all)
 }
 
 fn inventory(driver: &Driver, run: RunId) -> Result<Option<Inventory>, RunError> {
@@ -142,34 +157,7 @@ fn inventory(driver: &Driver, run: RunId) -> Result<Option<Inventory>, RunError>
     }
 }
 
-fn firmware(reader: &Reader<'_>, run: RunId) -> Result<Option<FirmwareReport>, RunError> {
-    let versions = store::firmware::of_run(reader, run)?;
+fn firmware_report(connection: &Connection, run: RunId) -> Result<Option<FirmwareReport>, RunError> {
+    let versions = firmware::list(connection, run)?;
     Ok((!versions.is_empty()).then(|| FirmwareReport { versions, absent: Vec::new() }))
-}
-
-/// Samples on their way into charts.
-#[derive(Default)]
-struct Samples {
-    count: u64,
-    lines: BTreeMap<(String, String), (String, Vec<(i64, f64)>)>,
-}
-
-impl Samples {
-    fn add(&mut self, sample: &vetting_protocol::measurement::Measurement) {
-        self.count += 1;
-        let Some(value) = sample.value else { return };
-        if !CHARTED.contains(&sample.kind.as_str()) {
-            return;
-        }
-        let key = (sample.kind.clone(), sample.key.clone());
-        let (_, points) = self.lines.entry(key).or_insert_with(|| (sample.unit.clone(), Vec::new()));
-        points.push((sample.ts_ms, value));
-    }
-
-    fn series(self) -> Vec<Series> {
-        self.lines
-            .into_iter()
-            .map(|((kind, key), (unit, points))| Series::thin_out(&kind, &key, &unit, points, POINTS))
-            .collect()
-    }
 }

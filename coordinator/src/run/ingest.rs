@@ -16,13 +16,15 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::run::RunState;
 
 use super::claim::Session;
-use super::driver::{Driver, Transition, transition};
+use super::driver::{Driver, Transition, of_run, transition};
 use super::error::RunError;
 use super::live::Live;
 use super::records::Applier;
+use super::stages::running_stage;
 use super::state::RunEvent;
-use super::upload;
-use crate::store::{self, Tx};
+use super::{rules, upload};
+use crate::store::sessions::{self, SequenceStep, TimelineEntry};
+use crate::store::{Connection, StoreError, events, measurements, runs};
 
 impl Driver {
     /// Applies a batch; durable when this returns.
@@ -46,9 +48,9 @@ impl Driver {
         let driver = self.clone();
         let applied = self
             .store
-            .write(move |tx| {
+            .write(move |connection| {
                 let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                driver.apply_batch(tx, &mut live, run, batch, &inventories, remote, now_ms)
+                driver.apply_batch(connection, &mut live, &session, batch, &inventories, remote, now_ms)
             })
             .await;
         match applied {
@@ -72,49 +74,45 @@ impl Driver {
     #[expect(clippy::too_many_arguments, reason = "one call, from the closure above")]
     fn apply_batch(
         &self,
-        tx: &Tx<'_>,
+        connection: &Connection,
         live: &mut Live,
-        run: RunId,
+        session: &Session,
         batch: Batch,
         inventories: &[upload::Stored],
         remote: SocketAddr,
         now_ms: i64,
     ) -> Result<Vec<Transition>, RunError> {
-        let session = store::sessions::get(tx, run)?.ok_or(RunError::TokenUnknown)?;
-        if session.boot_id.as_deref() != Some(batch.boot_id.as_str()) {
+        let run = session.run;
+        if session.boot_id != batch.boot_id {
             return Err(RunError::OtherBoot { run });
         }
-        let expected = session.acknowledged_sequence + 1;
-        if batch.sequence < expected {
-            return Ok(Vec::new());
+        match sessions::advance_sequence(connection, session.id, batch.sequence)? {
+            SequenceStep::Applied => {}
+            SequenceStep::Duplicate => return Ok(Vec::new()),
+            SequenceStep::Gap { expected } => {
+                return Err(RunError::SequenceGap { expected, found: batch.sequence });
+            }
         }
-        if batch.sequence > expected {
-            return Err(RunError::SequenceGap { expected, found: batch.sequence });
-        }
-        store::sessions::advance(tx, run, batch.sequence, now_ms, remote.ip())?;
-        let state = store::runs::get(tx, run)?.ok_or(RunError::NoRun { run })?.state;
-        if !takes_records(state) {
+        sessions::note(connection, run, TimelineEntry::LastContact(now_ms, remote.ip()))?;
+        if !takes_records(runs::get(connection, run)?.state) {
             // the verdict is made or being made without them; the answer tells the agent so
             let message = format!("batch {} came after the end of the run and was not kept", batch.sequence);
-            store::events::of_run(tx, now_ms, run, EventLevel::Warning, "late_batch", &message, None)?;
+            events::insert(connection, &of_run(run, now_ms, EventLevel::Warning, "late_batch", message))?;
             return Ok(Vec::new());
         }
-        let mut applier = Applier::new(tx, live, run, now_ms, &self.profiles)?;
+        let mut applier = Applier::new(connection, live, run, now_ms, &self.profiles)?;
         let mut inventories = inventories.iter();
         let mut transitions = Vec::new();
+        let mut finished = false;
         for record in batch.records {
             match record {
                 Record::RebootPlanned { reason } => {
-                    transitions.push(transition(tx, now_ms, run, RunEvent::RebootPlanned, &reason, None)?);
+                    transitions.push(transition(connection, now_ms, run, RunEvent::RebootPlanned, &reason, None)?);
                 }
-                Record::PipelineFinished { .. } => {
-                    let why = "the agent finished its pipeline";
-                    let ending = Some(&Ending::Regular);
-                    transitions.push(transition(tx, now_ms, run, RunEvent::PipelineFinished, why, ending)?);
-                }
+                Record::PipelineFinished { .. } => finished = true,
                 Record::Inventory(_) => {
                     if let Some(stored) = inventories.next() {
-                        stored.insert(tx, run, now_ms)?;
+                        stored.insert(connection, run)?;
                     }
                 }
                 Record::Measurement(_)
@@ -128,6 +126,12 @@ impl Driver {
                 | Record::Event { .. } => applier.apply(record)?,
             }
         }
+        applier.finish()?;
+        if finished {
+            let why = "the agent finished its pipeline";
+            let ending = Some(&Ending::Regular);
+            transitions.push(transition(connection, now_ms, run, RunEvent::PipelineFinished, why, ending)?);
+        }
         Ok(transitions)
     }
 
@@ -139,22 +143,14 @@ impl Driver {
         remote: SocketAddr,
     ) -> Result<Acknowledgement, RunError> {
         let run = session.run;
-        let now_ms = self.clock.now_ms();
-        let same_boot = self
-            .store
-            .write(move |tx| {
-                let session = store::sessions::get(tx, run)?.ok_or(RunError::TokenUnknown)?;
-                let same_boot = session.boot_id.as_deref() == Some(heartbeat.boot_id.as_str());
-                if same_boot {
-                    store::sessions::note_contact(tx, run, now_ms, remote.ip())?;
-                }
-                Ok::<_, RunError>(same_boot)
-            })
-            .await?;
-        if !same_boot {
+        if session.boot_id != heartbeat.boot_id {
             self.unplanned_reboot(run).await?;
             return Err(RunError::OtherBoot { run });
         }
+        let contact = TimelineEntry::LastContact(self.clock.now_ms(), remote.ip());
+        let noted: Result<(), StoreError> =
+            self.store.write(move |connection| sessions::note(connection, run, contact)).await;
+        noted?;
         self.acknowledge(run).await
     }
 
@@ -165,12 +161,13 @@ impl Driver {
         let AgentCrash { how, last_lines, .. } = crash;
         let done = self
             .store
-            .write(move |tx| {
+            .write(move |connection| {
                 let message = format!("the agent died: {how}");
-                let data = serde_json::json!({"how": how, "last_lines": last_lines});
-                store::events::of_run(tx, now_ms, run, EventLevel::Error, "agent_crashed", &message, Some(&data))?;
+                let mut line = of_run(run, now_ms, EventLevel::Error, "agent_crashed", message.clone());
+                line.data = Some(serde_json::json!({"how": how, "last_lines": last_lines}));
+                events::insert(connection, &line)?;
                 let ending = Ending::AgentCrashed { how };
-                transition(tx, now_ms, run, RunEvent::AgentCrashed, &message, Some(&ending))
+                transition(connection, now_ms, run, RunEvent::AgentCrashed, &message, Some(&ending))
             })
             .await?;
         self.perform(done);
@@ -178,10 +175,7 @@ impl Driver {
     }
 
     async fn unplanned_reboot(&self, run: RunId) -> Result<(), RunError> {
-        let stage = self
-            .store
-            .read(move |connection| Ok::<_, RunError>(store::stages::running(connection, run)?))
-            .await?;
+        let stage = self.store.read(move |connection| running_stage(connection, run)).await?;
         let ending = Ending::UnplannedReboot { stage, evidence: None };
         let why = "a record came from another boot, and no reboot was announced";
         match self.apply(run, RunEvent::UnplannedReboot, why, Some(ending)).await {
@@ -199,11 +193,8 @@ impl Driver {
         let live = self
             .store
             .read(move |connection| {
-                let rules = store::thresholds::of_run(connection, run)?;
-                let rules = RuleSet::compile(rules)
-                    .map_err(|error| RunError::Corrupt { run, what: error.to_string() })?;
-                let mut live = Live::new(Arc::new(rules));
-                store::measurements::for_each(connection, run, |sample| {
+                let mut live = new_live(connection, run)?;
+                measurements::for_each(connection, run, |sample| {
                     live.observe(&sample);
                 })?;
                 Ok::<_, RunError>(live)
@@ -229,6 +220,13 @@ impl Driver {
             .map_err(|error| RunError::Corrupt { run, what: format!("an inventory: {error}") })?;
         self.store_artifact(run, "inventory", "inventory.json", text).await
     }
+}
+
+/// An empty memory with the rules of a run.
+pub(super) fn new_live(connection: &Connection, run: RunId) -> Result<Live, RunError> {
+    let rules = RuleSet::compile(rules::of_run(connection, run)?)
+        .map_err(|error| RunError::Corrupt { run, what: error.to_string() })?;
+    Ok(Live::new(Arc::new(rules)))
 }
 
 /// Whether records may still change what is known of the machine.

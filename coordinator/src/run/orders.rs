@@ -4,12 +4,14 @@ use vetting_judge::facts::Ending;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{BootTarget, RunState};
 
-use super::driver::Driver;
+use super::driver::{Driver, of_run};
 use super::error::RunError;
+use super::rules;
 use super::state::RunEvent;
-use crate::store;
+use crate::store::runs::{self, OverrideFlags, RunValues};
+use crate::store::{events, hosts, thresholds};
 
 impl Driver {
     /// Creates a run with the rules of its profile, and sends the magic packet.
@@ -21,29 +23,23 @@ impl Driver {
             return Err(RunError::WipeNonDestructive);
         }
         let now_ms = self.clock.now_ms();
-        let rules: Vec<_> = self.profiles.get(order.profile).rules().cloned().collect();
+        let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
         let run = self
             .store
-            .write(move |tx| {
-                let host = store::hosts::by_name(tx, &order.host)?
-                    .ok_or_else(|| RunError::NoHost { name: order.host.clone() })?;
-                if let Some(active) = store::runs::active_of_host(tx, host.id)? {
-                    return Err(RunError::ActiveRun { host: host.id, run: active.id });
-                }
-                let run = store::runs::create(
-                    tx,
-                    &store::runs::NewRun {
-                        host_id: host.id,
-                        profile: order.profile,
-                        non_destructive: order.non_destructive,
-                        wipe: order.wipe,
-                        now_ms,
-                    },
-                )?;
-                store::thresholds::seed(tx, run, &rules)?;
+            .write(move |connection| {
+                let host = hosts::require_by_name(connection, &order.host)?;
+                let values = RunValues {
+                    host_id: host.id,
+                    profile: order.profile,
+                    non_destructive: order.non_destructive,
+                    override_flags: OverrideFlags { wipe: order.wipe },
+                    next_boot_target: BootTarget::Linux,
+                };
+                let run = runs::create(connection, &values, now_ms)?;
+                thresholds::seed(connection, run, &rules)?;
                 let message = format!("run {run} of {} ordered, profile {}", host.name, order.profile);
-                store::events::of_run(tx, now_ms, run, EventLevel::Info, "run_created", &message, None)?;
-                Ok(run)
+                events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
+                Ok::<_, RunError>(run)
             })
             .await?;
         self.wake(run).await?;

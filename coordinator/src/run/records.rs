@@ -11,40 +11,50 @@ use vetting_protocol::outcome::{Outcome, StepState};
 
 use super::error::RunError;
 use super::live::{Live, Progress};
+use super::driver::of_run;
+use super::rules::ANY_STAGE;
 use super::stages::{StepSummary, close_sub_steps, halt_after};
-use crate::store::{self, Tx};
+use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
+use crate::store::stages::{self, StageRow};
+use crate::store::{Connection, StoreError, diffs, events, firmware, runs};
+
+/// Kind of the event that says the machine was compared with its spec.
+pub(super) const SPEC_COMPARED: &str = "spec_compared";
 
 /// One batch on its way into the database.
-pub(super) struct Applier<'a, 'tx> {
-    tx: &'a Tx<'tx>,
+pub(super) struct Applier<'a> {
+    connection: &'a Connection,
     live: &'a mut Live,
     run: RunId,
     now_ms: i64,
     profiles: &'a Registry,
-    stages: Vec<store::stages::StageRow>,
+    rows: Vec<StageRow>,
+    samples: Vec<MeasurementValues>,
+    evaluations: Vec<EvaluationValues>,
 }
 
-impl<'a, 'tx> Applier<'a, 'tx> {
+impl<'a> Applier<'a> {
     /// Looks up the run's stages.
     pub fn new(
-        tx: &'a Tx<'tx>,
+        connection: &'a Connection,
         live: &'a mut Live,
         run: RunId,
         now_ms: i64,
         profiles: &'a Registry,
     ) -> Result<Self, RunError> {
-        let stages = store::stages::of_run(tx, run)?;
-        Ok(Self { tx, live, run, now_ms, profiles, stages })
+        let rows = stages::list(connection, run)?;
+        let (samples, evaluations) = (Vec::new(), Vec::new());
+        Ok(Self { connection, live, run, now_ms, profiles, rows, samples, evaluations })
     }
 
     /// Applies one record. Those that move the run or need a file are not its business and change nothing here.
     pub fn apply(&mut self, record: Record) -> Result<(), RunError> {
         match record {
-            Record::Measurement(sample) => self.measurement(&sample),
+            Record::Measurement(sample) => self.measurement(sample),
             Record::StageStarted { stage, ts_ms } => self.stage_started(stage, ts_ms),
             Record::SubStepStarted { stage, ordinal, name, ts_ms } => {
                 self.open_stage(stage)?;
-                store::sub_steps::start(self.tx, self.run, stage.as_str(), ordinal, &name, ts_ms)?;
+                stages::start_sub_step(self.connection, self.run, stage, ordinal, &name, ts_ms)?;
                 Ok(())
             }
             Record::Progress { stage, sub_step, percent, eta_ms, .. } => {
@@ -55,37 +65,41 @@ impl<'a, 'tx> Applier<'a, 'tx> {
             }
             Record::SubStepFinished { stage, ordinal, outcome, details, ts_ms } => {
                 self.open_stage(stage)?;
-                let row = store::sub_steps::get(self.tx, self.run, stage.as_str(), ordinal)?
-                    .ok_or(RunError::UnknownSubStep { stage, ordinal })?;
                 let summary = StepSummary::ended(outcome, details);
-                store::sub_steps::finish(self.tx, row.id, summary.state(), &summary.text(), ts_ms)?;
-                Ok(())
+                let (state, stored) = (summary.state(), summary.stored());
+                stages::finish_sub_step(self.connection, self.run, stage, ordinal, state, ts_ms, &stored).map_err(
+                    |error| match error {
+                        StoreError::NotFound { .. } => RunError::UnknownSubStep { stage, ordinal },
+                        other => RunError::Store(other),
+                    },
+                )
             }
             Record::Firmware(report) => {
-                store::firmware::insert(self.tx, self.run, &report)?;
+                firmware::replace(self.connection, self.run, &report.versions)?;
                 Ok(())
             }
-            Record::SpecDiffs { diffs } => {
-                store::diffs::insert(self.tx, self.run, &diffs)?;
-                Ok(())
+            Record::SpecDiffs { diffs: found } => {
+                diffs::replace(self.connection, self.run, &found)?;
+                // tells a machine without differences from one that was never compared
+                let message = format!("{} differences from the spec", found.len());
+                self.tell(self.now_ms, EventLevel::Info, SPEC_COMPARED, message)
             }
             Record::StageFinished { stage, outcome, details, ts_ms } => {
                 self.stage_finished(stage, outcome, details, ts_ms)
             }
             Record::Event { level, kind, message, ts_ms } => {
-                store::events::of_run(self.tx, ts_ms, self.run, level, &kind, &message, None)?;
-                Ok(())
+                self.tell(ts_ms, level, &kind, message)
             }
             Record::Inventory(_) | Record::RebootPlanned { .. } | Record::PipelineFinished { .. } => Ok(()),
         }
     }
 
     /// The row of a stage that takes records.
-    fn open_stage(&mut self, stage: StageName) -> Result<&mut store::stages::StageRow, RunError> {
+    fn open_stage(&mut self, stage: StageName) -> Result<&mut StageRow, RunError> {
         let row = self
-            .stages
+            .rows
             .iter_mut()
-            .find(|row| row.name == stage.as_str())
+            .find(|row| row.name == stage)
             .ok_or(RunError::UnknownStage { stage })?;
         if row.state.is_finished() {
             return Err(RunError::StageFinished { stage, state: row.state });
@@ -93,26 +107,44 @@ impl<'a, 'tx> Applier<'a, 'tx> {
         Ok(row)
     }
 
-    fn measurement(&mut self, sample: &Measurement) -> Result<(), RunError> {
+    fn measurement(&mut self, sample: Measurement) -> Result<(), RunError> {
         let stage_id = match sample.stage {
             Some(stage) => Some(self.open_stage(stage)?.id),
             None => None,
         };
-        store::measurements::insert(self.tx, self.run, stage_id, sample)?;
-        for row in self.live.observe(sample) {
-            store::evaluations::insert(self.tx, self.run, sample, &row)?;
+        for row in self.live.observe(&sample) {
+            self.evaluations.push(EvaluationValues {
+                threshold_id: row.threshold_id,
+                stage_name: sample.stage.map_or(ANY_STAGE, |stage| stage.as_str()).to_owned(),
+                kind: sample.kind.clone(),
+                key: sample.key.clone(),
+                ts_ms: sample.ts_ms,
+                observed: row.observed,
+                passed: row.passed,
+            });
         }
+        let Measurement { ts_ms, kind, key, value, unit, .. } = sample;
+        self.samples.push(MeasurementValues { stage_id, ts_ms, kind, key, value, unit });
+        Ok(())
+    }
+
+    /// Writes what was collected. To be called once, after the last record.
+    pub fn finish(self) -> Result<(), RunError> {
+        measurements::insert(self.connection, self.run, &self.samples)?;
+        measurements::insert_evaluations(self.connection, self.run, &self.evaluations)?;
+        Ok(())
+    }
+
+    fn tell(&self, ts_ms: i64, level: EventLevel, kind: &str, message: impl Into<String>) -> Result<(), RunError> {
+        events::insert(self.connection, &of_run(self.run, ts_ms, level, kind, message))?;
         Ok(())
     }
 
     fn stage_started(&mut self, stage: StageName, ts_ms: i64) -> Result<(), RunError> {
-        let (tx, run) = (self.tx, self.run);
-        let row = self.open_stage(stage)?;
         // a stage that a planned reboot interrupted begins again
-        row.state = StepState::Running;
-        store::stages::start(tx, row.id, ts_ms)?;
-        store::events::of_run(tx, ts_ms, run, EventLevel::Info, "stage_started", stage.as_str(), None)?;
-        Ok(())
+        self.open_stage(stage)?.state = StepState::Running;
+        stages::start(self.connection, self.run, stage, ts_ms)?;
+        self.tell(ts_ms, EventLevel::Info, "stage_started", stage.as_str())
     }
 
     fn stage_finished(
@@ -122,32 +154,36 @@ impl<'a, 'tx> Applier<'a, 'tx> {
         details: serde_json::Value,
         ts_ms: i64,
     ) -> Result<(), RunError> {
-        let id = self.open_stage(stage)?.id;
-        close_sub_steps(self.tx, self.run, stage.as_str(), "the stage ended before it", ts_ms)?;
+        self.open_stage(stage)?;
+        let rows = stages::list(self.connection, self.run)?;
+        if let Some(row) = rows.iter().find(|row| row.name == stage) {
+            close_sub_steps(self.connection, self.run, row, ts_ms)?;
+        }
         let reasons = self.halting_reasons(stage, &reported)?;
         let mut summary = StepSummary::ended(reported.clone(), details);
         if reported == Outcome::Pass && !reasons.is_empty() {
             summary.outcome = Some(Outcome::fail(reasons.join(" ")));
             summary.reported = Some(reported);
         }
-        store::stages::finish(self.tx, id, summary.state(), &summary.text(), ts_ms)?;
+        let (state, stored) = (summary.state(), summary.stored());
+        stages::finish(self.connection, self.run, stage, state, ts_ms, &stored)?;
         self.live.forget_progress(stage);
         let level = if reasons.is_empty() { EventLevel::Info } else { EventLevel::Warning };
         let message = match summary.reason() {
             Some(reason) => format!("{stage} {}: {reason}", summary.state()),
             None => format!("{stage} {}", summary.state()),
         };
-        store::events::of_run(self.tx, ts_ms, self.run, level, "stage_finished", &message, None)?;
+        self.tell(ts_ms, level, "stage_finished", message)?;
         if !reasons.is_empty() {
-            halt_after(self.tx, self.run, stage, self.now_ms)?;
+            halt_after(self.connection, self.run, stage, self.now_ms)?;
         }
-        self.stages = store::stages::of_run(self.tx, self.run)?;
+        self.rows = stages::list(self.connection, self.run)?;
         Ok(())
     }
 
     /// Why no further stage may start; empty if it may.
     fn halting_reasons(&self, stage: StageName, reported: &Outcome) -> Result<Vec<String>, RunError> {
-        let profile = store::runs::get(self.tx, self.run)?.ok_or(RunError::NoRun { run: self.run })?.profile;
+        let profile = runs::get(self.connection, self.run)?.profile;
         let facts = StageFacts {
             name: stage.to_string(),
             required: self.profiles.get(profile).requires(stage),
@@ -162,7 +198,7 @@ impl<'a, 'tx> Applier<'a, 'tx> {
             .map(|reason| reason.text)
             .collect();
         if stage == StageName::SpecValidate {
-            for row in store::diffs::of_run(self.tx, self.run)? {
+            for row in diffs::list(self.connection, self.run)? {
                 if row.diff.severity == Severity::Critical && !row.ignored {
                     let expected = row.diff.expected.as_deref().unwrap_or("nothing");
                     let actual = row.diff.actual.as_deref().unwrap_or("nothing");

@@ -4,13 +4,12 @@
 
 use vetting_judge::report::Report;
 use vetting_protocol::ids::RunId;
-use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, transition};
 use super::error::RunError;
 use super::facts;
-use super::state::{EndedBy, RunEvent};
-use crate::store;
+use super::state::RunEvent;
+use crate::store::runs;
 
 impl Driver {
     /// Judges a run in `Reporting` and ends it.
@@ -34,18 +33,18 @@ impl Driver {
         let hold = self.settings.hold_failed;
         let done = self
             .store
-            .write(move |tx| {
-                json.insert(tx, run, now_ms)?;
-                html.insert(tx, run, now_ms)?;
-                store::runs::set_report(tx, run, json.path())?;
+            .write(move |connection| {
+                json.insert(connection, run)?;
+                html.insert(connection, run)?;
+                runs::set_report_path(connection, run, &json.path().to_string_lossy())?;
                 let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
-                store::sessions::set_reasons(tx, run, &reasons)?;
+                runs::set_verdict(connection, run, verdict.result, &reasons)?;
                 if let Some(stage) = &verdict.failed_stage {
-                    store::runs::set_failed_stage(tx, run, stage)?;
+                    runs::set_failed_stage(connection, run, stage)?;
                 }
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, reasons.join(" "));
-                transition(tx, now_ms, run, event, &why, None)
+                transition(connection, now_ms, run, event, &why, None)
             })
             .await?;
         self.perform(done);

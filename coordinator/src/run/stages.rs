@@ -1,12 +1,14 @@
 //! How stages and sub-steps end, and what their rows say of it.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::outcome::{Outcome, StepState};
 
 use super::error::RunError;
 use super::state::EndedBy;
-use crate::store::{self, Tx};
+use crate::store::stages::{self, StageRow};
+use crate::store::{Connection, StoreError, runs};
 
 /// `summary_json` of a stage or sub-step that is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,28 +25,29 @@ pub struct StepSummary {
     pub reported: Option<Outcome>,
     /// What the agent told of it.
     #[serde(default)]
-    pub details: serde_json::Value,
+    pub details: Value,
 }
 
 impl StepSummary {
     /// It ended so.
-    pub fn ended(outcome: Outcome, details: serde_json::Value) -> Self {
+    pub fn ended(outcome: Outcome, details: Value) -> Self {
         Self { outcome: Some(outcome), not_reached: None, reported: None, details }
     }
 
     /// It was never begun.
     pub fn not_reached(why: impl Into<String>) -> Self {
-        Self { outcome: None, not_reached: Some(why.into()), reported: None, details: serde_json::Value::Null }
+        Self { outcome: None, not_reached: Some(why.into()), reported: None, details: Value::Null }
     }
 
-    /// Reads a row's text: `None` while the step is not over.
+    /// Reads a row's summary: `None` while the step is not over.
     ///
     /// # Errors
-    /// A text that no version of this program wrote.
-    pub fn read(run: RunId, step: &str, text: Option<&str>) -> Result<Option<Self>, RunError> {
-        match text {
-            None | Some("" | "{}") => Ok(None),
-            Some(text) => serde_json::from_str(text).map(Some).map_err(|error| RunError::Corrupt {
+    /// One that no version of this program wrote.
+    pub fn read(run: RunId, step: &str, stored: Option<&Value>) -> Result<Option<Self>, RunError> {
+        match stored {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(fields)) if fields.is_empty() => Ok(None),
+            Some(stored) => Self::deserialize(stored).map(Some).map_err(|error| RunError::Corrupt {
                 run,
                 what: format!("the summary of {step} cannot be read: {error}"),
             }),
@@ -52,9 +55,9 @@ impl StepSummary {
     }
 
     /// As stored.
-    pub fn text(&self) -> String {
-        // an object of strings and JSON values always has a text
-        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    pub fn stored(&self) -> Value {
+        // texts and JSON values always have a JSON form
+        serde_json::to_value(self).unwrap_or_default()
     }
 
     /// The state that goes with it.
@@ -68,9 +71,15 @@ impl StepSummary {
     }
 }
 
+/// The stage a run is in.
+pub(super) fn running_stage(connection: &Connection, run: RunId) -> Result<Option<StageName>, StoreError> {
+    let rows = stages::list(connection, run)?;
+    Ok(rows.into_iter().find(|row| row.state == StepState::Running).map(|row| row.name))
+}
+
 /// Ends what is still open when the pipeline closes: what ran ends as an error, what waited was not reached.
 pub(super) fn close_stages(
-    tx: &Tx<'_>,
+    connection: &Connection,
     run: RunId,
     ended_by: EndedBy,
     why: &str,
@@ -84,50 +93,35 @@ pub(super) fn close_stages(
         | EndedBy::AgentCrashed
         | EndedBy::Aborted => why,
     };
-    for row in store::stages::of_run(tx, run)? {
-        match row.state {
-            StepState::Running => {
-                let summary = StepSummary::ended(Outcome::error(why), serde_json::Value::Null);
-                close_sub_steps(tx, run, &row.name, why, now_ms)?;
-                store::stages::finish(tx, row.id, summary.state(), &summary.text(), now_ms)?;
-                store::runs::set_failed_stage(tx, run, &row.name)?;
-            }
-            StepState::Pending => {
-                let summary = StepSummary::not_reached(why);
-                store::stages::finish(tx, row.id, summary.state(), &summary.text(), now_ms)?;
-            }
-            StepState::Passed | StepState::Failed | StepState::Skipped => {}
-        }
+    if let Some(stage) = running_stage(connection, run)? {
+        runs::set_failed_stage(connection, run, stage.as_str())?;
     }
+    let ended = StepSummary::ended(Outcome::error(why), Value::Null);
+    stages::fail_running(connection, run, now_ms, &ended.stored())?;
+    stages::skip_remaining(connection, run, now_ms, &StepSummary::not_reached(why).stored())?;
     Ok(())
 }
 
 /// Ends the sub-steps of a stage that are still open.
-pub(super) fn close_sub_steps(
-    tx: &Tx<'_>,
-    run: RunId,
-    stage: &str,
-    why: &str,
-    now_ms: i64,
-) -> Result<(), RunError> {
-    for row in store::sub_steps::of_stage(tx, run, stage)? {
-        if !row.state.is_finished() {
-            let summary = StepSummary::ended(Outcome::error(why), serde_json::Value::Null);
-            store::sub_steps::finish(tx, row.id, summary.state(), &summary.text(), now_ms)?;
-        }
+pub(super) fn close_sub_steps(connection: &Connection, run: RunId, row: &StageRow, now_ms: i64) -> Result<(), RunError> {
+    let summary = StepSummary::ended(Outcome::error("the stage ended before it"), Value::Null);
+    for open in row.sub_steps.iter().filter(|sub_step| !sub_step.state.is_finished()) {
+        let (state, stored) = (summary.state(), summary.stored());
+        stages::finish_sub_step(connection, run, row.name, open.ordinal, state, now_ms, &stored)?;
     }
     Ok(())
 }
 
 /// Marks what has not begun as never reached, after `stage` halted the pipeline.
-pub(super) fn halt_after(tx: &Tx<'_>, run: RunId, stage: StageName, now_ms: i64) -> Result<(), RunError> {
+pub(super) fn halt_after(
+    connection: &Connection,
+    run: RunId,
+    stage: StageName,
+    now_ms: i64,
+) -> Result<(), RunError> {
     let summary = StepSummary::not_reached(format!("the pipeline halted after {stage}"));
-    for row in store::stages::of_run(tx, run)? {
-        if row.state == StepState::Pending {
-            store::stages::finish(tx, row.id, summary.state(), &summary.text(), now_ms)?;
-        }
-    }
-    store::runs::set_failed_stage(tx, run, stage.as_str())?;
+    stages::skip_remaining(connection, run, now_ms, &summary.stored())?;
+    runs::set_failed_stage(connection, run, stage.as_str())?;
     Ok(())
 }
 
@@ -142,15 +136,15 @@ mod tests {
             StepSummary::ended(Outcome::fail("sda bad"), serde_json::json!({"blocks": [1, 2]})),
             StepSummary::not_reached("halted"),
         ] {
-            assert_eq!(StepSummary::read(run, "Storage", Some(&summary.text())).unwrap(), Some(summary));
+            assert_eq!(StepSummary::read(run, "Storage", Some(&summary.stored())).unwrap(), Some(summary));
         }
-        assert_eq!(StepSummary::read(run, "Storage", Some("{}")).unwrap(), None);
-        assert!(StepSummary::read(run, "Storage", Some("garbage")).is_err());
+        assert_eq!(StepSummary::read(run, "Storage", Some(&serde_json::json!({}))).unwrap(), None);
+        assert!(StepSummary::read(run, "Storage", Some(&serde_json::json!("garbage"))).is_err());
     }
 
     #[test]
     fn what_was_never_reached_is_no_pass() {
         assert_eq!(StepSummary::not_reached("x").state(), StepState::Skipped);
-        assert_eq!(StepSummary::ended(Outcome::error("x"), serde_json::Value::Null).state(), StepState::Failed);
+        assert_eq!(StepSummary::ended(Outcome::error("x"), Value::Null).state(), StepState::Failed);
     }
 }

@@ -14,7 +14,8 @@ use super::driver::Driver;
 use super::error::RunError;
 use super::secrets;
 use crate::durable_file;
-use crate::store::{self, Tx};
+use crate::store::artifacts::{self, ArtifactValues};
+use crate::store::{Connection, StoreError};
 
 /// Kinds that only the coordinator makes.
 const OWN_KINDS: [&str; 3] = ["inventory", "report", "report_html"];
@@ -30,9 +31,15 @@ pub(super) struct Stored {
 
 impl Stored {
     /// Writes the row; one of the same path is replaced.
-    pub fn insert(&self, tx: &Tx<'_>, run: RunId, _now_ms: i64) -> Result<(), RunError> {
-        store::artifacts::put(tx, run, &self.kind, &self.path, self.sha256, self.size_bytes)?;
-        Ok(())
+    pub fn insert(&self, connection: &Connection, run: RunId) -> Result<(), StoreError> {
+        let row = ArtifactValues {
+            stage_id: None,
+            kind: self.kind.clone(),
+            path: self.path.to_string_lossy().into_owned(),
+            sha256: self.sha256,
+            size_bytes: self.size_bytes,
+        };
+        artifacts::insert(connection, run, &row).map(drop)
     }
 }
 
@@ -122,8 +129,8 @@ impl Driver {
             sha256: found,
             size_bytes: upload.size_bytes,
         };
-        let (run, now_ms) = (upload.run, self.clock.now_ms());
-        self.store.write(move |tx| stored.insert(tx, run, now_ms)).await?;
+        let run = upload.run;
+        self.store.write(move |connection| stored.insert(connection, run)).await?;
         Ok(ArtifactReceipt { sha256: found, size_bytes: upload.size_bytes })
     }
 
