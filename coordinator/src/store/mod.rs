@@ -9,10 +9,18 @@ mod migrations;
 mod row;
 mod writer;
 
+pub mod artifacts;
+pub mod diffs;
 pub mod events;
+pub mod firmware;
 pub mod hosts;
+pub mod measurements;
 pub mod runs;
 pub mod sessions;
+pub mod settings;
+pub mod stages;
+pub mod thresholds;
+pub mod tokens;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
