@@ -481,9 +481,8 @@ fn events_come_in_order_after_a_line() {
         let first = events::insert(db, &event(Some(run), "a"))?;
         events::insert(db, &event(None, "b"))?;
         events::insert(db, &event(Some(run), "c"))?;
-        let words = |rows: Vec<events::EventRow>| {
-            rows.into_iter().map(|row| row.values.message).collect::<Vec<_>>().join("")
-        };
+        let words =
+            |rows: Vec<events::EventRow>| rows.into_iter().map(|row| row.values.message).collect::<String>();
         assert_eq!(words(events::after(db, 0, 2)?), "ab");
         assert_eq!(words(events::after(db, first, 10)?), "bc");
         assert_eq!(words(events::latest(db, 2)?), "bc");

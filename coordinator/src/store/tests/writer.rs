@@ -71,7 +71,7 @@ async fn of_two_run_starts_at_once_one_wins() {
     let run = won.unwrap();
     let Err(StoreError::Conflict { what }) = lost else { panic!("both started") };
     assert!(what.contains("r1") && what.contains(&run.to_string()), "{what}");
-    assert_eq!(store.read(|connection| runs::active(connection)).await.unwrap().len(), 1);
+    assert_eq!(store.read(runs::active).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
