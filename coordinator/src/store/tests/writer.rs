@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{NOW_MS, Scratch, host_values, options, run_values, scratch, scratch_with};
-use crate::store::{StoreError, StoreOptions, hosts, runs, settings};
+use crate::store::{Store, StoreError, StoreOptions, hosts, runs, settings};
 
 /// The refusal of a caller, apart from what the database says.
 #[derive(Debug, PartialEq)]
@@ -25,13 +25,41 @@ fn value(scratch: &Scratch, key: &'static str) -> Option<String> {
     scratch.store.read_blocking(move |connection| settings::get(connection, key)).unwrap()
 }
 
+/// A job that holds the writer, alone in its transaction, until the others wait: they then share the next one.
+struct Held {
+    release: mpsc::Sender<()>,
+    job: tokio::task::JoinHandle<Result<(), StoreError>>,
+}
+
+async fn hold(store: &Store) -> Held {
+    let (release, held) = mpsc::channel::<()>();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let store = store.clone();
+    let job = tokio::spawn(async move {
+        store
+            .write(move |_| {
+                started.send(()).map_err(|()| StoreError::Closed)?;
+                held.recv().map_err(|_| StoreError::Closed)
+            })
+            .await
+    });
+    running.await.unwrap();
+    Held { release, job }
+}
+
+impl Held {
+    /// To be joined after the jobs that shall wait: a biased join polls in order.
+    async fn release(self) {
+        self.release.send(()).unwrap();
+        self.job.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_job_takes_back_only_itself_and_the_thread_lives_on() {
     let scratch = scratch();
-    let (release, held) = mpsc::channel::<()>();
     let (store, path) = (&scratch.store, scratch.path.clone());
-    // the first job holds the writer until the others wait, so that they are done in one transaction
-    let first = store.write(move |_| held.recv().map_err(|_| StoreError::Closed));
+    let held = hold(store).await;
     let kept = store.write(|connection| settings::set(connection, "kept", "1"));
     let refused = store.write(|connection| -> Result<(), Refusal> {
         settings::set(connection, "refused", "1")?;
@@ -45,10 +73,9 @@ async fn a_failing_job_takes_back_only_itself_and_the_thread_lives_on() {
         let other = Connection::open(path)?;
         Ok((settings::get(own, "kept")?, settings::get(&other, "kept")?))
     });
-    let released = async { release.send(()) };
-    let (first, kept, refused, panicked, outside, released) =
-        tokio::join!(first, kept, refused, panicked, outside, released);
-    assert!(first.is_ok() && kept.is_ok() && released.is_ok());
+    let (kept, refused, panicked, outside, ()) =
+        tokio::join!(biased; kept, refused, panicked, outside, held.release());
+    assert!(kept.is_ok());
     assert_eq!(refused, Err(Refusal::Gap));
     assert_eq!(panicked, Err(Refusal::Store(StoreError::JobPanicked.to_string())));
     // inside the group it was there, outside not yet
@@ -56,6 +83,50 @@ async fn a_failing_job_takes_back_only_itself_and_the_thread_lives_on() {
     assert_eq!(value(&scratch, "kept"), Some("1".to_owned()));
     assert_eq!(value(&scratch, "refused"), None);
     assert_eq!(value(&scratch, "panicked"), None);
+}
+
+/// Does `spoil` in one transaction with a job before it; gives what both were answered.
+async fn in_one_group(
+    scratch: &Scratch,
+    spoil: fn(&Connection) -> Result<(), StoreError>,
+) -> (Result<(), StoreError>, Result<(), StoreError>) {
+    let held = hold(&scratch.store).await;
+    let innocent = scratch.store.write(|connection| settings::set(connection, "innocent", "1"));
+    let spoiler = scratch.store.write(spoil);
+    let after = scratch.store.write(|connection| settings::set(connection, "after", "1"));
+    let (innocent, spoiler, after, ()) = tokio::join!(biased; innocent, spoiler, after, held.release());
+    // whatever became of the group: who was told of a success has it
+    assert_eq!(value(scratch, "after").is_some(), after.is_ok());
+    assert_eq!(value(scratch, "innocent").is_some(), innocent.is_ok());
+    scratch.store.write(|connection| settings::set(connection, "later", "1")).await.unwrap();
+    (innocent, spoiler)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_of_a_success_that_the_commit_did_not_have() {
+    // a foreign key that is only looked at by the commit
+    let (innocent, spoiler) = in_one_group(&scratch(), |connection| {
+        connection.execute_batch(
+            "PRAGMA defer_foreign_keys = ON;
+             INSERT INTO runs (host_id, state, agent_token_hash) VALUES (99, 'Queued', '')",
+        )?;
+        Ok(())
+    })
+    .await;
+    assert!(matches!(innocent, Err(StoreError::Sqlite { .. })), "{innocent:?}");
+    assert!(matches!(spoiler, Err(StoreError::Sqlite { .. })), "{spoiler:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_was_rolled_back_from_within_is_told_to_all_in_it() {
+    // as SQLite itself does on some failures of the disk
+    let (innocent, spoiler) = in_one_group(&scratch(), |connection| {
+        connection.execute_batch("ROLLBACK")?;
+        Ok(())
+    })
+    .await;
+    assert!(matches!(innocent, Err(StoreError::TransactionLost)), "{innocent:?}");
+    assert!(matches!(spoiler, Err(StoreError::TransactionLost)), "{spoiler:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
