@@ -1,6 +1,6 @@
 //! Reads YAML that people write, and says where a mistake is: line, column and dotted path.
 //!
-//! Refuses an empty document, unknown and repeated keys, and more than one document.
+//! Refuses an empty document, unknown and repeated keys, keys without a value, and more than one document.
 
 use std::fmt;
 
@@ -45,8 +45,38 @@ pub fn parse<T: DeserializeOwned>(text: &str, purpose: &str) -> Result<T, Mistak
         mistake(text, error.inner(), path)
     })?;
     // what only the untyped reading refuses, such as a key that stands twice where any key may stand
-    whole.map_err(|error| mistake(text, &error, String::new()))?;
-    Ok(read)
+    let whole = whole.map_err(|error| mistake(text, &error, String::new()))?;
+    match path_of_null(&whole) {
+        None => Ok(read),
+        Some(path) => Err(Mistake {
+            line: line_of_key(text, &path),
+            column: 1,
+            path,
+            what: "has no value; write one, or remove the key".to_owned(),
+        }),
+    }
+}
+
+/// The dotted path of the first key without a value. Read as "absent" it would quietly ask for nothing.
+fn path_of_null(value: &serde_yaml::Value) -> Option<String> {
+    let below = |step: String, value: &serde_yaml::Value| {
+        let rest = if value.is_null() { Some(String::new()) } else { path_of_null(value) }?;
+        let dot = if rest.is_empty() || rest.starts_with('[') { "" } else { "." };
+        Some(format!("{step}{dot}{rest}"))
+    };
+    match value {
+        serde_yaml::Value::Mapping(fields) => {
+            fields.iter().find_map(|(key, value)| below(key.as_str().unwrap_or("?").to_owned(), value))
+        }
+        serde_yaml::Value::Sequence(values) => {
+            values.iter().enumerate().find_map(|(position, value)| below(format!("[{position}]"), value))
+        }
+        serde_yaml::Value::Null
+        | serde_yaml::Value::Bool(_)
+        | serde_yaml::Value::Number(_)
+        | serde_yaml::Value::String(_)
+        | serde_yaml::Value::Tagged(_) => None,
+    }
 }
 
 /// The line of the key that a dotted path ends with; 1 if it cannot be told.

@@ -172,6 +172,8 @@ fn mistakes_are_told_with_their_place() {
         "cpu: {}",
         "memory:\n  dimms: {}",
         "just a text",
+        "cpu:\n  sockets: 1\ndisks:",
+        "disks:\n  - kind: ssd\n    model:",
         "cpu:\n  cores: 8",
         "cpu:\n  sockets: two",
         "cpu:\n  sockets: {min: 4, max: 2}",
