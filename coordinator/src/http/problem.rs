@@ -146,7 +146,9 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::NotFound { .. } => Self::not_found(error.to_string()),
             StoreError::Conflict { .. } => Self::new(ProblemKind::Taken, error.to_string()),
-            StoreError::Time(_) | StoreError::OutOfRange { .. } => Self::new(ProblemKind::Invalid, error.to_string()),
+            StoreError::Time(_) | StoreError::OutOfRange { .. } => {
+                Self::new(ProblemKind::Invalid, error.to_string())
+            }
             _ => Self::internal(&error),
         }
     }
@@ -160,7 +162,9 @@ impl From<RunError> for ApiError {
                 tracing::error!(error = %error_chain(&error), "a file could not be stored");
                 ProblemKind::StorageUnavailable
             }
-            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => return Self::internal(&error),
+            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
+                return Self::internal(&error);
+            }
             RunError::WipeNonDestructive | RunError::Invalid { .. } => ProblemKind::Invalid,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
