@@ -9,6 +9,8 @@ pub mod listener;
 pub mod operator;
 pub mod problem;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
