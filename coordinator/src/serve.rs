@@ -134,8 +134,8 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     }
     let tls = tls::prepare(&config.state_dir)?;
     let driver = Driver::new(store, clock, power, profiles(config)?, settings(config, artifacts_dir));
-    let (https_listener, https) = bind(config.listen.https).await?;
-    let (http_listener, http) = bind(config.listen.http).await?;
+    let (agents_listener, https) = bind(config.listen.https).await?;
+    let (boot_listener, http) = bind(config.listen.http).await?;
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -147,8 +147,8 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     let (stop, stopped) = watch::channel(false);
     driver.resume().await?;
     let tasks = vec![
-        tokio::spawn(listen(https_listener, Some(tls.config), https_routes(&app), stopped.clone())),
-        tokio::spawn(listen(http_listener, None, http_routes(&app), stopped.clone())),
+        tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
+        tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
         tokio::spawn({
             let driver = driver.clone();
             async move { driver.watch_deadlines(stopped).await }
@@ -195,7 +195,9 @@ fn profiles(config: &Config) -> Result<Registry, ServeError> {
 }
 
 fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
-    let ms = |duration: vetting_judge::duration::HumanDuration| i64::try_from(duration.as_ms()).unwrap_or(i64::MAX);
+    let ms = |duration: vetting_judge::duration::HumanDuration| {
+        i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
+    };
     let (after_fail, hold) = config.after_fail();
     Settings {
         limits: Limits {

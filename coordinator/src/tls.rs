@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -34,7 +35,9 @@ pub enum TlsError {
         source: durable_file::WriteError,
     },
     /// One of the two files is there without the other.
-    #[error("{missing} is missing beside its other half; restore it, or remove both for a new authority (every image and tool must then learn its fingerprint)")]
+    #[error(
+        "{missing} is missing beside its other half; restore it, or remove both for a new authority (every image and tool must then learn its fingerprint)"
+    )]
     HalfAuthority {
         /// The missing one.
         missing: PathBuf,
@@ -84,8 +87,7 @@ pub struct ServerTls {
 /// A half or broken authority is refused rather than replaced: images already carry its fingerprint.
 pub fn prepare(state_dir: &Path) -> Result<ServerTls, TlsError> {
     let folder = state_dir.join("tls");
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| TlsError::File { path: folder.clone(), source })?;
+    std::fs::create_dir_all(&folder).map_err(|source| TlsError::File { path: folder.clone(), source })?;
     let (certificate_path, key_path) = (folder.join("ca.pem"), folder.join("ca.key"));
     match (certificate_path.exists(), key_path.exists()) {
         (true, true) => {}
@@ -95,8 +97,8 @@ pub fn prepare(state_dir: &Path) -> Result<ServerTls, TlsError> {
     }
     let authority = CertificateDer::from_pem_file(&certificate_path)
         .map_err(|source| TlsError::Pem { path: certificate_path.clone(), source })?;
-    let key_pem = std::fs::read_to_string(&key_path)
-        .map_err(|source| TlsError::File { path: key_path, source })?;
+    let key_pem =
+        std::fs::read_to_string(&key_path).map_err(|source| TlsError::File { path: key_path, source })?;
     let issuer = Issuer::new(authority_params()?, KeyPair::from_pem(&key_pem)?);
     let leaf_key = KeyPair::generate()?;
     let leaf = leaf_params()?.signed_by(&leaf_key, &issuer)?;

@@ -78,6 +78,7 @@ where
     T: DeserializeOwned,
 {
     let bytes = read(stream, limit).await?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| ApiError::new(ProblemKind::Malformed, format!("the body is not what it should be: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::new(ProblemKind::Malformed, format!("the body is not what it should be: {error}"))
+    })
 }

@@ -99,7 +99,8 @@ pub async fn file(
 /// where it wrote nothing usable.
 fn reached_as(host: Option<&str>, connection: Connection) -> Authority {
     let written = host.and_then(|host| host.parse::<Authority>().ok()).filter(|authority| {
-        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+        let harmless =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
         authority.as_str().bytes().all(harmless)
     });
     written.unwrap_or_else(|| {

@@ -81,7 +81,8 @@ pub async fn serve(
     } else {
         file.seek(SeekFrom::Start(first)).await.map_err(|error| ApiError::internal(&error))?;
         let on_complete = on_complete.filter(|_| first + length == size);
-        warp::reply::with_status(warp::reply::stream(chunks(file, length, on_complete)), status).into_response()
+        warp::reply::with_status(warp::reply::stream(chunks(file, length, on_complete)), status)
+            .into_response()
     };
     Ok(with_headers(response, &entries))
 }
@@ -102,13 +103,18 @@ fn matches_etag(header: Option<&HeaderValue>, etag: &str) -> bool {
 
 /// Reads a `Range` header. What is not one range of bytes is ignored, as the RFC allows: the whole file is the answer.
 fn wanted(header: Option<&HeaderValue>, size: u64) -> Wanted {
-    let Some(range) = header.and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("bytes="))
+    let Some(range) =
+        header.and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("bytes="))
     else {
         return Wanted::Whole;
     };
     let Some((first, last)) = range.trim().split_once('-') else { return Wanted::Whole };
     let number = |text: &str| {
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) { None } else { text.parse().ok() }
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            None
+        } else {
+            text.parse().ok()
+        }
     };
     match (first, number(first), last, number(last)) {
         ("", _, _, Some(0)) => Wanted::Nothing,
@@ -141,7 +147,10 @@ fn chunks(
         let mut chunk = BytesMut::zeroed(capacity);
         let read = remaining.file.read(&mut chunk).await?;
         if read == 0 {
-            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the file was cut while it was sent"));
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::UnexpectedEof,
+                "the file was cut while it was sent",
+            ));
         }
         chunk.truncate(read);
         remaining.bytes -= read as u64;

@@ -9,6 +9,8 @@ pub mod listener;
 pub mod operator;
 pub mod problem;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,7 +62,9 @@ impl App {
     pub fn public_endpoint(&self, host: &str) -> String {
         let host = self.public_host.as_deref().unwrap_or(host);
         if host.rsplit_once(':').is_some_and(|(name, port)| {
-            !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']'))
+            !port.is_empty()
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!name.contains(':') || name.ends_with(']'))
         }) {
             return host.to_owned();
         }

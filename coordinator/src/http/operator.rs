@@ -52,18 +52,16 @@ pub struct EventsQuery {
     limit: Option<u32>,
 }
 
-fn ok<T: serde::Serialize>(value: &T) -> Result<Response, ApiError> {
-    Ok(warp::reply::json(value).into_response())
+fn ok<T: serde::Serialize>(value: &T) -> Response {
+    warp::reply::json(value).into_response()
 }
 
-fn created<T: serde::Serialize>(value: &T) -> Result<Response, ApiError> {
-    Ok(warp::reply::with_status(warp::reply::json(value), StatusCode::CREATED).into_response())
+fn created<T: serde::Serialize>(value: &T) -> Response {
+    warp::reply::with_status(warp::reply::json(value), StatusCode::CREATED).into_response()
 }
 
 fn check_spec(yaml: &str) -> Result<(), ApiError> {
-    Spec::parse(yaml)
-        .map(drop)
-        .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
+    Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
@@ -86,9 +84,11 @@ pub async fn hosts(app: App) -> Result<Response, ApiError> {
     let views: Vec<_> = app
         .driver
         .store
-        .read(|connection| hosts::list(connection)?.into_iter().map(views::host).collect::<Result<_, StoreError>>())
+        .read(|connection| {
+            hosts::list(connection)?.into_iter().map(views::host).collect::<Result<_, StoreError>>()
+        })
         .await?;
-    ok(&views)
+    Ok(ok(&views))
 }
 
 fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError> {
@@ -100,7 +100,7 @@ fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError
 /// `GET hosts/{name}`.
 pub async fn host(app: App, name: String) -> Result<Response, ApiError> {
     let view = app.driver.store.read(move |connection| host_view(connection, &name)).await?;
-    ok(&view)
+    Ok(ok(&view))
 }
 
 /// `POST hosts`.
@@ -129,7 +129,7 @@ where
             host_view(connection, &values.name)
         })
         .await?;
-    created(&view)
+    Ok(created(&view))
 }
 
 /// `PATCH hosts/{name}`.
@@ -160,7 +160,7 @@ where
             host_view(connection, &values.name)
         })
         .await?;
-    ok(&view)
+    Ok(ok(&view))
 }
 
 /// `DELETE hosts/{name}`.
@@ -187,7 +187,7 @@ pub async fn runs(app: App, query: RunsQuery) -> Result<Response, ApiError> {
             rows.iter().map(views::summary).collect::<Result<_, StoreError>>()
         })
         .await?;
-    ok(&summaries)
+    Ok(ok(&summaries))
 }
 
 async fn summary(app: &App, run: RunId) -> Result<RunSummary, ApiError> {
@@ -202,24 +202,24 @@ where
 {
     let order: RunCreate = body::json(body, MAX_BODY_BYTES).await?;
     let run = app.driver.start_run(order).await?;
-    created(&summary(&app, run).await?)
+    Ok(created(&summary(&app, run).await?))
 }
 
 /// `GET runs/{id}`.
 pub async fn run(app: App, run: RunId) -> Result<Response, ApiError> {
-    ok(&app.driver.detail(run).await?)
+    Ok(ok(&app.driver.detail(run).await?))
 }
 
 /// `POST runs/{id}/abort`.
 pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
     app.driver.abort(run).await?;
-    ok(&summary(&app, run).await?)
+    Ok(ok(&summary(&app, run).await?))
 }
 
 /// `POST runs/{id}/release`.
 pub async fn release_run(app: App, run: RunId) -> Result<Response, ApiError> {
     app.driver.release(run).await?;
-    ok(&summary(&app, run).await?)
+    Ok(ok(&summary(&app, run).await?))
 }
 
 /// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.
@@ -258,7 +258,7 @@ pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> 
             rows.into_iter().map(views::event).collect::<Result<_, StoreError>>()
         })
         .await?;
-    ok(&lines)
+    Ok(ok(&lines))
 }
 
 /// `GET tokens`.
@@ -266,9 +266,11 @@ pub async fn tokens(app: App) -> Result<Response, ApiError> {
     let list: Vec<_> = app
         .driver
         .store
-        .read(|connection| tokens::list(connection)?.into_iter().map(views::token).collect::<Result<_, StoreError>>())
+        .read(|connection| {
+            tokens::list(connection)?.into_iter().map(views::token).collect::<Result<_, StoreError>>()
+        })
         .await?;
-    ok(&list)
+    Ok(ok(&list))
 }
 
 /// `POST tokens`.
@@ -286,7 +288,7 @@ where
         .store
         .write(move |connection| views::token(tokens::create(connection, &new.name, hash, now_ms)?))
         .await?;
-    created(&TokenCreated { view: row, token })
+    Ok(created(&TokenCreated { view: row, token }))
 }
 
 /// `DELETE tokens/{id}`.

@@ -146,7 +146,9 @@ impl From<StoreError> for ApiError {
         match &error {
             StoreError::NotFound { .. } => Self::not_found(error.to_string()),
             StoreError::Conflict { .. } => Self::new(ProblemKind::Taken, error.to_string()),
-            StoreError::Time(_) | StoreError::OutOfRange { .. } => Self::new(ProblemKind::Invalid, error.to_string()),
+            StoreError::Time(_) | StoreError::OutOfRange { .. } => {
+                Self::new(ProblemKind::Invalid, error.to_string())
+            }
             _ => Self::internal(&error),
         }
     }
@@ -160,7 +162,9 @@ impl From<RunError> for ApiError {
                 tracing::error!(error = %error_chain(&error), "a file could not be stored");
                 ProblemKind::StorageUnavailable
             }
-            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => return Self::internal(&error),
+            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
+                return Self::internal(&error);
+            }
             RunError::WipeNonDestructive | RunError::Invalid { .. } => ProblemKind::Invalid,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
@@ -205,4 +209,28 @@ pub fn recover(rejection: &Rejection) -> Response {
         ApiError::new(ProblemKind::Internal, "the coordinator's log has the cause")
     };
     error.into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_later_is_503_and_says_when_to_come_back() {
+        for error in [StoreError::TransactionLost, StoreError::Closed] {
+            let response = ApiError::from(RunError::Store(error)).into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        }
+    }
+
+    #[test]
+    fn the_coordinators_own_failure_keeps_its_cause_to_itself() {
+        let error = ApiError::from(StoreError::UnknownText {
+            table: "runs",
+            column: "state",
+            found: "garbage".to_owned(),
+        });
+        assert_eq!((error.kind, error.detail.contains("garbage")), (ProblemKind::Internal, false));
+    }
 }

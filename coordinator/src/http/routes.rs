@@ -192,9 +192,10 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
     let show = operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId), get, |app, run| {
         operator::run(app, run)
     });
-    let abort = operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "abort"), post, |app, run| {
-        operator::abort_run(app, run)
-    });
+    let abort =
+        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "abort"), post, |app, run| {
+            operator::abort_run(app, run)
+        });
     let release =
         operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "release"), post, |app, run| {
             operator::release_run(app, run)

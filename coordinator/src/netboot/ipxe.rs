@@ -77,7 +77,9 @@ pub fn ask_with_mac(base_url: &str) -> String {
 
 /// For a known machine that has nothing to do here.
 pub fn local_disk(host_name: &str) -> String {
-    format!("#!ipxe\necho vetting: host {host_name} has no waiting run; starting from the local disk\n{GO_ON}")
+    format!(
+        "#!ipxe\necho vetting: host {host_name} has no waiting run; starting from the local disk\n{GO_ON}"
+    )
 }
 
 /// For a machine nobody registered: says how to, and starts from its disk.
@@ -85,7 +87,7 @@ pub fn unknown_machine(mac: MacAddress) -> String {
     format!(
         "#!ipxe\n\
          echo vetting: {mac} is not a registered machine. To register it:\n\
-         echo   vetting-coordinator host add --name NAME --mac {mac} --spec SPEC.yaml\n\
+         echo   vetting-coordinator host add NAME --mac {mac} --spec FILE\n\
          echo starting from the local disk\n\
          sleep 5\n{GO_ON}"
     )

@@ -118,7 +118,12 @@ impl Driver {
         }
     }
 
-    async fn tell_of_unknown(&self, mac: MacAddress, remote: SocketAddr, now_ms: i64) -> Result<(), RunError> {
+    async fn tell_of_unknown(
+        &self,
+        mac: MacAddress,
+        remote: SocketAddr,
+        now_ms: i64,
+    ) -> Result<(), RunError> {
         {
             let mut memory = self.memory();
             let unknown = &mut memory.unknown;
@@ -152,11 +157,9 @@ impl Driver {
 /// Whether a machine in a run of this state gets the live image.
 fn boots_live(state: RunState) -> bool {
     match state {
-        RunState::Queued
-        | RunState::Waking
-        | RunState::Booting
-        | RunState::Running
-        | RunState::Rebooting => true,
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            true
+        }
         RunState::Reporting
         | RunState::Completed
         | RunState::FailedHolding

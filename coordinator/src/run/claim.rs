@@ -71,7 +71,10 @@ impl Driver {
     async fn try_claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
         let run = claim.run_id;
         if claim.protocol_version != PROTOCOL_VERSION {
-            return Err(RunError::ProtocolVersion { agent: claim.protocol_version, coordinator: PROTOCOL_VERSION });
+            return Err(RunError::ProtocolVersion {
+                agent: claim.protocol_version,
+                coordinator: PROTOCOL_VERSION,
+            });
         }
         let now_ms = self.clock.now_ms();
         let token = secrets::fresh()?;

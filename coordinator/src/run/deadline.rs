@@ -32,7 +32,8 @@ pub struct Times {
 
 /// When a run in `state` has waited long enough, and what happens then; `None` where nothing is waited for.
 pub fn deadline(state: RunState, times: Times, limits: Limits) -> Option<(i64, RunEvent)> {
-    let heard_from = |since_ms: i64, limit_ms: i64| since_ms.max(times.listening_since_ms).saturating_add(limit_ms);
+    let heard_from =
+        |since_ms: i64, limit_ms: i64| since_ms.max(times.listening_since_ms).saturating_add(limit_ms);
     match state {
         RunState::Queued | RunState::Waking => {
             Some((heard_from(times.entered_ms, limits.wake_ms), RunEvent::NeverAppeared))
@@ -58,7 +59,8 @@ mod tests {
     use super::*;
     use crate::run::state::{Step, step};
 
-    const LIMITS: Limits = Limits { wake_ms: 70, boot_ms: 100, silence_ms: 10, reboot_ms: 50, hold_ms: 1_000 };
+    const LIMITS: Limits =
+        Limits { wake_ms: 70, boot_ms: 100, silence_ms: 10, reboot_ms: 50, hold_ms: 1_000 };
 
     #[test]
     fn the_coordinators_absence_is_not_the_machines_silence() {
@@ -68,7 +70,10 @@ mod tests {
         assert_eq!(deadline(RunState::Running, restarted, LIMITS), Some((510, RunEvent::WentSilent)));
         assert_eq!(deadline(RunState::Booting, restarted, LIMITS), Some((600, RunEvent::NeverAppeared)));
         assert_eq!(deadline(RunState::Waking, restarted, LIMITS), Some((570, RunEvent::NeverAppeared)));
-        assert_eq!(deadline(RunState::FailedHolding, restarted, LIMITS), Some((1_000, RunEvent::HoldExpired)));
+        assert_eq!(
+            deadline(RunState::FailedHolding, restarted, LIMITS),
+            Some((1_000, RunEvent::HoldExpired))
+        );
     }
 
     proptest! {

@@ -30,10 +30,8 @@ pub fn every_event() -> Vec<(String, RunEvent)> {
     for ended_by in EndedBy::ALL {
         for result in RunResult::ALL.iter().copied() {
             for hold in [false, true] {
-                events.push((
-                    judged_word(ended_by, result, hold),
-                    RunEvent::Judged { ended_by, result, hold },
-                ));
+                events
+                    .push((judged_word(ended_by, result, hold), RunEvent::Judged { ended_by, result, hold }));
             }
         }
     }
@@ -64,7 +62,8 @@ fn judged_word(ended_by: EndedBy, result: RunResult, hold: bool) -> String {
 /// The diagram in Mermaid's state notation: one arrow a pair of states, the events on it in their order.
 pub fn mermaid() -> String {
     let mut arrows: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
-    let position = |state: RunState| RunState::ALL.iter().position(|other| *other == state).unwrap_or_default();
+    let position =
+        |state: RunState| RunState::ALL.iter().position(|other| *other == state).unwrap_or_default();
     for from in RunState::ALL.iter().copied() {
         for (word, event) in every_event() {
             if let Step::Move { to, .. } = step(from, event) {
@@ -82,7 +81,8 @@ pub fn mermaid() -> String {
             writeln!(text, "    {} --> {}: {}", RunState::ALL[from], RunState::ALL[to], words.join(" / "));
     }
     for state in RunState::ALL.iter().filter(|state| state.is_terminal()) {
-        let leaves = every_event().into_iter().any(|(_, event)| matches!(step(*state, event), Step::Move { .. }));
+        let leaves =
+            every_event().into_iter().any(|(_, event)| matches!(step(*state, event), Step::Move { .. }));
         if !leaves {
             let _ = writeln!(text, "    {state} --> [*]");
         }

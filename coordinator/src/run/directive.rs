@@ -52,14 +52,12 @@ fn directive(
         then,
     };
     match row.state {
-        RunState::Queued
-        | RunState::Waking
-        | RunState::Booting
-        | RunState::Running
-        | RunState::Rebooting => match halted {
-            Some(reason) => Directive::HaltPipeline { reason },
-            None => Directive::Continue,
-        },
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            match halted {
+                Some(reason) => Directive::HaltPipeline { reason },
+                None => Directive::Continue,
+            }
+        }
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),
         RunState::Reporting => Directive::AwaitVerdict,
         RunState::Completed => finished(match row.result {

@@ -20,9 +20,9 @@ use vetting_protocol::run::RunState;
 use super::deadline::{Limits, Times, deadline};
 use super::error::RunError;
 use super::live::Live;
+use super::stages::{close_stages, running_stage};
 use super::state::{Effect, RunEvent, Step, step};
 use super::views;
-use super::stages::{close_stages, running_stage};
 use crate::clock::Clock;
 use crate::power::{Power, WakeTarget};
 use crate::store::events::{self, EventValues};
@@ -182,7 +182,13 @@ pub(super) fn of_run(
 
 impl Driver {
     /// A driver over an open database. Nothing runs until [`Driver::resume`].
-    pub fn new(store: Store, clock: Clock, power: Arc<dyn Power>, profiles: Registry, settings: Settings) -> Self {
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        power: Arc<dyn Power>,
+        profiles: Registry,
+        settings: Settings,
+    ) -> Self {
         let listening_since_ms = clock.now_ms();
         Self(Arc::new(Parts {
             store,
@@ -257,11 +263,14 @@ impl Driver {
     }
 
     async fn start_judging_if_due(&self, run: RunId) {
-        let row: Result<RunRow, StoreError> = self.store.read(move |connection| runs::get(connection, run)).await;
+        let row: Result<RunRow, StoreError> =
+            self.store.read(move |connection| runs::get(connection, run)).await;
         match row {
             Ok(row) if row.state == RunState::Reporting => self.start_judging(run),
             Ok(_) => {}
-            Err(error) => tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run"),
+            Err(error) => {
+                tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run");
+            }
         }
     }
 
@@ -427,12 +436,7 @@ fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
 }
 
 /// Why a run ran out of time, for the event and for the report.
-fn overdue(
-    event: RunEvent,
-    row: &Waiting,
-    times: Times,
-    now_ms: i64,
-) -> (String, Option<Ending>) {
+fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String, Option<Ending>) {
     let since = |from_ms: i64| u64::try_from(now_ms - from_ms.max(times.listening_since_ms)).unwrap_or(0);
     if event == RunEvent::NeverAppeared {
         let last_seen = match row.state {

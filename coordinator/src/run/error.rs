@@ -73,7 +73,9 @@ pub enum RunError {
         run: RunId,
     },
     /// A second claim.
-    #[error("run {run} was claimed already; if that was not this machine, someone else holds its claim secret")]
+    #[error(
+        "run {run} was claimed already; if that was not this machine, someone else holds its claim secret"
+    )]
     ClaimUsed {
         /// The run it was for.
         run: RunId,
@@ -96,7 +98,9 @@ pub enum RunError {
         found: u64,
     },
     /// Another boot.
-    #[error("this comes from another boot than the one that claimed run {run}; the run has failed by an unplanned reboot")]
+    #[error(
+        "this comes from another boot than the one that claimed run {run}; the run has failed by an unplanned reboot"
+    )]
     OtherBoot {
         /// The run.
         run: RunId,

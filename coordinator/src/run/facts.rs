@@ -1,7 +1,8 @@
 //! Gathers all that is known of a run from its rows, for the judge.
 
 use vetting_judge::facts::{
-    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts, SubStepFacts,
+    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts,
+    SubStepFacts,
 };
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::{RunId, StageName};
@@ -16,7 +17,9 @@ use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{Connection, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions, stages};
+use crate::store::{
+    Connection, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions, stages,
+};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
@@ -40,7 +43,9 @@ pub(super) fn gather(
     let host = hosts::get(connection, row.host_id)?;
     let verdict = runs::verdict(connection, run)?.ok_or_else(|| corrupt("no ending is stored".to_owned()))?;
     let ending = match verdict.ending_data {
-        Some(data) => serde_json::from_value(data).map_err(|error| corrupt(format!("its ending: {error}")))?,
+        Some(data) => {
+            serde_json::from_value(data).map_err(|error| corrupt(format!("its ending: {error}")))?
+        }
         None => default_ending(verdict.ending),
     };
     let profile = driver.profiles.get(row.profile);
@@ -67,8 +72,9 @@ pub(super) fn gather(
         ending,
         boot: views::boot(&sessions::timeline(connection, run)?),
         stages: stage_facts(connection, run, |name| profile.requires(name))?,
-        diffs: compared
-            .then(|| diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()),
+        diffs: compared.then(|| {
+            diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
+        }),
         rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
         evaluations: live.evaluations().cloned().collect(),
         sample_count: measurements::count(connection, run)?,
@@ -85,7 +91,9 @@ pub(super) fn gather(
 fn default_ending(ended_by: EndedBy) -> Ending {
     match ended_by {
         EndedBy::PipelineFinished => Ending::Regular,
-        EndedBy::NeverAppeared => Ending::NeverAppeared { waited_ms: 0, last_seen: "nothing is known".to_owned() },
+        EndedBy::NeverAppeared => {
+            Ending::NeverAppeared { waited_ms: 0, last_seen: "nothing is known".to_owned() }
+        }
         EndedBy::WentSilent => Ending::WentSilent { stage: None, silent_ms: 0 },
         EndedBy::UnplannedReboot => Ending::UnplannedReboot { stage: None, evidence: None },
         EndedBy::AgentCrashed => Ending::AgentCrashed { how: "nothing is known".to_owned() },

@@ -107,7 +107,14 @@ impl Driver {
         for record in batch.records {
             match record {
                 Record::RebootPlanned { reason } => {
-                    transitions.push(transition(connection, now_ms, run, RunEvent::RebootPlanned, &reason, None)?);
+                    transitions.push(transition(
+                        connection,
+                        now_ms,
+                        run,
+                        RunEvent::RebootPlanned,
+                        &reason,
+                        None,
+                    )?);
                 }
                 Record::PipelineFinished { .. } => finished = true,
                 Record::Inventory(_) => {

@@ -53,7 +53,10 @@ impl Live {
             let keys = self.evaluations.entry((threshold_id, sample.stage)).or_default();
             // entry() would copy the key of each sample
             if !keys.contains_key(&sample.key) {
-                keys.insert(sample.key.clone(), Evaluation::empty(rule.clone(), sample.stage, sample.key.clone()));
+                keys.insert(
+                    sample.key.clone(),
+                    Evaluation::empty(rule.clone(), sample.stage, sample.key.clone()),
+                );
             }
             let Some(evaluation) = keys.get_mut(&sample.key) else { continue };
             let judged = evaluation.observe(sample.ts_ms, sample.value, &sample.unit);

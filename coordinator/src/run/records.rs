@@ -9,14 +9,14 @@ use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::{Outcome, StepState};
 
+use super::driver::of_run;
 use super::error::RunError;
 use super::live::{Live, Progress};
-use super::driver::of_run;
 use super::rules::ANY_STAGE;
 use super::stages::{StepSummary, close_sub_steps, halt_after};
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::stages::{self, StageRow};
-use crate::store::{Connection, StoreError, diffs, events, firmware, runs};
+use crate::store::{Connection, diffs, events, firmware, runs};
 
 /// Kind of the event that says the machine was compared with its spec.
 pub(super) const SPEC_COMPARED: &str = "spec_compared";
@@ -55,6 +55,7 @@ impl<'a> Applier<'a> {
             Record::SubStepStarted { stage, ordinal, name, ts_ms } => {
                 self.open_stage(stage)?;
                 stages::start_sub_step(self.connection, self.run, stage, ordinal, &name, ts_ms)?;
+                self.rows = stages::list(self.connection, self.run)?;
                 Ok(())
             }
             Record::Progress { stage, sub_step, percent, eta_ms, .. } => {
@@ -67,12 +68,12 @@ impl<'a> Applier<'a> {
                 self.open_stage(stage)?;
                 let summary = StepSummary::ended(outcome, details);
                 let (state, stored) = (summary.state(), summary.stored());
-                stages::finish_sub_step(self.connection, self.run, stage, ordinal, state, ts_ms, &stored).map_err(
-                    |error| match error {
-                        StoreError::NotFound { .. } => RunError::UnknownSubStep { stage, ordinal },
-                        other => RunError::Store(other),
-                    },
-                )
+                let row = self.rows.iter().find(|row| row.name == stage);
+                if !row.is_some_and(|row| row.sub_steps.iter().any(|sub_step| sub_step.ordinal == ordinal)) {
+                    return Err(RunError::UnknownSubStep { stage, ordinal });
+                }
+                stages::finish_sub_step(self.connection, self.run, stage, ordinal, state, ts_ms, &stored)?;
+                Ok(())
             }
             Record::Firmware(report) => {
                 firmware::replace(self.connection, self.run, &report.versions)?;
@@ -87,20 +88,15 @@ impl<'a> Applier<'a> {
             Record::StageFinished { stage, outcome, details, ts_ms } => {
                 self.stage_finished(stage, outcome, details, ts_ms)
             }
-            Record::Event { level, kind, message, ts_ms } => {
-                self.tell(ts_ms, level, &kind, message)
-            }
+            Record::Event { level, kind, message, ts_ms } => self.tell(ts_ms, level, &kind, message),
             Record::Inventory(_) | Record::RebootPlanned { .. } | Record::PipelineFinished { .. } => Ok(()),
         }
     }
 
     /// The row of a stage that takes records.
     fn open_stage(&mut self, stage: StageName) -> Result<&mut StageRow, RunError> {
-        let row = self
-            .rows
-            .iter_mut()
-            .find(|row| row.name == stage)
-            .ok_or(RunError::UnknownStage { stage })?;
+        let row =
+            self.rows.iter_mut().find(|row| row.name == stage).ok_or(RunError::UnknownStage { stage })?;
         if row.state.is_finished() {
             return Err(RunError::StageFinished { stage, state: row.state });
         }
@@ -135,7 +131,13 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn tell(&self, ts_ms: i64, level: EventLevel, kind: &str, message: impl Into<String>) -> Result<(), RunError> {
+    fn tell(
+        &self,
+        ts_ms: i64,
+        level: EventLevel,
+        kind: &str,
+        message: impl Into<String>,
+    ) -> Result<(), RunError> {
         events::insert(self.connection, &of_run(self.run, ts_ms, level, kind, message))?;
         Ok(())
     }
@@ -165,8 +167,7 @@ impl<'a> Applier<'a> {
             summary.outcome = Some(Outcome::fail(reasons.join(" ")));
             summary.reported = Some(reported);
         }
-        let (state, stored) = (summary.state(), summary.stored());
-        stages::finish(self.connection, self.run, stage, state, ts_ms, &stored)?;
+        stages::finish(self.connection, self.run, stage, summary.state(), ts_ms, &summary.stored())?;
         self.live.forget_progress(stage);
         let level = if reasons.is_empty() { EventLevel::Info } else { EventLevel::Warning };
         let message = match summary.reason() {
@@ -193,10 +194,8 @@ impl<'a> Applier<'a> {
             details: serde_json::Value::Null,
             sub_steps: Vec::new(),
         };
-        let mut reasons: Vec<String> = reasons_to_halt(&facts, self.live.evaluations())
-            .into_iter()
-            .map(|reason| reason.text)
-            .collect();
+        let mut reasons: Vec<String> =
+            reasons_to_halt(&facts, self.live.evaluations()).into_iter().map(|reason| reason.text).collect();
         if stage == StageName::SpecValidate {
             for row in diffs::list(self.connection, self.run)? {
                 if row.diff.severity == Severity::Critical && !row.ignored {

@@ -25,9 +25,8 @@ impl Driver {
             let html = report.to_html();
             json.map(|json| (report.verdict, json, html))
         });
-        let (verdict, json, html) = made
-            .await?
-            .map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
+        let (verdict, json, html) =
+            made.await?.map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
         let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
         let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
         let hold = self.settings.hold_failed;

@@ -41,15 +41,23 @@ pub fn stored(rule: &Rule) -> ThresholdValues {
 /// # Errors
 /// A row that no rule of the judge has written.
 pub fn read(run: RunId, values: &ThresholdValues) -> Result<Rule, RunError> {
-    let corrupt = |what: String| RunError::Corrupt { run, what: format!("threshold {} {}: {what}", values.kind, values.key) };
+    let corrupt = |what: String| RunError::Corrupt {
+        run,
+        what: format!("threshold {} {}: {what}", values.kind, values.key),
+    };
     let stage = match values.stage_name.as_str() {
         ANY_STAGE => None,
-        name => Some(name.parse().map_err(|error: vetting_protocol::ids::ParseIdError| corrupt(error.to_string()))?),
+        name => Some(
+            name.parse().map_err(|error: vetting_protocol::ids::ParseIdError| corrupt(error.to_string()))?,
+        ),
     };
     Ok(Rule {
         stage,
         kind: values.kind.clone(),
-        key: values.key.parse().map_err(|error: vetting_judge::glob::GlobError| corrupt(error.to_string()))?,
+        key: values
+            .key
+            .parse()
+            .map_err(|error: vetting_judge::glob::GlobError| corrupt(error.to_string()))?,
         op: values
             .op
             .as_str()
@@ -72,8 +80,5 @@ pub fn read(run: RunId, values: &ThresholdValues) -> Result<Rule, RunError> {
 
 /// The rules of a run with their keys, in the order they were seeded.
 pub fn of_run(connection: &Connection, run: RunId) -> Result<Vec<(i64, Rule)>, RunError> {
-    thresholds::list(connection, run)?
-        .into_iter()
-        .map(|row| Ok((row.id, read(run, &row.values)?)))
-        .collect()
+    thresholds::list(connection, run)?.into_iter().map(|row| Ok((row.id, read(run, &row.values)?))).collect()
 }

@@ -103,7 +103,12 @@ pub(super) fn close_stages(
 }
 
 /// Ends the sub-steps of a stage that are still open.
-pub(super) fn close_sub_steps(connection: &Connection, run: RunId, row: &StageRow, now_ms: i64) -> Result<(), RunError> {
+pub(super) fn close_sub_steps(
+    connection: &Connection,
+    run: RunId,
+    row: &StageRow,
+    now_ms: i64,
+) -> Result<(), RunError> {
     let summary = StepSummary::ended(Outcome::error("the stage ended before it"), Value::Null);
     for open in row.sub_steps.iter().filter(|sub_step| !sub_step.state.is_finished()) {
         let (state, stored) = (summary.state(), summary.stored());

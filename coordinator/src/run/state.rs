@@ -244,11 +244,9 @@ fn pipeline_finished(state: RunState) -> Step {
 fn judged(state: RunState, ended_by: EndedBy, result: RunResult, hold: bool) -> Step {
     match state {
         RunState::Reporting => verdict(ended_by, result, hold),
-        RunState::Queued
-        | RunState::Waking
-        | RunState::Booting
-        | RunState::Running
-        | RunState::Rebooting => refused("the pipeline is not over"),
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            refused("the pipeline is not over")
+        }
         RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
             refused(RUN_IS_OVER)
         }
@@ -261,7 +259,11 @@ fn verdict(ended_by: EndedBy, result: RunResult, hold: bool) -> Step {
         if hold && ended_by.leaves_agent_alive() {
             to(
                 RunState::FailedHolding,
-                vec![Effect::Complete { result: RunResult::Fail }, Effect::NoteHoldAddress, Effect::SetDeadline],
+                vec![
+                    Effect::Complete { result: RunResult::Fail },
+                    Effect::NoteHoldAddress,
+                    Effect::SetDeadline,
+                ],
             )
         } else {
             complete(RunState::Completed, RunResult::Fail)

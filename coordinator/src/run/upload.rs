@@ -175,7 +175,10 @@ fn check_kind(kind: &str) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::Invalid {
-        what: format!("`{kind}` is no kind an agent can store; use a-z, 0-9 and _, and not {}", OWN_KINDS.join(", ")),
+        what: format!(
+            "`{kind}` is no kind an agent can store; use a-z, 0-9 and _, and not {}",
+            OWN_KINDS.join(", ")
+        ),
     })
 }
 
@@ -188,7 +191,9 @@ fn check_name(name: &str) -> Result<(), RunError> {
         return Ok(());
     }
     Err(RunError::Invalid {
-        what: format!("`{name}` is no file name an agent can store; use letters, digits, `.`, `-`, `_`, and no `.` first"),
+        what: format!(
+            "`{name}` is no file name an agent can store; use letters, digits, `.`, `-`, `_`, and no `.` first"
+        ),
     })
 }
 

@@ -2,7 +2,8 @@
 
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
-    ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView, TokenView,
+    ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
+    TokenView,
 };
 
 use super::error::RunError;
@@ -75,7 +76,12 @@ pub fn boot(timeline: &Timeline) -> BootView {
 /// A file of a run.
 pub fn artifact(row: ArtifactRow) -> ArtifactView {
     let values = row.values;
-    ArtifactView { kind: values.kind, path: values.path, sha256: values.sha256, size_bytes: values.size_bytes }
+    ArtifactView {
+        kind: values.kind,
+        path: values.path,
+        sha256: values.sha256,
+        size_bytes: values.size_bytes,
+    }
 }
 
 /// A line of the event log.
