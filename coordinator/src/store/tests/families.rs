@@ -1,5 +1,7 @@
 //! The functions of each table family.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::diff::{Severity, SpecDiff};
@@ -16,6 +18,9 @@ use crate::store::{
     Connection, StoreError, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions,
     settings, stages, thresholds, tokens,
 };
+
+/// Whence an agent speaks.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 
 /// Runs `test` as one job on a database of its own.
 fn on_a_database<T: Send + 'static>(
@@ -63,7 +68,7 @@ fn a_host_goes_with_everything_but_not_while_a_run_is_active() {
             &[measurements::MeasurementValues { stage_id: Some(stage.id), ..sample }],
         )?;
         sessions::offer_claim(db, run, Sha256Hex::of(b"s"), NOW_MS, NOW_MS + 1)?;
-        runs::set_ending(db, run, EndedBy::Aborted)?;
+        runs::set_ending(db, run, EndedBy::Aborted, None)?;
         assert!(matches!(hosts::delete(db, host), Err(StoreError::Conflict { .. })));
         runs::set_state(db, run, &runs::RunChange::to(RunState::Aborted, NOW_MS))?;
         hosts::delete(db, host)?;
@@ -157,7 +162,7 @@ fn every_ending_and_the_verdict_are_read_back() {
         let reasons = vec!["sda has 3 unreadable sectors".to_owned()];
         assert!(runs::set_verdict(db, run, RunResult::Fail, &reasons).is_err());
         for ending in EndedBy::ALL {
-            runs::set_ending(db, run, ending)?;
+            runs::set_ending(db, run, ending, None)?;
             assert_eq!(
                 runs::verdict(db, run)?.map(|verdict| (verdict.ending, verdict.result)),
                 Some((ending, None))
@@ -263,8 +268,8 @@ fn each_timeline_entry_lands_in_its_own_place() {
             TimelineEntry::Claimed(4),
             TimelineEntry::KernelToInit(5),
             TimelineEntry::KernelToClaim(6),
-            TimelineEntry::LastContact(99),
-            TimelineEntry::LastContact(7),
+            TimelineEntry::LastContact(99, ADDRESS),
+            TimelineEntry::LastContact(7, ADDRESS),
         ] {
             sessions::note(db, run, entry)?;
         }
@@ -278,6 +283,7 @@ fn each_timeline_entry_lands_in_its_own_place() {
                 kernel_to_init_ms: Some(5),
                 kernel_to_claim_ms: Some(6),
                 last_contact_ms: Some(7),
+                last_contact_ip: Some(ADDRESS),
                 state_since_ms: Some(NOW_MS),
             }
         );
