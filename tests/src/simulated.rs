@@ -51,7 +51,7 @@ pub fn run_parameters(script: &str) -> anyhow::Result<RunParameters> {
         .lines()
         .find(|line| line.contains("vetting.claim="))
         .context("the script boots the live image")?;
-    let parameters = BootParameters::parse(line)?;
+    let parameters: BootParameters = line.parse()?;
     parameters.run_parameters().map_err(|missing| anyhow::anyhow!("missing: {missing:?}"))
 }
 

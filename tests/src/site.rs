@@ -1,5 +1,6 @@
 //! A coordinator of its own in a folder of its own: started, asked through its command line, killed, started again.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -47,13 +48,15 @@ impl Built {
 pub struct SiteOptions {
     /// Replacement of the quick profile, YAML; `None` for the shipped one.
     pub quick_profile: Option<String>,
+    /// Longest time from the boot script to the claim.
+    pub boot: Duration,
     /// Longest silence of an agent before its run ends.
     pub silence: Duration,
 }
 
 impl Default for SiteOptions {
     fn default() -> Self {
-        Self { quick_profile: None, silence: Duration::from_secs(120) }
+        Self { quick_profile: None, boot: Duration::from_mins(15), silence: Duration::from_mins(2) }
     }
 }
 
@@ -95,7 +98,7 @@ impl Site {
             },
         };
         site.write_config()?;
-        site.cli_text(&["init", "--token-only"])?;
+        site.cli_text(&["init", "--keep-config"])?;
         site.serve()?;
         // started again, it must be found where the machines know it to be
         site.write_config()?;
@@ -106,17 +109,18 @@ impl Site {
         let dir = self.directory.display();
         let mut config = format!(
             "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
-             listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: 15m, silence: {silence}s}}\n\
+             listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: {boot}s, silence: {silence}s}}\n\
              hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n",
             image = self.built.image.display(),
             https = self.listening.https,
             http = self.listening.http,
+            boot = self.options.boot.as_secs(),
             silence = self.options.silence.as_secs(),
         );
         if let Some(profile) = &self.options.quick_profile {
             let path = self.directory.join("quick.yaml");
             fs::write(&path, profile)?;
-            config.push_str(&format!("profiles: {{quick: {}}}\n", path.display()));
+            writeln!(config, "profiles: {{quick: {}}}", path.display())?;
         }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())

@@ -47,7 +47,7 @@ fn every_measurement_is_there_once_after_three_power_cuts() -> anyhow::Result<()
     agent.say(Record::PipelineFinished { ts_ms: clock::now_ms() });
     agent.flush()?;
 
-    let detail = site.wait_for_result(run, Duration::from_secs(60), |_| ())?;
+    let detail = site.wait_for_result(run, Duration::from_mins(1), |_| ())?;
     assert_eq!(detail.summary.state, RunState::Completed, "{:#?}", detail.reasons);
     let database = Connection::open(site.database())?;
     let (rows, distinct, sum): (u32, u32, f64) = database.query_row(

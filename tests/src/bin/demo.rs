@@ -10,12 +10,12 @@ use vetting_image::lab::{Firmware, Machine};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, StageView};
 use vetting_protocol::run::RunResult;
-use vetting_tests::machines::{BAD_DISK, Candidate, EMULATED_QUICK, HEALTHY, SHORT_DELIVERY};
+use vetting_tests::machines::{BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, emulated_quick};
 use vetting_tests::site::{Built, Site, SiteOptions};
 use vetting_tests::step_duration;
 
 /// Longest a run may take; a machine that is silent ends long before by the coordinator's own limits.
-const RUN_LIMIT: Duration = Duration::from_secs(1_200);
+const RUN_LIMIT: Duration = Duration::from_mins(20);
 
 /// How each candidate should be judged: the demo says so when it is not.
 const CAST: [(Candidate, RunResult, Option<&str>); 3] = [
@@ -27,7 +27,7 @@ const CAST: [(Candidate, RunResult, Option<&str>); 3] = [
 fn main() -> anyhow::Result<()> {
     let built = Built::find()?;
     let folder = fresh_folder(&built)?;
-    let options = SiteOptions { quick_profile: Some(EMULATED_QUICK.to_owned()), ..SiteOptions::default() };
+    let options = SiteOptions { quick_profile: Some(emulated_quick()?), ..SiteOptions::default() };
     let site = Site::start(&built, &folder, &options)?;
     println!(
         "coordinator on {} (boot) and {} (API), database {}",
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         site.listening().https,
         site.database().display()
     );
-    println!("profile quick with durations cut down for emulated CPUs (tests/src/emulated-quick.yaml)\n");
+    println!("profile quick with durations cut down for emulated CPUs (tests/src/machines.rs)\n");
 
     let started = Instant::now();
     let results = std::thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn vet(site: &Site, folder: &Path, candidate: &Candidate, started: Instant) -> a
     let detail = follow(site, run, candidate, &machine, started)?;
     let result = detail.summary.result.map_or("no result", RunResult::as_str);
     say(started, candidate, &format!("{}: {result}", detail.summary.state));
-    machine.wait_exit(Duration::from_secs(120)).context("the machine switches itself off after its run")?;
+    machine.wait_exit(Duration::from_mins(2)).context("the machine switches itself off after its run")?;
     Ok(Vetted { candidate: candidate.clone(), powered_on_ms, detail })
 }
 
@@ -195,7 +195,7 @@ fn stage_seconds(stage: &StageView) -> Option<f64> {
 fn table<S: AsRef<str>>(header: &[S]) -> Table {
     let mut table = Table::new();
     table
-        .load_preset(UTF8_BORDERS_ONLY)
+        .load_style(UTF8_BORDERS_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().map(AsRef::as_ref));
     table

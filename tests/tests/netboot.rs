@@ -1,0 +1,202 @@
+//! The real image on emulated machines, from power-on to report: firmware, iPXE, boot script, kernel, agent as PID 1,
+//! claim, stages, verdict. What must pass passes, what is wrong is named, and no fault of the machine, the network or
+//! the coordinator ends in silence or in a pass.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use vetting_image::lab::{Boot, DirectBoot, Disk, DiskBus, Firmware, Machine, MachineBuilder, OnReboot};
+use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::operator_api::RunDetail;
+use vetting_protocol::outcome::StepState;
+use vetting_protocol::run::{RunResult, RunState};
+use vetting_tests::machines::{
+    BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, UNREADABLE_SECTORS, emulated_quick,
+};
+use vetting_tests::site::{Built, Site, SiteOptions};
+
+/// Bounds only how long a broken build hangs; an emulated run takes about a minute.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// A site with a profile for emulated machines, and the folder it lives in.
+fn lab(options: &SiteOptions) -> anyhow::Result<(TempDir, Site)> {
+    let folder = tempfile::tempdir()?;
+    let options = SiteOptions { quick_profile: Some(emulated_quick()?), ..options.clone() };
+    let site = Site::start(&Built::find()?, folder.path(), &options)?;
+    Ok((folder, site))
+}
+
+/// Registers the candidate's host, starts its run and powers the machine on.
+fn power_on(
+    site: &Site,
+    folder: &Path,
+    candidate: &Candidate,
+    firmware: Firmware,
+) -> anyhow::Result<(RunId, Machine)> {
+    let run = site.host_with_run(candidate.name, &candidate.mac().to_string(), candidate.spec_yaml)?;
+    Ok((run, candidate.machine(site, folder, firmware).power_on()?))
+}
+
+/// Waits for the verdict, and for the machine to switch itself off.
+fn verdict(site: &Site, run: RunId, machine: &Machine) -> anyhow::Result<RunDetail> {
+    let detail = site
+        .wait_for_result(run, PATIENCE, |_| ())
+        .with_context(|| format!("the console ends with:\n{}", machine.serial().tail(30)))?;
+    machine.wait_exit(PATIENCE).context("the machine switches itself off")?;
+    Ok(detail)
+}
+
+fn vet(candidate: &Candidate, firmware: Firmware) -> anyhow::Result<RunDetail> {
+    let (folder, site) = lab(&SiteOptions::default())?;
+    let (run, machine) = power_on(&site, folder.path(), candidate, firmware)?;
+    let detail = verdict(&site, run, &machine)?;
+    for kind in ["report", "report_html", "inventory"] {
+        let artifact = detail.artifacts.iter().find(|artifact| artifact.kind == kind);
+        let artifact = artifact.with_context(|| format!("the run has a {kind}: {:?}", detail.artifacts))?;
+        let bytes = std::fs::read(&artifact.path)?;
+        assert_eq!(Sha256Hex::of(&bytes), artifact.sha256, "{kind}");
+    }
+    Ok(detail)
+}
+
+fn assert_failed(detail: &RunDetail, stage: &str, words: &[&str]) {
+    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
+    assert_eq!(detail.summary.failed_stage.as_deref(), Some(stage), "{:#?}", detail.reasons);
+    let reasons = detail.reasons.join("\n");
+    for word in words {
+        assert!(reasons.contains(word), "`{word}` is in\n{reasons}");
+    }
+}
+
+fn assert_passed(detail: &RunDetail) {
+    assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
+    assert_eq!(detail.summary.state, RunState::Completed);
+    for stage in &detail.stages {
+        assert_eq!(stage.state, StepState::Passed, "{}: {:?}", stage.name, stage.reason);
+    }
+    assert!(detail.measurement_count > 0);
+}
+
+#[test]
+fn qemu_bios_a_machine_as_ordered_passes() -> anyhow::Result<()> {
+    assert_passed(&vet(&HEALTHY, Firmware::Bios)?);
+    Ok(())
+}
+
+#[test]
+fn qemu_uefi_a_machine_as_ordered_passes() -> anyhow::Result<()> {
+    assert_passed(&vet(&HEALTHY, Firmware::Uefi)?);
+    Ok(())
+}
+
+#[test]
+fn qemu_unreadable_sectors_fail_in_storage_and_are_named() -> anyhow::Result<()> {
+    let detail = vet(&BAD_DISK, Firmware::Uefi)?;
+    let sectors = UNREADABLE_SECTORS.map(|sector| sector.to_string());
+    let mut words: Vec<&str> = sectors.iter().map(String::as_str).collect();
+    words.push("sda");
+    assert_failed(&detail, "Storage", &words);
+    Ok(())
+}
+
+#[test]
+fn qemu_a_short_delivery_fails_in_spec_validate_and_is_named() -> anyhow::Result<()> {
+    let detail = vet(&SHORT_DELIVERY, Firmware::Bios)?;
+    assert_failed(&detail, "SpecValidate", &["memory.total_gib", "cpu.logical_cores"]);
+    let storage = detail.stages.iter().find(|stage| stage.name == "Storage").context("Storage is planned")?;
+    assert_eq!(storage.state, StepState::Skipped, "nothing runs after a halt");
+    Ok(())
+}
+
+#[test]
+fn qemu_a_reset_during_a_stage_is_a_crash_with_its_stage() -> anyhow::Result<()> {
+    let (folder, site) = lab(&SiteOptions::default())?;
+    let run = site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), HEALTHY.spec_yaml)?;
+    let machine =
+        HEALTHY.machine(&site, folder.path(), Firmware::Bios).on_reboot(OnReboot::Restart).power_on()?;
+    let mut reset = false;
+    let detail = site.wait_for_result(run, PATIENCE, |detail| {
+        let stressed =
+            detail.stages.iter().any(|stage| stage.name == "CPUStress" && stage.state == StepState::Running);
+        if stressed && !reset {
+            reset = machine.qmp().and_then(|mut qmp| qmp.reset()).is_ok();
+        }
+    })?;
+    assert!(reset);
+    assert_failed(&detail, "CPUStress", &["reboot"]);
+    Ok(())
+}
+
+#[test]
+fn qemu_a_coordinator_away_at_boot_is_waited_for() -> anyhow::Result<()> {
+    let (folder, mut site) = lab(&SiteOptions::default())?;
+    let (run, machine) = power_on(&site, folder.path(), &HEALTHY, Firmware::Bios)?;
+    machine.wait_for("is PID 1", PATIENCE)?;
+    site.kill()?;
+    machine.wait_for("does not answer", PATIENCE)?;
+    site.serve()?;
+    assert_passed(&verdict(&site, run, &machine)?);
+    Ok(())
+}
+
+#[test]
+fn qemu_a_disk_pulled_while_it_is_read_fails_in_storage_by_name() -> anyhow::Result<()> {
+    let (folder, site) = lab(&SiteOptions::default())?;
+    let spec = "cpu: {logical_cores: 2}\ndisks: [{count: 2}]\n";
+    let run = site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), spec)?;
+    // large enough that reading it whole is still under way when it goes
+    let pulled = Disk::new(DiskBus::Nvme, "PULLED-01", 65_536);
+    let machine = HEALTHY.machine(&site, folder.path(), Firmware::Bios).disk(pulled).power_on()?;
+    let mut pulled = false;
+    let detail = site.wait_for_result(run, PATIENCE, |detail| {
+        let reading = detail.stages.iter().flat_map(|stage| &stage.sub_steps).any(|step| {
+            step.name.starts_with("nvme0n1")
+                && step.name.contains("surface")
+                && step.state == StepState::Running
+        });
+        if reading && !pulled {
+            pulled = machine.qmp().and_then(|mut qmp| qmp.device_del("disk1")).is_ok();
+        }
+    })?;
+    assert!(pulled);
+    assert_failed(&detail, "Storage", &["nvme0n1"]);
+    Ok(())
+}
+
+#[test]
+fn qemu_a_machine_without_dhcp_says_so() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let image = Built::find()?.image;
+    let parameters = "vetting.coordinator=192.0.2.1:8443 vetting.run=1 vetting.claim=none";
+    let ca = Sha256Hex::of(b"no authority");
+    let boot = Boot::Direct(DirectBoot {
+        kernel: image.join("vmlinuz"),
+        initrd: image.join("initrd.zst"),
+        append: format!("console=ttyS0,115200n8 {parameters} vetting.ca=sha256:{ca}"),
+    });
+    // a second card on a wire with nobody else, and the first one's wire pulled
+    let lonely = ["-netdev", "hubport,id=lonely,hubid=7", "-device", "virtio-net-pci,netdev=lonely"];
+    let machine = MachineBuilder::new("no-dhcp", folder.path(), boot).extra_args(lonely).power_on()?;
+    machine.qmp()?.execute("set_link", &serde_json::json!({"name": "net0", "up": false}))?;
+    machine.wait_for("no DHCP answer on eth", PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn qemu_a_machine_that_never_claims_ends_as_failed() -> anyhow::Result<()> {
+    let (folder, site) = lab(&SiteOptions { boot: Duration::from_secs(1), ..SiteOptions::default() })?;
+    let (run, machine) = power_on(&site, folder.path(), &HEALTHY, Firmware::Bios)?;
+    let detail = site.wait_for_result(run, PATIENCE, |detail| {
+        if detail.summary.state == RunState::Booting {
+            // it has its boot script, and then its wire is pulled
+            let unplug = serde_json::json!({"name": "net0", "up": false});
+            let _ = machine.qmp().and_then(|mut qmp| qmp.execute("set_link", &unplug));
+        }
+    })?;
+    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
+    assert_eq!(detail.summary.state, RunState::Completed);
+    assert!(detail.stages.iter().all(|stage| stage.state != StepState::Passed));
+    Ok(())
+}
