@@ -64,15 +64,15 @@ pub fn compare(built: &Built, folder: &Path) -> anyhow::Result<Comparison> {
             .map(|machine| machine.batches(BATCHES_A_ROUND))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let started = Instant::now();
-        let samples = runtime.block_on(send(bodies))? as f64;
-        let ours = samples / started.elapsed().as_secs_f64();
+        let sent = runtime.block_on(send(bodies))?;
+        let (samples, ours_took) = (sent as f64, started.elapsed());
         let rows = raw.new_rows(&site)?;
-        ensure!(rows.samples.len() as f64 == samples, "{samples} sent, {} stored", rows.samples.len());
+        ensure!(rows.samples.len() == sent, "{sent} samples sent, {} stored", rows.samples.len());
         ensure!(!rows.evaluations.is_empty(), "nothing was judged");
         let share = rows.evaluations.len() as f64 / samples;
         let started = Instant::now();
         raw.insert(&rows)?;
-        let theirs = samples / started.elapsed().as_secs_f64();
+        let (ours, theirs) = (samples / ours_took.as_secs_f64(), samples / started.elapsed().as_secs_f64());
         println!("  round {number}: {ours:.0} samples/s, raw {theirs:.0}; {share:.2} evaluations a sample");
         if number > 0 {
             rounds.push(Round { ours: ours / 1_000.0, theirs: theirs / 1_000.0 });

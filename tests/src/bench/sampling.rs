@@ -92,7 +92,7 @@ fn usages(agent: &Owned, exporter: &Owned) -> anyhow::Result<(Usage, Usage)> {
 }
 
 fn cpu_us(before: Usage, after: Usage) -> u128 {
-    (after.cpu - before.cpu).as_micros() / u128::from(SAMPLES_A_ROUND)
+    after.cpu.saturating_sub(before.cpu).as_micros() / u128::from(SAMPLES_A_ROUND)
 }
 
 fn start_agent(site: &Site, folder: &Path) -> anyhow::Result<Owned> {
