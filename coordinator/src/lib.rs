@@ -1,1 +1,25 @@
-//! placeholder
+//! The lab box of vetting: stores hosts and runs, serves boot files, talks to agents and operators, judges.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod durable_file;
+pub mod http;
+pub mod netboot;
+pub mod power;
+pub mod run;
+pub mod serve;
+pub mod store;
+pub mod tls;
+
+/// An error with its sources on one line, for logs and events.
+pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

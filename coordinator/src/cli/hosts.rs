@@ -1,0 +1,166 @@
+//! `host …`: registered machines.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use vetting_protocol::operator_api::{HostCreate, HostEdit, HostView};
+
+use super::client::Client;
+use super::{CommandError, output};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HostCommand {
+    /// Register a machine with the spec it should meet.
+    #[command(after_help = "Example:\n  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n\n\
+                            `vetting-agent inventory --spec` on a machine you trust prints a spec to start from.")]
+    Add(Add),
+    /// All registered machines.
+    List,
+    /// One machine, with its spec.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Change a machine; what is not named stays.
+    #[command(after_help = "Example:\n  vetting-coordinator host edit rack1-u07 --spec model-v2.yaml")]
+    Edit(Edit),
+    /// Remove a machine and every run of it.
+    Remove {
+        /// Its name.
+        name: String,
+        /// The name once more, since its whole history goes with it.
+        #[arg(long)]
+        confirm: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// Unique name: letters, digits, `.`, `_`, `-`.
+    name: String,
+    /// MAC address of the card it boots from, in any common notation.
+    #[arg(long)]
+    mac: String,
+    /// YAML file with the expected spec.
+    #[arg(long)]
+    spec: PathBuf,
+    #[command(flatten)]
+    rest: Rest,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Edit {
+    /// Its name.
+    name: String,
+    /// Another name.
+    #[arg(long)]
+    rename: Option<String>,
+    /// Another MAC address.
+    #[arg(long)]
+    mac: Option<String>,
+    /// YAML file with another spec.
+    #[arg(long)]
+    spec: Option<PathBuf>,
+    #[command(flatten)]
+    rest: Rest,
+}
+
+#[derive(Debug, Args)]
+struct Rest {
+    /// Broadcast address for Wake-on-LAN [default for a new machine: 255.255.255.255].
+    #[arg(long, value_name = "ADDRESS")]
+    wol_broadcast_ip: Option<Ipv4Addr>,
+    /// UDP port for Wake-on-LAN [default for a new machine: 9].
+    #[arg(long, value_name = "PORT")]
+    wol_port: Option<u16>,
+    /// Notes.
+    #[arg(long)]
+    notes: Option<String>,
+}
+
+impl HostCommand {
+    pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
+        match self {
+            Self::Add(add) => {
+                let Rest { wol_broadcast_ip, wol_port, notes } = add.rest;
+                let body = HostCreate {
+                    name: add.name,
+                    mac: add.mac,
+                    wol_broadcast_ip,
+                    wol_port,
+                    expected_spec_yaml: read(&add.spec)?,
+                    notes: notes.unwrap_or_default(),
+                };
+                let host: HostView = client.put_in(Method::POST, &["hosts"], &body).await?;
+                said(&host, json, "registered")
+            }
+            Self::List => list(&client.get(&["hosts"], &[]).await?, json),
+            Self::Show { name } => show(&client.get(&["hosts", &name], &[]).await?, json),
+            Self::Edit(edit) => {
+                let Rest { wol_broadcast_ip, wol_port, notes } = edit.rest;
+                let expected_spec_yaml = edit.spec.as_deref().map(read).transpose()?;
+                let body =
+                    HostEdit { name: edit.rename, mac: edit.mac, wol_broadcast_ip, wol_port, expected_spec_yaml, notes };
+                let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
+                said(&host, json, "changed")
+            }
+            Self::Remove { name, confirm } => {
+                if name != confirm {
+                    let source = std::io::Error::other(format!("`--confirm {confirm}` does not repeat the name {name}"));
+                    return Err(CommandError::Print(source));
+                }
+                client.delete(&["hosts", &name]).await?;
+                Ok(output::line(&format!("{name} and its runs are removed"))?)
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.to_owned(), source })
+}
+
+fn said(host: &HostView, json: bool, what: &str) -> Result<(), CommandError> {
+    if json {
+        return Ok(output::json(host)?);
+    }
+    Ok(output::line(&format!("{} ({}) is {what}", host.name, host.mac))?)
+}
+
+fn list(hosts: &Vec<HostView>, json: bool) -> Result<(), CommandError> {
+    if json {
+        return Ok(output::json(hosts)?);
+    }
+    let rows = hosts.iter().map(|host| {
+        let run = host.latest_run.as_ref();
+        [
+            host.name.clone(),
+            host.mac.to_string(),
+            output::or_dash(run.map(|run| run.id)),
+            output::or_dash(run.map(|run| run.state)),
+            output::or_dash(run.and_then(|run| run.result)),
+        ]
+    });
+    let nothing = "no machine is registered yet; `vetting-coordinator host add --help` shows how";
+    Ok(output::table(&["NAME", "MAC", "LAST RUN", "STATE", "RESULT"], rows, nothing)?)
+}
+
+fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
+    if json {
+        return Ok(output::json(host)?);
+    }
+    let run = host.latest_run.as_ref().map(|run| format!("{} ({})", run.id, run.state));
+    let lines = [
+        format!("name        {}", host.name),
+        format!("MAC         {}", host.mac),
+        format!("wake        {}:{}", host.wol_broadcast_ip, host.wol_port),
+        format!("registered  {}", host.created_at),
+        format!("changed     {}", host.updated_at),
+        format!("last run    {}", output::or_dash(run)),
+        format!("notes       {}", host.notes),
+        format!("spec\n{}", host.expected_spec_yaml),
+    ];
+    Ok(output::line(&lines.join("\n"))?)
+}

@@ -1,0 +1,137 @@
+//! The command line: what can be said, and who does it. `serve`, `init` and `migrate` work on this box; the rest
+//! speaks the operator API, so that it does the same from anywhere.
+
+mod client;
+mod events;
+mod hosts;
+mod init;
+mod output;
+mod runs;
+mod tokens;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError};
+use client::Client;
+
+pub use client::ClientError;
+
+/// Vets server hardware: drives the runs, judges them, writes the reports.
+///
+/// Exit codes: 0 done (for `run watch`: the run passed), 1 the watched run failed, 2 something went wrong.
+#[derive(Debug, Parser)]
+#[command(
+    name = "vetting-coordinator",
+    version,
+    after_help = "Examples:\n  vetting-coordinator init\n  vetting-coordinator serve\n  \
+                  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n  \
+                  vetting-coordinator run start rack1-u07 --profile quick\n  vetting-coordinator run watch 1"
+)]
+pub struct CommandLine {
+    /// The configuration file.
+    #[arg(long, global = true, env = "VETTING_CONFIG", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    #[command(flatten)]
+    remote: Remote,
+    /// Print JSON instead of tables and sentences.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which coordinator to talk to; without these, the one that this box's configuration describes.
+#[derive(Debug, Args)]
+struct Remote {
+    /// A coordinator on another box: `https://HOST:PORT`.
+    #[arg(long, global = true, env = "VETTING_URL", requires = "ca")]
+    url: Option<String>,
+    /// The certificate of that coordinator's authority (its `<state_dir>/tls/ca.pem`).
+    #[arg(long, global = true, env = "VETTING_CA")]
+    ca: Option<PathBuf>,
+    /// File with an operator token; VETTING_TOKEN may hold the token itself.
+    #[arg(long, global = true)]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented configuration and make the first operator token.
+    #[command(after_help = "Examples:\n  vetting-coordinator init\n  \
+                            vetting-coordinator --config /etc/vetting/vetting.yaml init --keep-config")]
+    Init(init::Init),
+    /// Bring the database up to date, then end. `serve` does so too.
+    Migrate,
+    /// Serve machines and operators until SIGTERM or Ctrl-C.
+    Serve,
+    /// Registered machines.
+    #[command(subcommand)]
+    Host(hosts::HostCommand),
+    /// Vettings.
+    #[command(subcommand)]
+    Run(runs::RunCommand),
+    /// Operator tokens.
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// The event log.
+    #[command(after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json")]
+    Events(events::Events),
+}
+
+/// What a command could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration.
+    #[error("the configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The coordinator.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// First set-up.
+    #[error(transparent)]
+    Init(#[from] init::InitError),
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[from] crate::store::StoreError),
+    /// Serving.
+    #[error("the coordinator cannot serve")]
+    Serve(#[from] crate::serve::ServeError),
+    /// A file named on the command line.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The answer cannot be printed.
+    #[error("cannot print the answer")]
+    Print(#[from] std::io::Error),
+}
+
+impl CommandLine {
+    /// Does what was said.
+    pub async fn run(self) -> Result<ExitCode, CommandError> {
+        match self.command {
+            Command::Init(init) => init.run(&self.config, self.json).await?,
+            Command::Migrate => init::migrate(&Config::load(&self.config)?, self.json)?,
+            Command::Serve => crate::serve::run(Config::load(&self.config)?).await?,
+            Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Run(command) => return command.run(&connect(&self.config, &self.remote)?, self.json).await,
+            Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn connect(config: &std::path::Path, remote: &Remote) -> Result<Client, CommandError> {
+    match (&remote.url, &remote.ca) {
+        (Some(url), Some(ca)) => Ok(Client::elsewhere(url, ca, remote.token_file.as_deref())?),
+        _ => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),
+    }
+}

@@ -1,0 +1,307 @@
+//! The configuration file: YAML, every key with a default, unknown keys refused with their place.
+//!
+//! Owns the commented text that `init` writes; a test holds it against the defaults. Relative paths in the file are
+//! relative to the folder the coordinator is started in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use vetting_judge::duration::HumanDuration;
+use vetting_judge::yaml::{self, Mistake};
+use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::profile::ProfileName;
+
+/// Where the configuration is looked for when nothing else is said.
+pub const DEFAULT_PATH: &str = "vetting.yaml";
+
+/// The text that `init` writes: every key with its default, commented.
+pub const COMMENTED_DEFAULTS: &str = include_str!("default-config.yaml");
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: `vetting-coordinator init` writes one, --config names another place", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file has a mistake.
+    #[error("{}: {mistake}", path.display())]
+    Mistake {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        mistake: Mistake,
+    },
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// SQLite.
+    pub database: Database,
+    /// Folder of keys, tokens, artifacts and `coordinator.json`.
+    pub state_dir: PathBuf,
+    /// Addresses to listen on.
+    pub listen: Listen,
+    /// Host name or address by which machines reach us; `None`: as in the `Host` header of their boot request.
+    pub public_address: Option<String>,
+    /// The live image.
+    pub image: Image,
+    /// What goes into boot scripts.
+    pub boot: Boot,
+    /// How long is waited for what.
+    pub timeouts: Timeouts,
+    /// One-time claim secrets.
+    pub claim: Claim,
+    /// Failed machines.
+    pub hold: Hold,
+    /// What becomes of a machine after its run.
+    pub after_run: AfterRuns,
+    /// Files of runs.
+    pub artifacts: Retention,
+    /// Log files.
+    pub logs: Retention,
+    /// Replacements of shipped profiles: YAML files.
+    pub profiles: BTreeMap<ProfileName, PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            database: Database::default(),
+            state_dir: PathBuf::from("./var"),
+            listen: Listen::default(),
+            public_address: None,
+            image: Image::default(),
+            boot: Boot::default(),
+            timeouts: Timeouts::default(),
+            claim: Claim::default(),
+            hold: Hold::default(),
+            after_run: AfterRuns::default(),
+            artifacts: Retention { retention_days: 365 },
+            logs: Retention { retention_days: 90 },
+            profiles: BTreeMap::new(),
+        }
+    }
+}
+
+/// SQLite.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// The file; made at the first start.
+    pub path: PathBuf,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { path: PathBuf::from("./var/vetting.db") }
+    }
+}
+
+/// Addresses to listen on; port 0 takes a free one, told in `coordinator.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Agent and operator API.
+    pub https: SocketAddr,
+    /// Boot scripts and image files.
+    pub http: SocketAddr,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { https: SocketAddr::from(([0, 0, 0, 0], 8443)), http: SocketAddr::from(([0, 0, 0, 0], 8080)) }
+    }
+}
+
+/// The live image.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Image {
+    /// Folder with `vmlinuz` and `initrd.zst`, as `make image` leaves it.
+    pub dir: PathBuf,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("./target/image") }
+    }
+}
+
+/// What goes into boot scripts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Boot {
+    /// Kernel parameters after ours.
+    pub kernel_args: String,
+}
+
+/// How long is waited for what before a run ends as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From the magic packet, or from `run start`, to the boot script.
+    pub wake: HumanDuration,
+    /// From the boot script to the claim.
+    pub boot: HumanDuration,
+    /// Between two signs of life of an agent.
+    pub silence: HumanDuration,
+    /// From an announced reboot to the next claim.
+    pub reboot: HumanDuration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            wake: HumanDuration::from_ms(15 * 60_000),
+            boot: HumanDuration::from_ms(10 * 60_000),
+            silence: HumanDuration::from_ms(2 * 60_000),
+            reboot: HumanDuration::from_ms(20 * 60_000),
+        }
+    }
+}
+
+/// One-time claim secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Claim {
+    /// How long a boot script's secret is good for.
+    pub lifetime: HumanDuration,
+}
+
+impl Default for Claim {
+    fn default() -> Self {
+        Self { lifetime: HumanDuration::from_ms(15 * 60_000) }
+    }
+}
+
+/// Failed machines.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// How long a failed machine is kept up; zero: not at all.
+    pub limit: HumanDuration,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { limit: HumanDuration::from_ms(24 * 3_600_000) }
+    }
+}
+
+/// What becomes of a machine after its run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AfterRuns {
+    /// After a pass.
+    pub pass: AfterRun,
+    /// After a fail; `stay` keeps it up for `hold.limit`.
+    pub fail: AfterRun,
+}
+
+impl Default for AfterRuns {
+    fn default() -> Self {
+        Self { pass: AfterRun::PowerOff, fail: AfterRun::Stay }
+    }
+}
+
+/// How long files are kept. Rows of the database always stay.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days.
+    pub retention_days: u32,
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|mistake| ConfigError::Mistake { path: path.to_owned(), mistake })
+    }
+
+    /// Reads a text.
+    pub fn parse(text: &str) -> Result<Self, Mistake> {
+        yaml::parse(text, "it should hold at least `state_dir: ./var`")
+    }
+
+    /// Keys and certificate of the authority.
+    pub fn tls_dir(&self) -> PathBuf {
+        self.state_dir.join("tls")
+    }
+
+    /// Files of runs.
+    pub fn artifacts_dir(&self) -> PathBuf {
+        self.state_dir.join("artifacts")
+    }
+
+    /// The operator token that tools on this box use.
+    pub fn operator_token_path(&self) -> PathBuf {
+        self.state_dir.join("operator.token")
+    }
+
+    /// Where a running coordinator says how it can be reached.
+    pub fn announcement_path(&self) -> PathBuf {
+        self.state_dir.join("coordinator.json")
+    }
+
+    /// What a failed machine does, and for how long it is held if it stays.
+    pub fn after_fail(&self) -> (AfterRun, Option<Duration>) {
+        let limit = Duration::from_millis(self.hold.limit.as_ms());
+        match self.after_run.fail {
+            AfterRun::Stay if limit.is_zero() => (AfterRun::PowerOff, None),
+            AfterRun::Stay => (AfterRun::Stay, Some(limit)),
+            then @ (AfterRun::PowerOff | AfterRun::Reboot) => (then, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commented_text_holds_the_defaults() {
+        assert_eq!(Config::parse(COMMENTED_DEFAULTS).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_place() {
+        let mistake = Config::parse("state_dir: ./var\ntimeouts:\n  silense: 5m\n").unwrap_err();
+        assert_eq!((mistake.line, mistake.column), (3, 3));
+        assert!(mistake.what.contains("silense") && mistake.what.contains("silence"), "{mistake}");
+    }
+
+    #[test]
+    fn values_of_another_kind_are_named_with_their_place() {
+        for (text, line, word) in [
+            ("listen:\n  https: nowhere\n", 2, "socket address"),
+            ("timeouts: {silence: 5}\n", 1, "duration"),
+            ("after_run:\n  pass: explode\n", 2, "explode"),
+            ("profiles: {fast: x.yaml}\n", 1, "fast"),
+            ("artifacts: {retention_days: -1}\n", 1, "-1"),
+            ("state_dir: [\n", 2, "flow"),
+        ] {
+            let mistake = Config::parse(text).unwrap_err();
+            assert_eq!(mistake.line, line, "{text}: {mistake}");
+            assert!(mistake.to_string().contains(word), "{text}: {mistake}");
+        }
+    }
+
+    #[test]
+    fn a_machine_is_held_only_where_a_limit_allows_it() {
+        let config = Config::parse("hold: {limit: 0s}").unwrap();
+        assert_eq!(config.after_fail(), (AfterRun::PowerOff, None));
+        assert_eq!(Config::default().after_fail(), (AfterRun::Stay, Some(Duration::from_secs(86_400))));
+    }
+}

@@ -1,0 +1,132 @@
+//! Boot endpoints on the plain listener: iPXE scripts by MAC address, and the files of the live image.
+//!
+//! Firmware speaks no TLS that we could pin, so nothing secret is served here but the one-time claim secret,
+//! which is short-lived and worth one run of one machine.
+
+use std::net::IpAddr;
+
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use vetting_protocol::ids::MacAddress;
+use warp::reply::{Reply, Response};
+
+use super::App;
+use super::files;
+use super::listener::Connection;
+use super::problem::ApiError;
+use crate::netboot::ipxe;
+use crate::run::boot::{BootAnswer, ScriptRequest};
+
+/// Query of the boot endpoints.
+#[derive(Debug, Deserialize)]
+pub struct BootQuery {
+    /// The card the machine boots from, in any common notation.
+    mac: Option<String>,
+}
+
+fn text(status: StatusCode, body: String) -> Response {
+    let mut response = warp::reply::with_status(body, status).into_response();
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `GET /boot/ipxe`.
+pub async fn script(
+    app: App,
+    connection: Connection,
+    host: Option<String>,
+    query: BootQuery,
+) -> Result<Response, ApiError> {
+    let reached = reached_as(host.as_deref(), connection);
+    let base_url = format!("http://{reached}");
+    let Some(mac) = query.mac else {
+        return Ok(text(StatusCode::OK, ipxe::ask_with_mac(&base_url)));
+    };
+    let mac: MacAddress = match mac.parse() {
+        Ok(mac) => mac,
+        Err(error) => return Ok(text(StatusCode::BAD_REQUEST, format!("{error}\n"))),
+    };
+    let answer = app.driver.boot_script(ScriptRequest { mac, remote: connection.remote }).await?;
+    let script = match answer {
+        BootAnswer::Unknown => ipxe::unknown_machine(mac),
+        BootAnswer::LocalDisk { host_name } => ipxe::local_disk(&host_name),
+        BootAnswer::Live { host_name, run_id, claim_secret, now_ms } => ipxe::live_boot(&ipxe::LiveBoot {
+            base_url: &base_url,
+            coordinator: &app.public_endpoint(reached.host()),
+            ca_fingerprint: app.ca_fingerprint,
+            host_name: &host_name,
+            mac,
+            run_id,
+            claim_secret: &claim_secret,
+            now_ms,
+            extra_kernel_args: &app.extra_kernel_args,
+        }),
+    };
+    Ok(text(StatusCode::OK, script))
+}
+
+/// `GET` and `HEAD /boot/files/{name}`. Only the two names of the live image exist.
+pub async fn file(
+    app: App,
+    name: String,
+    method: Method,
+    headers: HeaderMap,
+    query: BootQuery,
+) -> Result<Response, ApiError> {
+    let name = [ipxe::KERNEL, ipxe::INITRD]
+        .into_iter()
+        .find(|known| *known == name)
+        .ok_or_else(|| ApiError::not_found("the image has no such file"))?;
+    let mac: Option<MacAddress> = query.mac.and_then(|mac| mac.parse().ok());
+    let on_complete: Option<files::OnComplete> = match mac {
+        // the initramfs is what a machine loads last
+        Some(mac) if name == ipxe::INITRD => {
+            let driver = app.driver.clone();
+            Some(Box::new(move || {
+                tokio::spawn(async move { driver.image_served(mac).await });
+            }))
+        }
+        Some(_) | None => None,
+    };
+    files::serve(&app.image_dir.join(name), "application/octet-stream", &method, &headers, on_complete).await
+}
+
+/// `HOST:PORT` as the machine wrote it, which is right also behind an address translation; our end of the connection
+/// where it wrote nothing usable.
+fn reached_as(host: Option<&str>, connection: Connection) -> Authority {
+    let written = host.and_then(|host| host.parse::<Authority>().ok()).filter(|authority| {
+        let harmless =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+        authority.as_str().bytes().all(harmless)
+    });
+    written.unwrap_or_else(|| {
+        let ip = match connection.local.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or_else(|| format!("[{ip}]"), |ip| ip.to_string()),
+        };
+        // an address and a port always are an authority
+        format!("{ip}:{}", connection.local.port())
+            .parse()
+            .unwrap_or_else(|_| Authority::from_static("localhost"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_header_that_could_change_the_script_is_not_used() {
+        let connection =
+            Connection { remote: "10.0.0.9:1".parse().unwrap(), local: "10.0.0.1:8080".parse().unwrap() };
+        assert_eq!(reached_as(Some("10.0.2.2:8080"), connection).as_str(), "10.0.2.2:8080");
+        assert_eq!(reached_as(Some("[fd00::1]:80"), connection).as_str(), "[fd00::1]:80");
+        for unusable in [None, Some("a b"), Some("${evil}"), Some("user@host"), Some("h\n#!ipxe")] {
+            assert_eq!(reached_as(unusable, connection).as_str(), "10.0.0.1:8080", "{unusable:?}");
+        }
+    }
+}

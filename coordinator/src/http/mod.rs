@@ -1,0 +1,100 @@
+//! The only place that names warp: agent API, operator API, boot endpoints, and what they answer when something is wrong.
+//! Refuses to decide: requests are read here, `run` and `store` act on them.
+
+pub mod agent;
+pub mod body;
+pub mod boot;
+pub mod files;
+pub mod listener;
+pub mod operator;
+pub mod problem;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::secret::Secret;
+
+pub use self::routes::{http_routes, https_routes};
+use crate::run::claim::Session;
+use crate::run::driver::Driver;
+use problem::{ApiError, ProblemKind};
+
+/// What every handler can reach. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<AppParts>);
+
+/// The parts of an [`App`].
+pub struct AppParts {
+    /// Runs.
+    pub driver: Driver,
+    /// The authority agents are told to trust.
+    pub ca_fingerprint: Sha256Hex,
+    /// Folder with kernel and initramfs.
+    pub image_dir: PathBuf,
+    /// After our own kernel parameters.
+    pub extra_kernel_args: String,
+    /// `HOST` or `HOST:PORT` that agents are told to call, where the config names one.
+    pub public_host: Option<String>,
+    /// Port of the agent API.
+    pub https_port: u16,
+}
+
+impl std::ops::Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Of its parts.
+    pub fn new(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
+    pub fn public_endpoint(&self, host: &str) -> String {
+        let host = self.public_host.as_deref().unwrap_or(host);
+        if host.rsplit_once(':').is_some_and(|(name, port)| {
+            !port.is_empty()
+                && port.bytes().all(|byte| byte.is_ascii_digit())
+                && (!name.contains(':') || name.ends_with(']'))
+        }) {
+            return host.to_owned();
+        }
+        format!("{host}:{}", self.https_port)
+    }
+
+    /// The session that the request's token opens, if it is one of `run`.
+    pub async fn agent_session(&self, run: RunId, headers: &HeaderMap) -> Result<Session, ApiError> {
+        Ok(self.driver.session(run, bearer(headers)?.sha256()).await?)
+    }
+
+    /// Lets a valid operator token pass.
+    pub async fn operator(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        if self.driver.operator_token_valid(bearer(headers)?.sha256()).await? {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ProblemKind::TokenUnknown,
+            "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
+        ))
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750).
+fn bearer(headers: &HeaderMap) -> Result<Secret, ApiError> {
+    let missing = || ApiError::new(ProblemKind::TokenMissing, "send `Authorization: Bearer` and a token");
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let (scheme, token) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
+        return Err(missing());
+    }
+    Ok(Secret::new(token.trim().to_owned()))
+}

@@ -1,0 +1,299 @@
+//! The operator API: hosts, runs, events, tokens. The token is checked before a handler is called.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
+use vetting_judge::spec::Spec;
+use vetting_protocol::ids::{MacAddress, ParseIdError, RunId};
+use vetting_protocol::operator_api::{
+    HostCreate, HostEdit, HostView, RunCreate, RunSummary, TokenCreate, TokenCreated,
+};
+use warp::reply::{Reply, Response};
+
+use super::problem::{ApiError, ProblemKind};
+use super::{App, body, files};
+use crate::run::error::RunError;
+use crate::run::{secrets, views};
+use crate::store::hosts::{self, HostValues, HostWithRun};
+use crate::store::{Connection, StoreError, artifacts, events, runs, tokens};
+
+/// UDP port of Wake-on-LAN, unless told otherwise.
+const WOL_PORT: u16 = 9;
+/// Largest request body, bytes: a spec is the longest thing in there.
+const MAX_BODY_BYTES: u64 = 1024 * 1024;
+/// Rows of a list, unless told otherwise.
+const DEFAULT_LIMIT: u32 = 200;
+/// Rows of a list at most.
+const MAX_LIMIT: u32 = 1_000;
+
+/// Query of `GET runs`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunsQuery {
+    /// Only those of this host.
+    host: Option<String>,
+    /// Newest so many.
+    limit: Option<u32>,
+}
+
+/// Query of `GET events`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Only those with a greater key.
+    after: Option<i64>,
+    /// Only those of this run.
+    run: Option<RunId>,
+    /// So many.
+    limit: Option<u32>,
+}
+
+fn ok<T: serde::Serialize>(value: &T) -> Response {
+    warp::reply::json(value).into_response()
+}
+
+fn created<T: serde::Serialize>(value: &T) -> Response {
+    warp::reply::with_status(warp::reply::json(value), StatusCode::CREATED).into_response()
+}
+
+fn check_spec(yaml: &str) -> Result<(), ApiError> {
+    Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let plain = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if plain {
+        return Ok(());
+    }
+    let detail = format!("`{name}` is no host name; use letters, digits, `.`, `_`, `-`, at most 63");
+    Err(ApiError::new(ProblemKind::Invalid, detail))
+}
+
+fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
+    mac.parse().map_err(|error: ParseIdError| ApiError::new(ProblemKind::Invalid, error.to_string()))
+}
+
+/// `GET hosts`.
+pub async fn hosts(app: App) -> Result<Response, ApiError> {
+    let views: Vec<_> = app
+        .driver
+        .store
+        .read(|connection| {
+            hosts::list(connection)?.into_iter().map(views::host).collect::<Result<_, StoreError>>()
+        })
+        .await?;
+    Ok(ok(&views))
+}
+
+fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError> {
+    let host = hosts::require_by_name(connection, name)?;
+    let latest_run = runs::latest_of_host(connection, host.id)?;
+    views::host(HostWithRun { host, latest_run })
+}
+
+/// `GET hosts/{name}`.
+pub async fn host(app: App, name: String) -> Result<Response, ApiError> {
+    let view = app.driver.store.read(move |connection| host_view(connection, &name)).await?;
+    Ok(ok(&view))
+}
+
+/// `POST hosts`.
+pub async fn add_host<S, B>(app: App, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let new: HostCreate = body::json(body, MAX_BODY_BYTES).await?;
+    check_name(&new.name)?;
+    check_spec(&new.expected_spec_yaml)?;
+    let values = HostValues {
+        mac: check_mac(&new.mac)?,
+        name: new.name,
+        wol_broadcast_ip: new.wol_broadcast_ip.unwrap_or(Ipv4Addr::BROADCAST),
+        wol_port: new.wol_port.unwrap_or(WOL_PORT),
+        expected_spec_yaml: new.expected_spec_yaml,
+        notes: new.notes,
+    };
+    let now_ms = app.driver.clock.now_ms();
+    let view = app
+        .driver
+        .store
+        .write(move |connection| {
+            hosts::insert(connection, &values, now_ms)?;
+            host_view(connection, &values.name)
+        })
+        .await?;
+    Ok(created(&view))
+}
+
+/// `PATCH hosts/{name}`.
+pub async fn edit_host<S, B>(app: App, name: String, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let edit: HostEdit = body::json(body, MAX_BODY_BYTES).await?;
+    edit.name.as_deref().map(check_name).transpose()?;
+    edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
+    let mac = edit.mac.as_deref().map(check_mac).transpose()?;
+    let now_ms = app.driver.clock.now_ms();
+    let view = app
+        .driver
+        .store
+        .write(move |connection| {
+            let host = hosts::require_by_name(connection, &name)?;
+            let id = host.id;
+            let mut values = HostValues::from(host);
+            values.name = edit.name.unwrap_or(values.name);
+            values.mac = mac.unwrap_or(values.mac);
+            values.wol_broadcast_ip = edit.wol_broadcast_ip.unwrap_or(values.wol_broadcast_ip);
+            values.wol_port = edit.wol_port.unwrap_or(values.wol_port);
+            values.expected_spec_yaml = edit.expected_spec_yaml.unwrap_or(values.expected_spec_yaml);
+            values.notes = edit.notes.unwrap_or(values.notes);
+            hosts::update(connection, id, &values, now_ms)?;
+            host_view(connection, &values.name)
+        })
+        .await?;
+    Ok(ok(&view))
+}
+
+/// `DELETE hosts/{name}`.
+pub async fn remove_host(app: App, name: String) -> Result<Response, ApiError> {
+    app.driver
+        .store
+        .write(move |connection| {
+            let host = hosts::require_by_name(connection, &name)?;
+            hosts::delete(connection, host.id)
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET runs`.
+pub async fn runs(app: App, query: RunsQuery) -> Result<Response, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let summaries: Vec<_> = app
+        .driver
+        .store
+        .read(move |connection| {
+            let host = query.host.map(|name| hosts::require_by_name(connection, &name)).transpose()?;
+            let rows = runs::list(connection, host.map(|host| host.id), limit)?;
+            rows.iter().map(views::summary).collect::<Result<_, StoreError>>()
+        })
+        .await?;
+    Ok(ok(&summaries))
+}
+
+async fn summary(app: &App, run: RunId) -> Result<RunSummary, ApiError> {
+    Ok(app.driver.store.read(move |connection| views::summary(&runs::get(connection, run)?)).await?)
+}
+
+/// `POST runs`.
+pub async fn start_run<S, B>(app: App, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let order: RunCreate = body::json(body, MAX_BODY_BYTES).await?;
+    let run = app.driver.start_run(order).await?;
+    Ok(created(&summary(&app, run).await?))
+}
+
+/// `GET runs/{id}`.
+pub async fn run(app: App, run: RunId) -> Result<Response, ApiError> {
+    Ok(ok(&app.driver.detail(run).await?))
+}
+
+/// `POST runs/{id}/abort`.
+pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
+    app.driver.abort(run).await?;
+    Ok(ok(&summary(&app, run).await?))
+}
+
+/// `POST runs/{id}/release`.
+pub async fn release_run(app: App, run: RunId) -> Result<Response, ApiError> {
+    app.driver.release(run).await?;
+    Ok(ok(&summary(&app, run).await?))
+}
+
+/// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.
+pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) -> Result<Response, ApiError> {
+    let missing = format!("run {run} has no artifact of the kind `{kind}`");
+    let row = app
+        .driver
+        .store
+        .read(move |connection| {
+            runs::get(connection, run)?;
+            artifacts::latest(connection, run, &kind)
+        })
+        .await?
+        .ok_or_else(|| ApiError::not_found(missing))?;
+    let path = PathBuf::from(row.values.path);
+    let content_type = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => "application/json",
+        Some("html") => "text/html; charset=utf-8",
+        Some(_) | None => "application/octet-stream",
+    };
+    files::serve(&path, content_type, &Method::GET, &headers, None).await
+}
+
+/// `GET events`.
+pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> {
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let after = query.after.unwrap_or(0);
+    let lines: Vec<_> = app
+        .driver
+        .store
+        .read(move |connection| {
+            let rows = match query.run {
+                Some(run) => events::of_run(connection, run, after, limit)?,
+                None => events::after(connection, after, limit)?,
+            };
+            rows.into_iter().map(views::event).collect::<Result<_, StoreError>>()
+        })
+        .await?;
+    Ok(ok(&lines))
+}
+
+/// `GET tokens`.
+pub async fn tokens(app: App) -> Result<Response, ApiError> {
+    let list: Vec<_> = app
+        .driver
+        .store
+        .read(|connection| {
+            tokens::list(connection)?.into_iter().map(views::token).collect::<Result<_, StoreError>>()
+        })
+        .await?;
+    Ok(ok(&list))
+}
+
+/// `POST tokens`.
+pub async fn create_token<S, B>(app: App, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let new: TokenCreate = body::json(body, MAX_BODY_BYTES).await?;
+    check_name(&new.name)?;
+    let token = secrets::fresh().map_err(RunError::from)?;
+    let (hash, now_ms) = (token.sha256(), app.driver.clock.now_ms());
+    let row = app
+        .driver
+        .store
+        .write(move |connection| views::token(tokens::create(connection, &new.name, hash, now_ms)?))
+        .await?;
+    Ok(created(&TokenCreated { view: row, token }))
+}
+
+/// `DELETE tokens/{id}`.
+pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
+    let now_ms = app.driver.clock.now_ms();
+    app.driver.store.write(move |connection| tokens::revoke(connection, id, now_ms)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,244 @@
+//! Which path and method leads to which handler.
+
+use std::convert::Infallible;
+
+use http::{HeaderMap, Method};
+use vetting_protocol::ids::RunId;
+use warp::filters::BoxedFilter;
+use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
+
+use super::agent::{self, AgentRequest};
+use super::listener::Connection;
+use super::operator;
+use super::problem::{answer, recover};
+use super::{App, boot};
+
+fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
+    let app = app.clone();
+    warp::any().map(move || app.clone())
+}
+
+fn connection() -> impl Filter<Extract = (Connection,), Error = Rejection> + Clone {
+    warp::ext::get::<Connection>()
+}
+
+/// The agent API, the operator API and `healthz`, for the TLS listener.
+pub fn https_routes(app: &App) -> BoxedFilter<(Response,)> {
+    finish(health().or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
+}
+
+/// The boot endpoints and `healthz`, for the plain listener.
+pub fn http_routes(app: &App) -> BoxedFilter<(Response,)> {
+    finish(health().or(boot_routes(app)).unify().boxed())
+}
+
+fn finish(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
+    routes
+        .recover(|rejection: Rejection| std::future::ready(Ok::<_, Infallible>(recover(&rejection))))
+        .unify()
+        .boxed()
+}
+
+fn health() -> BoxedFilter<(Response,)> {
+    warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response()).boxed()
+}
+
+fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let script = warp::path!("boot" / "ipxe")
+        .and(warp::get())
+        .and(with(app))
+        .and(connection())
+        .and(warp::header::optional::<String>("host"))
+        .and(warp::query::<boot::BootQuery>())
+        .then(|app, connection, host, query| async move {
+            answer(boot::script(app, connection, host, query).await)
+        });
+    let file = warp::path!("boot" / "files" / String)
+        .and(warp::get().map(|| Method::GET).or(warp::head().map(|| Method::HEAD)).unify())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<boot::BootQuery>())
+        .then(|name, method, app, headers, query| async move {
+            answer(boot::file(app, name, method, headers, query).await)
+        });
+    script.or(file).unify().boxed()
+}
+
+fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let request = || {
+        warp::header::headers_cloned()
+            .and(connection())
+            .and(warp::body::stream())
+            .map(|headers, connection, body| AgentRequest { headers, connection, body })
+    };
+    let claim = warp::path!("agent" / "v1" / "claim")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|app, request| async move { answer(agent::claim(app, request).await) });
+    let batch = warp::path!("agent" / "v1" / "runs" / RunId / "batches")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::batch(app, run, request).await) });
+    let heartbeat = warp::path!("agent" / "v1" / "runs" / RunId / "heartbeat")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::heartbeat(app, run, request).await) });
+    let crash = warp::path!("agent" / "v1" / "runs" / RunId / "crash")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::crash(app, run, request).await) });
+    let artifact = warp::path!("agent" / "v1" / "runs" / RunId / "artifacts" / String / String)
+        .and(warp::put())
+        .and(with(app))
+        .and(request())
+        .then(|run, kind, name, app, request| async move {
+            answer(agent::artifact(app, run, kind, name, request).await)
+        });
+    claim
+        .boxed()
+        .or(batch.boxed())
+        .unify()
+        .or(heartbeat.boxed())
+        .unify()
+        .or(crash.boxed())
+        .unify()
+        .or(artifact.boxed())
+        .unify()
+        .boxed()
+}
+
+/// `$method $path` with the operator's token checked before anything is read, then `$handler`.
+macro_rules! operator_route {
+    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*| $handler:expr) => {
+        $path
+            .and(warp::$method())
+            .and(with($app))
+            .and(warp::header::headers_cloned())
+            .then(|$($argument,)* $app_name: App, headers: HeaderMap| async move {
+                answer(async {
+                    $app_name.operator(&headers).await?;
+                    $handler.await
+                }.await)
+            })
+            .boxed()
+    };
+}
+
+/// The same with a body.
+macro_rules! operator_route_with_body {
+    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*; $body:ident| $handler:expr) => {
+        $path
+            .and(warp::$method())
+            .and(with($app))
+            .and(warp::header::headers_cloned())
+            .and(warp::body::stream())
+            .then(|$($argument,)* $app_name: App, headers: HeaderMap, $body| async move {
+                answer(async {
+                    $app_name.operator(&headers).await?;
+                    $handler.await
+                }.await)
+            })
+            .boxed()
+    };
+}
+
+fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
+    host_routes(app).or(run_routes(app)).unify().or(other_routes(app)).unify().boxed()
+}
+
+fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let list = operator_route!(app, warp::path!("api" / "v1" / "hosts"), get, |app| operator::hosts(app));
+    let add = operator_route_with_body!(app, warp::path!("api" / "v1" / "hosts"), post, |app; body| {
+        operator::add_host(app, body)
+    });
+    let show = operator_route!(app, warp::path!("api" / "v1" / "hosts" / String), get, |app, name| {
+        operator::host(app, name)
+    });
+    let edit = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "hosts" / String), patch, |app, name; body| {
+            operator::edit_host(app, name, body)
+        }
+    );
+    let remove = operator_route!(app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name| {
+        operator::remove_host(app, name)
+    });
+    list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
+}
+
+fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let list = warp::path!("api" / "v1" / "runs")
+        .and(warp::get())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<operator::RunsQuery>())
+        .then(|app: App, headers: HeaderMap, query| async move {
+            answer(
+                async {
+                    app.operator(&headers).await?;
+                    operator::runs(app, query).await
+                }
+                .await,
+            )
+        })
+        .boxed();
+    let start = operator_route_with_body!(app, warp::path!("api" / "v1" / "runs"), post, |app; body| {
+        operator::start_run(app, body)
+    });
+    let show = operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId), get, |app, run| {
+        operator::run(app, run)
+    });
+    let abort =
+        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "abort"), post, |app, run| {
+            operator::abort_run(app, run)
+        });
+    let release =
+        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "release"), post, |app, run| {
+            operator::release_run(app, run)
+        });
+    let artifact = warp::path!("api" / "v1" / "runs" / RunId / "artifacts" / String)
+        .and(warp::get())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .then(|run, kind, app: App, headers: HeaderMap| async move {
+            answer(
+                async {
+                    app.operator(&headers).await?;
+                    operator::artifact(app, run, kind, headers).await
+                }
+                .await,
+            )
+        })
+        .boxed();
+    list.or(start).unify().or(show).unify().or(abort).unify().or(release).unify().or(artifact).unify().boxed()
+}
+
+fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let events = warp::path!("api" / "v1" / "events")
+        .and(warp::get())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<operator::EventsQuery>())
+        .then(|app: App, headers: HeaderMap, query| async move {
+            answer(
+                async {
+                    app.operator(&headers).await?;
+                    operator::events(app, query).await
+                }
+                .await,
+            )
+        })
+        .boxed();
+    let list = operator_route!(app, warp::path!("api" / "v1" / "tokens"), get, |app| operator::tokens(app));
+    let create = operator_route_with_body!(app, warp::path!("api" / "v1" / "tokens"), post, |app; body| {
+        operator::create_token(app, body)
+    });
+    let revoke = operator_route!(app, warp::path!("api" / "v1" / "tokens" / i64), delete, |app, id| {
+        operator::revoke_token(app, id)
+    });
+    events.or(list).unify().or(create).unify().or(revoke).unify().boxed()
+}

@@ -1,0 +1,98 @@
+//! Boot scripts and files of the image.
+
+use reqwest::Method;
+use vetting_protocol::run::RunState;
+
+use super::*;
+
+#[tokio::test]
+async fn a_waiting_run_boots_the_live_image() {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    let run = lab.start_run("node1").await;
+    assert_eq!(lab.power.0.lock().unwrap().len(), 1);
+    assert_eq!(lab.detail(run).await.summary.state, RunState::Waking);
+    // Debian 12's iPXE escapes the colons
+    let script = lab.script("52%3A54%3A00%3Aab%3Acd%3A01").await;
+    let secret = script.split_once("vetting.claim=").unwrap().1.split(' ').next().unwrap().to_owned();
+    let shown = script
+        .replace(&secret, "SECRET")
+        .replace(&lab.server.http.to_string(), "HTTP")
+        .replace(&format!("127.0.0.1:{}", lab.server.https.port()), "HTTPS")
+        .replace(&lab.server.ca_fingerprint.to_string(), "FINGERPRINT");
+    insta::assert_snapshot!(shown);
+    assert_eq!(lab.detail(run).await.summary.state, RunState::Booting);
+
+    lab.http(Method::GET, &format!("/boot/files/initrd.zst?mac={MAC}"))
+        .send()
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap();
+    let served = loop {
+        if let Some(served) = lab.detail(run).await.boot.image_served_ms {
+            break served;
+        }
+    };
+    assert_eq!(served, START_MS);
+}
+
+#[tokio::test]
+async fn machines_without_a_run_start_from_their_disk() {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    let script = lab.script("5254.00AB.CD01").await;
+    assert!(script.contains("no waiting run") && script.contains("sanboot"), "{script}");
+    let script = lab.http(Method::GET, "/boot/ipxe").send().await.unwrap().text().await.unwrap();
+    assert!(script.contains("/boot/ipxe?mac=${netX/mac}"), "{script}");
+    let nonsense = lab.http(Method::GET, "/boot/ipxe?mac=hello").send().await.unwrap();
+    assert_eq!(nonsense.status(), 400);
+}
+
+#[tokio::test]
+async fn an_unknown_machine_is_told_of_once_and_can_be_adopted() {
+    let lab = Lab::open().await;
+    for _ in 0..3 {
+        assert!(lab.script(MAC).await.contains("host add NAME --mac 52:54:00:ab:cd:01"));
+    }
+    let told: Vec<_> =
+        lab.events().await.into_iter().filter(|event| event.kind == "unknown_machine").collect();
+    assert_eq!(told.len(), 1);
+    let mac = told[0].data.as_ref().unwrap()["mac"].as_str().unwrap().to_owned();
+    lab.add_host("adopted", &mac).await;
+    lab.start_run("adopted").await;
+    assert!(lab.script(MAC).await.contains("vetting.claim="));
+}
+
+#[tokio::test]
+async fn files_of_the_image_and_no_others_are_served_in_parts_too() {
+    let lab = Lab::open().await;
+    let get = |path: &str| lab.http(Method::GET, path);
+    let whole = get("/boot/files/initrd.zst").send().await.unwrap();
+    assert_eq!((whole.status().as_u16(), whole.content_length()), (200, Some(10)));
+    let etag = whole.headers()["etag"].clone();
+    assert_eq!(whole.text().await.unwrap(), "0123456789");
+
+    let part = get("/boot/files/initrd.zst").header("Range", "bytes=2-4").send().await.unwrap();
+    assert_eq!(
+        (part.status().as_u16(), part.headers()["content-range"].to_str().unwrap()),
+        (206, "bytes 2-4/10")
+    );
+    assert_eq!(part.text().await.unwrap(), "234");
+    let beyond = get("/boot/files/initrd.zst").header("Range", "bytes=10-").send().await.unwrap();
+    assert_eq!(beyond.status(), 416);
+    let same = get("/boot/files/initrd.zst").header("If-None-Match", etag).send().await.unwrap();
+    assert_eq!(same.status(), 304);
+    let stale = get("/boot/files/initrd.zst").header("Range", "bytes=2-4").header("If-Range", "\"old\"");
+    assert_eq!(stale.send().await.unwrap().status(), 200);
+
+    let head = lab.http(Method::HEAD, "/boot/files/vmlinuz").send().await.unwrap();
+    assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, "6"));
+    for path in
+        ["/boot/files/other", "/boot/files/..%2fvetting.db", "/boot/files/../vetting.db", "/api/v1/hosts"]
+    {
+        assert_eq!(refused(get(path)).await, refusal(404, "not-found"), "{path}");
+    }
+    assert_eq!(get("/healthz").send().await.unwrap().status(), 200);
+}

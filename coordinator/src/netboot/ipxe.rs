@@ -1,0 +1,135 @@
+//! iPXE scripts, as pure text: boot the live image, go to the local disk, ask again with the MAC address.
+
+use std::fmt::Write as _;
+
+use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
+use vetting_protocol::secret::Secret;
+
+/// Name of the kernel below `/boot/files/`.
+pub const KERNEL: &str = "vmlinuz";
+/// Name of the initramfs below `/boot/files/`.
+pub const INITRD: &str = "initrd.zst";
+
+/// All that the script for a waiting run needs.
+#[derive(Debug)]
+pub struct LiveBoot<'a> {
+    /// `http://HOST:PORT` as the machine reached us.
+    pub base_url: &'a str,
+    /// `HOST:PORT` of the agent API.
+    pub coordinator: &'a str,
+    /// The authority the agent will trust.
+    pub ca_fingerprint: Sha256Hex,
+    /// Name of the host, for the console.
+    pub host_name: &'a str,
+    /// The card it boots from.
+    pub mac: MacAddress,
+    /// The run.
+    pub run_id: RunId,
+    /// Its one-time secret.
+    pub claim_secret: &'a Secret,
+    /// The coordinator's clock, ms since the epoch.
+    pub now_ms: i64,
+    /// `config.boot.kernel_args`, after ours.
+    pub extra_kernel_args: &'a str,
+}
+
+/// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
+/// may be restarting.
+pub fn live_boot(boot: &LiveBoot<'_>) -> String {
+    let LiveBoot { base_url, coordinator, ca_fingerprint, host_name, mac, run_id, now_ms, .. } = boot;
+    let mut parameters = format!(
+        "initrd={INITRD} vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} \
+         vetting.run={run_id} vetting.claim={secret} vetting.time={now_ms} BOOTIF={mac} \
+         console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
+        secret = boot.claim_secret.expose(),
+    );
+    // a line end would end the command and start another
+    let extra: Vec<&str> = boot.extra_kernel_args.split_whitespace().collect();
+    if !extra.is_empty() {
+        let _ = write!(parameters, " {}", extra.join(" "));
+    }
+    format!(
+        "#!ipxe\n\
+         echo vetting: host {host_name}, run {run_id}\n\
+         imgfree\n\
+         kernel --name {KERNEL} {base_url}/boot/files/{KERNEL}?mac={mac} {parameters} || goto failed\n\
+         initrd --name {INITRD} {base_url}/boot/files/{INITRD}?mac={mac} || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo vetting: the live image did not load; trying again in 10 s\n\
+         sleep 10\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+    )
+}
+
+/// For a script that came without a MAC address: the machine fills in the one of the card it booted from.
+pub fn ask_with_mac(base_url: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         :again\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac=${{netX/mac}} || goto failed\n\
+         :failed\n\
+         echo vetting: no answer from the coordinator; trying again in 10 s\n\
+         sleep 10\n\
+         goto again\n"
+    )
+}
+
+/// For a known machine that has nothing to do here.
+pub fn local_disk(host_name: &str) -> String {
+    format!(
+        "#!ipxe\necho vetting: host {host_name} has no waiting run; starting from the local disk\n{GO_ON}"
+    )
+}
+
+/// For a machine nobody registered: says how to, and starts from its disk.
+pub fn unknown_machine(mac: MacAddress) -> String {
+    format!(
+        "#!ipxe\n\
+         echo vetting: {mac} is not a registered machine. To register it:\n\
+         echo   vetting-coordinator host add NAME --mac {mac} --spec FILE\n\
+         echo starting from the local disk\n\
+         sleep 5\n{GO_ON}"
+    )
+}
+
+/// UEFI firmware takes its next boot entry after `exit`; a BIOS may stop there, so its first disk is started.
+const GO_ON: &str = "iseq ${platform} pcbios && goto bios || exit\n\
+                     :bios\n\
+                     sanboot --no-describe --drive 0x80 || exit\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac() -> MacAddress {
+        "52:54:00:ab:cd:01".parse().unwrap()
+    }
+
+    #[test]
+    fn the_scripts_are_as_reviewed() {
+        let secret = Secret::new("c2VjcmV0".to_owned());
+        let boot = LiveBoot {
+            base_url: "http://10.0.2.2:8080",
+            coordinator: "10.0.2.2:8443",
+            ca_fingerprint: Sha256Hex::of(b"ca"),
+            host_name: "rack1-u07",
+            mac: mac(),
+            run_id: RunId(7),
+            claim_secret: &secret,
+            now_ms: 1_700_000_000_000,
+            extra_kernel_args: "mitigations=off\nboot",
+        };
+        insta::assert_snapshot!("live_boot", live_boot(&boot));
+        insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
+        insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));
+        insta::assert_snapshot!("unknown_machine", unknown_machine(mac()));
+    }
+
+    #[test]
+    fn every_script_is_one() {
+        for script in [ask_with_mac("http://h"), local_disk("h"), unknown_machine(mac())] {
+            assert!(script.starts_with("#!ipxe\n") && script.ends_with('\n'));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A machine asks for its boot script: who is it, is a run waiting for it, which secret may it claim the run with.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::ids::{MacAddress, RunId};
+use vetting_protocol::run::RunState;
+use vetting_protocol::secret::Secret;
+
+use super::driver::{Driver, transition};
+use super::error::RunError;
+use super::secrets;
+use super::state::RunEvent;
+use crate::store::events::{self, EventValues};
+use crate::store::sessions::{self, TimelineEntry};
+use crate::store::{hosts, runs};
+
+/// An unknown machine that boots over and over is told of once in this time.
+const UNKNOWN_AGAIN_MS: i64 = 10 * 60 * 1_000;
+/// Unknown machines that are remembered; more are told of no more until a restart: anyone can make up addresses.
+const MOST_UNKNOWN: usize = 1_000;
+
+/// A request for a boot script.
+#[derive(Debug, Clone, Copy)]
+pub struct ScriptRequest {
+    /// The card it boots from.
+    pub mac: MacAddress,
+    /// Whence it came.
+    pub remote: SocketAddr,
+}
+
+/// What the script says.
+#[derive(Debug)]
+pub enum BootAnswer {
+    /// Nobody registered this machine.
+    Unknown,
+    /// Nothing to do here.
+    LocalDisk {
+        /// Its name.
+        host_name: String,
+    },
+    /// Boot the live image and claim the run.
+    Live {
+        /// Its name.
+        host_name: String,
+        /// The run.
+        run_id: RunId,
+        /// Good once.
+        claim_secret: Secret,
+        /// The coordinator's clock.
+        now_ms: i64,
+    },
+}
+
+impl Driver {
+    /// Decides what a machine boots. A new secret makes every older one of the run invalid.
+    pub async fn boot_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
+        let ScriptRequest { mac, remote } = request;
+        let now_ms = self.clock.now_ms();
+        let found = self
+            .store
+            .read(move |connection| {
+                let Some(host) = hosts::by_mac(connection, mac)? else { return Ok(None) };
+                let run = runs::active_of_host(connection, host.id)?;
+                Ok::<_, RunError>(Some((host, run)))
+            })
+            .await?;
+        let Some((host, run)) = found else {
+            self.tell_of_unknown(mac, remote, now_ms).await?;
+            return Ok(BootAnswer::Unknown);
+        };
+        let host_name = host.name;
+        let Some(run) = run.filter(|run| boots_live(run.state)) else {
+            return Ok(BootAnswer::LocalDisk { host_name });
+        };
+        let claim_secret = secrets::fresh()?;
+        let (hash, run_id) = (claim_secret.sha256(), run.id);
+        let expires_ms = now_ms.saturating_add(self.settings.claim_valid_ms);
+        let served = self
+            .store
+            .write(move |connection| {
+                let why = format!("boot script served to {mac} at {}", remote.ip());
+                let done = transition(connection, now_ms, run_id, RunEvent::BootScriptServed, &why, None)?;
+                sessions::offer_claim(connection, run_id, hash, now_ms, expires_ms)?;
+                if done.state == RunState::Booting {
+                    sessions::note(connection, run_id, TimelineEntry::ScriptServed(now_ms))?;
+                }
+                Ok::<_, RunError>(done)
+            })
+            .await;
+        match served {
+            Ok(done) => self.perform(done),
+            // it ended between the look and the answer
+            Err(RunError::NotNow { .. }) => return Ok(BootAnswer::LocalDisk { host_name }),
+            Err(error) => return Err(error),
+        }
+        Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms })
+    }
+
+    /// Notes that a machine has its live image whole. Only the boot timeline depends on it.
+    pub async fn image_served(&self, mac: MacAddress) {
+        let now_ms = self.clock.now_ms();
+        let noted = self
+            .store
+            .write(move |connection| {
+                if let Some(host) = hosts::by_mac(connection, mac)?
+                    && let Some(run) = runs::active_of_host(connection, host.id)?
+                    && run.state == RunState::Booting
+                {
+                    sessions::note(connection, run.id, TimelineEntry::ImageServed(now_ms))?;
+                }
+                Ok::<_, RunError>(())
+            })
+            .await;
+        if let Err(error) = noted {
+            tracing::warn!(%mac, error = %crate::error_chain(&error), "the image's time was not noted");
+        }
+    }
+
+    async fn tell_of_unknown(
+        &self,
+        mac: MacAddress,
+        remote: SocketAddr,
+        now_ms: i64,
+    ) -> Result<(), RunError> {
+        {
+            let mut memory = self.memory();
+            let unknown = &mut memory.unknown;
+            let told_ms = unknown.get(&mac).copied();
+            if told_ms.is_some_and(|told_ms| now_ms - told_ms < UNKNOWN_AGAIN_MS)
+                || (told_ms.is_none() && unknown.len() >= MOST_UNKNOWN)
+            {
+                return Ok(());
+            }
+            unknown.insert(mac, now_ms);
+        }
+        tracing::warn!(%mac, %remote, "an unknown machine asks for a boot script");
+        let message = format!(
+            "unknown machine {mac} at {} asks for a boot script; `host add NAME --mac {mac} --spec FILE` registers it",
+            remote.ip()
+        );
+        let line = EventValues {
+            run_id: None,
+            host_id: None,
+            ts_ms: now_ms,
+            level: EventLevel::Warning,
+            kind: "unknown_machine".to_owned(),
+            message,
+            data: Some(json!({"mac": mac, "remote": remote.ip()})),
+        };
+        self.store.write(move |connection| events::insert(connection, &line)).await?;
+        Ok(())
+    }
+}
+
+/// Whether a machine in a run of this state gets the live image.
+fn boots_live(state: RunState) -> bool {
+    match state {
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            true
+        }
+        RunState::Reporting
+        | RunState::Completed
+        | RunState::FailedHolding
+        | RunState::Released
+        | RunState::Aborted => false,
+    }
+}

@@ -1,0 +1,71 @@
+//! What an agent is told to do next: read from where its run stands.
+
+use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive};
+use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::run::{RunResult, RunState};
+
+use super::driver::{Driver, Settings};
+use super::error::RunError;
+use super::stages::StepSummary;
+use super::state::EndedBy;
+use crate::store::runs::{self, RunRow, VerdictRow};
+use crate::store::{sessions, stages};
+
+impl Driver {
+    /// The answer to a batch or heartbeat, from what is durable.
+    pub(super) async fn acknowledge(&self, run: RunId) -> Result<Acknowledgement, RunError> {
+        let settings = self.settings.clone();
+        self.store
+            .read(move |connection| {
+                let row = runs::get(connection, run)?;
+                let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
+                let verdict = runs::verdict(connection, run)?;
+                let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {
+                    Some(Ok(name)) => {
+                        let stage = stages::by_name(connection, run, name)?;
+                        let summary = StepSummary::read(run, name.as_str(), stage.summary.as_ref())?;
+                        let reason = summary.as_ref().and_then(StepSummary::reason);
+                        Some(format!("{name}: {}", reason.unwrap_or("did not pass")))
+                    }
+                    Some(Err(_)) | None => None,
+                };
+                Ok::<_, RunError>(Acknowledgement {
+                    acknowledged_sequence: session.last_sequence,
+                    directive: directive(&settings, &row, verdict.as_ref(), halted),
+                })
+            })
+            .await
+    }
+}
+
+fn directive(
+    settings: &Settings,
+    row: &RunRow,
+    verdict: Option<&VerdictRow>,
+    halted: Option<String>,
+) -> Directive {
+    let aborted =
+        || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
+    let finished = |then| Directive::Finished {
+        result: row.result.unwrap_or(RunResult::Fail),
+        reasons: verdict.map(|verdict| verdict.reasons.clone()).unwrap_or_default(),
+        then,
+    };
+    match row.state {
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            match halted {
+                Some(reason) => Directive::HaltPipeline { reason },
+                None => Directive::Continue,
+            }
+        }
+        RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),
+        RunState::Reporting => Directive::AwaitVerdict,
+        RunState::Completed => finished(match row.result {
+            Some(RunResult::Pass) => settings.after_pass,
+            Some(RunResult::Fail) | None => settings.after_fail,
+        }),
+        RunState::FailedHolding => finished(AfterRun::Stay),
+        RunState::Released => finished(AfterRun::PowerOff),
+        RunState::Aborted => aborted(),
+    }
+}

@@ -1,0 +1,464 @@
+//! Carries out what `step()` decides: stores state and event in one transaction, then performs the effects.
+//!
+//! Restart-safe: all that a run needs to go on is in the database. What is only in memory (progress, what the rules
+//! said so far) is rebuilt or does without. One task drives all deadlines from stored times.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use vetting_judge::facts::Ending;
+use vetting_judge::profile::Registry;
+use vetting_protocol::agent_api::{AfterRun, EventLevel};
+use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex, StageName};
+use vetting_protocol::operator_api::RunDetail;
+use vetting_protocol::run::RunState;
+
+use super::deadline::{Limits, Times, deadline};
+use super::error::RunError;
+use super::live::Live;
+use super::stages::{close_stages, running_stage};
+use super::state::{Effect, RunEvent, Step, step};
+use super::views;
+use crate::clock::Clock;
+use crate::power::{Power, WakeTarget};
+use crate::store::events::{self, EventValues};
+use crate::store::runs::{self, RunChange, RunRow};
+use crate::store::sessions::{self, TimelineEntry};
+use crate::store::{Connection, Store, StoreError, hosts, tokens};
+
+/// Longest sleep of the deadline task, so that a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// After a report that could not be written.
+const REPORT_RETRY: Duration = Duration::from_secs(10);
+
+/// What the driver is told by the config.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Patience.
+    pub limits: Limits,
+    /// How long a claim secret is good, ms.
+    pub claim_valid_ms: i64,
+    /// Keep failed machines up.
+    pub hold_failed: bool,
+    /// What becomes of a machine that passed.
+    pub after_pass: AfterRun,
+    /// What becomes of a machine that failed and is not held: not `Stay`.
+    pub after_fail: AfterRun,
+    /// `<state_dir>/artifacts`.
+    pub artifacts_dir: PathBuf,
+}
+
+/// Runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Driver(pub(super) Arc<Parts>);
+
+/// What a driver works with.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The one clock.
+    pub clock: Clock,
+    /// What switches machines on.
+    pub power: Arc<dyn Power>,
+    /// The profiles.
+    pub profiles: Registry,
+    /// From the config.
+    pub settings: Settings,
+    pub(super) listening_since_ms: i64,
+    pub(super) memory: Mutex<Memory>,
+    changed: Notify,
+}
+
+/// What a restart may lose.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// What the rules said so far, and how far the stages are; by run.
+    pub live: HashMap<RunId, Arc<Mutex<Live>>>,
+    /// Runs whose report is being made.
+    judging: HashSet<RunId>,
+    /// Unknown machines, and when they were last told of.
+    pub unknown: HashMap<MacAddress, i64>,
+}
+
+impl std::ops::Deref for Driver {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What a transition left to do once it is durable.
+#[derive(Debug)]
+#[must_use = "the effects must be performed after the commit"]
+pub(super) struct Transition {
+    /// Which run.
+    pub run: RunId,
+    /// Where it stands now.
+    pub state: RunState,
+    effects: Vec<Effect>,
+}
+
+/// Moves a run inside the caller's transaction: state, event row, and what must be stored with them.
+/// `ending` is what the report will say of the end, for events that close the pipeline.
+pub(super) fn transition(
+    connection: &Connection,
+    now_ms: i64,
+    run: RunId,
+    event: RunEvent,
+    why: &str,
+    ending: Option<&Ending>,
+) -> Result<Transition, RunError> {
+    let row = runs::get(connection, run)?;
+    let (to, effects) = match step(row.state, event) {
+        Step::Stay => return Ok(Transition { run, state: row.state, effects: Vec::new() }),
+        Step::Refused { why } => return Err(RunError::NotNow { run, state: row.state, why }),
+        Step::Move { to, effects } => (to, effects),
+    };
+    let mut change = RunChange::to(to, now_ms);
+    for effect in &effects {
+        match effect {
+            Effect::Complete { result } => {
+                change.result = Some(*result);
+                change.completed_at_ms = Some(now_ms);
+            }
+            Effect::NoteHoldAddress => {
+                let heard_from = sessions::timeline(connection, run)?.last_contact_ip;
+                change.hold_ip = heard_from.map(|ip| ip.to_string());
+            }
+            Effect::RevokeClaim => sessions::revoke_claim(connection, run)?,
+            Effect::Judge { ended_by } => {
+                let data = ending.map(serde_json::to_value).transpose().map_err(|error| {
+                    RunError::Corrupt { run, what: format!("its ending has no text: {error}") }
+                })?;
+                runs::set_ending(connection, run, *ended_by, data.as_ref())?;
+                close_stages(connection, run, *ended_by, why, now_ms)?;
+            }
+            Effect::SetDeadline => {}
+        }
+    }
+    runs::set_state(connection, run, &change)?;
+    let level = match to {
+        RunState::FailedHolding | RunState::Aborted => EventLevel::Warning,
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting
+        | RunState::Completed
+        | RunState::Released => EventLevel::Info,
+    };
+    let line = EventValues {
+        data: Some(json!({"from": row.state, "to": to})),
+        ..of_run(run, now_ms, level, "run_state", format!("{} → {to}: {why}", row.state))
+    };
+    events::insert(connection, &line)?;
+    Ok(Transition { run, state: to, effects })
+}
+
+/// A line of a run's log.
+pub(super) fn of_run(
+    run: RunId,
+    ts_ms: i64,
+    level: EventLevel,
+    kind: &str,
+    message: impl Into<String>,
+) -> EventValues {
+    EventValues {
+        run_id: Some(run),
+        host_id: None,
+        ts_ms,
+        level,
+        kind: kind.to_owned(),
+        message: message.into(),
+        data: None,
+    }
+}
+
+impl Driver {
+    /// A driver over an open database. Nothing runs until [`Driver::resume`].
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        power: Arc<dyn Power>,
+        profiles: Registry,
+        settings: Settings,
+    ) -> Self {
+        let listening_since_ms = clock.now_ms();
+        Self(Arc::new(Parts {
+            store,
+            clock,
+            power,
+            profiles,
+            settings,
+            listening_since_ms,
+            memory: Mutex::new(Memory::default()),
+            changed: Notify::new(),
+        }))
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        // what is in there can be rebuilt, so a panic while it was held does no harm
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Feeds one event to a run: durable when this returns.
+    ///
+    /// # Errors
+    /// `NotNow` when the run's state does not allow it.
+    pub async fn apply(
+        &self,
+        run: RunId,
+        event: RunEvent,
+        why: impl Into<String>,
+        ending: Option<Ending>,
+    ) -> Result<RunState, RunError> {
+        let (now_ms, why) = (self.clock.now_ms(), why.into());
+        let done =
+            self.store.write(move |tx| transition(tx, now_ms, run, event, &why, ending.as_ref())).await?;
+        let state = done.state;
+        self.perform(done);
+        Ok(state)
+    }
+
+    /// What follows a stored transition.
+    pub(super) fn perform(&self, transition: Transition) {
+        let Transition { run, state, effects } = transition;
+        for effect in effects {
+            match effect {
+                Effect::Judge { .. } => self.start_judging(run),
+                // these were stored with the state
+                Effect::Complete { .. }
+                | Effect::NoteHoldAddress
+                | Effect::SetDeadline
+                | Effect::RevokeClaim => {}
+            }
+        }
+        if state.is_terminal() {
+            self.memory().live.remove(&run);
+        }
+        self.changed.notify_one();
+    }
+
+    fn start_judging(&self, run: RunId) {
+        if !self.memory().judging.insert(run) {
+            return;
+        }
+        let driver = self.clone();
+        tokio::spawn(async move {
+            let outcome = driver.report(run).await;
+            driver.memory().judging.remove(&run);
+            if let Err(error) = outcome {
+                let error = crate::error_chain(&error);
+                tracing::error!(%run, %error, "the report could not be made; it is tried again");
+                tokio::time::sleep(REPORT_RETRY).await;
+                driver.start_judging_if_due(run).await;
+            }
+        });
+    }
+
+    async fn start_judging_if_due(&self, run: RunId) {
+        let row: Result<RunRow, StoreError> =
+            self.store.read(move |connection| runs::get(connection, run)).await;
+        match row {
+            Ok(row) if row.state == RunState::Reporting => self.start_judging(run),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run");
+            }
+        }
+    }
+
+    /// Sends the magic packet of a waiting run. That it does not leave is told in the events and ends nothing:
+    /// a person can press the button.
+    pub async fn wake(&self, run: RunId) -> Result<(), RunError> {
+        let (host, state) = self
+            .store
+            .read(move |connection| {
+                let row = runs::get(connection, run)?;
+                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state))
+            })
+            .await?;
+        if state != RunState::Queued {
+            return Ok(());
+        }
+        let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };
+        match self.power.wake(target).await {
+            Ok(()) => {
+                let now_ms = self.clock.now_ms();
+                let why = format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port);
+                let done = self
+                    .store
+                    .write(move |connection| {
+                        sessions::note(connection, run, TimelineEntry::Woken(now_ms))?;
+                        transition(connection, now_ms, run, RunEvent::WakeSent, &why, None)
+                    })
+                    .await?;
+                self.perform(done);
+            }
+            Err(error) => {
+                let message = format!("{}; switch the machine on by hand", crate::error_chain(&error));
+                let line = of_run(run, self.clock.now_ms(), EventLevel::Warning, "wake_failed", message);
+                self.store.write(move |connection| events::insert(connection, &line)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A run with all that hangs from it but the samples.
+    pub async fn detail(&self, run: RunId) -> Result<RunDetail, RunError> {
+        let live = self.memory().live.get(&run).cloned();
+        self.store
+            .read(move |connection| {
+                let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
+                views::detail(connection, run, live.as_deref())
+            })
+            .await
+    }
+
+    /// Whether an operator's token is good. Its use is noted now and then.
+    pub async fn operator_token_valid(&self, hash: Sha256Hex) -> Result<bool, RunError> {
+        let now_ms = self.clock.now_ms();
+        let found: Result<_, StoreError> =
+            self.store.read(move |connection| tokens::find_valid(connection, hash)).await;
+        let Some(token) = found? else { return Ok(false) };
+        if token.wants_touch(now_ms) {
+            let touched: Result<(), StoreError> =
+                self.store.write(move |connection| tokens::touch(connection, token.id, now_ms)).await;
+            if let Err(error) = touched {
+                // the token is good, whether or not the disk takes the note
+                tracing::warn!(error = %crate::error_chain(&error), "a token's use was not noted");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.
+    pub async fn resume(&self) -> Result<(), RunError> {
+        let active = self.store.read(runs::active).await?;
+        for row in active {
+            tracing::info!(run = %row.id, state = %row.state, "taken up again");
+            match row.state {
+                RunState::Queued => self.wake(row.id).await?,
+                RunState::Reporting => self.start_judging(row.id),
+                RunState::Waking
+                | RunState::Booting
+                | RunState::Running
+                | RunState::Rebooting
+                | RunState::Completed
+                | RunState::FailedHolding
+                | RunState::Released
+                | RunState::Aborted => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every waiting that has lasted long enough; returns when the next one does, ms since the epoch.
+    pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
+        let waiting = self.store.read(waiting).await?;
+        let now_ms = self.clock.now_ms();
+        let mut next: Option<i64> = None;
+        for row in waiting {
+            let times = Times {
+                entered_ms: row.entered_ms,
+                last_contact_ms: row.last_contact_ms,
+                listening_since_ms: self.listening_since_ms,
+            };
+            let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
+            if due_ms > now_ms {
+                next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
+                continue;
+            }
+            let (why, ending) = overdue(event, &row, times, now_ms);
+            match self.apply(row.id, event, why, ending).await {
+                // it moved on between the look and the event
+                Ok(_) | Err(RunError::NotNow { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(next)
+    }
+
+    /// Drives the deadlines until `stop` turns true.
+    pub async fn watch_deadlines(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let sleep = match self.check_deadlines().await {
+                Ok(Some(due_ms)) => {
+                    let left_ms = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
+                    Duration::from_millis(left_ms).min(LONGEST_SLEEP)
+                }
+                Ok(None) => LONGEST_SLEEP,
+                Err(error) => {
+                    tracing::error!(error = %crate::error_chain(&error), "cannot check the deadlines");
+                    REPORT_RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(sleep) => {}
+                () = self.changed.notified() => {}
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+}
+
+/// A run that waits for something.
+#[derive(Debug)]
+struct Waiting {
+    id: RunId,
+    state: RunState,
+    entered_ms: i64,
+    last_contact_ms: Option<i64>,
+    running_stage: Option<StageName>,
+}
+
+fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
+    let mut rows = runs::active(connection)?;
+    rows.extend(runs::in_state(connection, RunState::FailedHolding)?);
+    rows.into_iter()
+        .map(|row| {
+            let timeline = sessions::timeline(connection, row.id)?;
+            Ok(Waiting {
+                id: row.id,
+                state: row.state,
+                entered_ms: timeline.state_since_ms.unwrap_or(row.started_at_ms),
+                last_contact_ms: timeline.last_contact_ms,
+                running_stage: running_stage(connection, row.id)?,
+            })
+        })
+        .collect()
+}
+
+/// Why a run ran out of time, for the event and for the report.
+fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String, Option<Ending>) {
+    let since = |from_ms: i64| u64::try_from(now_ms - from_ms.max(times.listening_since_ms)).unwrap_or(0);
+    if event == RunEvent::NeverAppeared {
+        let last_seen = match row.state {
+            RunState::Booting => "the boot script was fetched, the run never claimed",
+            RunState::Queued => "no magic packet could be sent and the boot script was never asked for",
+            RunState::Waking
+            | RunState::Running
+            | RunState::Rebooting
+            | RunState::Reporting
+            | RunState::Completed
+            | RunState::FailedHolding
+            | RunState::Released
+            | RunState::Aborted => "a magic packet was sent, the boot script never asked for",
+        };
+        let waited_ms = since(row.entered_ms);
+        let why = format!("the machine never appeared in {} s: {last_seen}", waited_ms / 1_000);
+        return (why, Some(Ending::NeverAppeared { waited_ms, last_seen: last_seen.to_owned() }));
+    }
+    if event == RunEvent::WentSilent {
+        let silent_ms = since(row.last_contact_ms.unwrap_or(row.entered_ms).max(row.entered_ms));
+        let why = format!("no word from the agent for {} s", silent_ms / 1_000);
+        return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms }));
+    }
+    ("the time to look at the machine is over".to_owned(), None)
+}

@@ -1,0 +1,152 @@
+//! Why something that was asked of a run is not done. `http` gives each its status.
+
+use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
+use vetting_protocol::outcome::StepState;
+use vetting_protocol::run::RunState;
+
+use super::secrets::RandomError;
+use crate::durable_file::WriteError;
+use crate::store::StoreError;
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database.
+    #[error("the database did not take or give it")]
+    Store(#[from] StoreError),
+    /// A file of the run.
+    #[error("a file of the run could not be stored")]
+    File(#[from] WriteError),
+    /// A file of the run could not be read or made.
+    #[error("a file of the run could not be read or made: {path}")]
+    Io {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No secret could be made.
+    #[error("no secret could be made")]
+    Random(#[from] RandomError),
+    /// What is in the database does not fit this program.
+    #[error("run {run}: {what}")]
+    Corrupt {
+        /// Which.
+        run: RunId,
+        /// What does not fit.
+        what: String,
+    },
+    /// A background task died.
+    #[error("a task of the coordinator died")]
+    Task(#[from] tokio::task::JoinError),
+    /// Contradicting wishes.
+    #[error("`wipe` and `non_destructive` exclude each other; leave one out")]
+    WipeNonDestructive,
+    /// `step()` refused.
+    #[error("run {run} is {state}: {why}")]
+    NotNow {
+        /// Which.
+        run: RunId,
+        /// Where it stands.
+        state: RunState,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The agent speaks another protocol.
+    #[error("the agent speaks protocol {agent}, this coordinator {coordinator}; rebuild the live image")]
+    ProtocolVersion {
+        /// The agent's.
+        agent: u32,
+        /// Ours.
+        coordinator: u32,
+    },
+    /// Not the secret of the newest boot script.
+    #[error("the claim secret is not that of the newest boot script of run {run}; boot the machine again")]
+    ClaimUnknown {
+        /// The run it was for.
+        run: RunId,
+    },
+    /// Too late.
+    #[error("the claim secret of run {run} has expired; boot the machine again")]
+    ClaimExpired {
+        /// The run it was for.
+        run: RunId,
+    },
+    /// A second claim.
+    #[error(
+        "run {run} was claimed already; if that was not this machine, someone else holds its claim secret"
+    )]
+    ClaimUsed {
+        /// The run it was for.
+        run: RunId,
+    },
+    /// No run has this token.
+    #[error("the token is not valid, or a newer claim has replaced it")]
+    TokenUnknown,
+    /// The token of another run.
+    #[error("the token belongs to another run than {run}")]
+    OtherRun {
+        /// The run in the path.
+        run: RunId,
+    },
+    /// A batch is missing.
+    #[error("batch {found} came, but {expected} is expected; send from there")]
+    SequenceGap {
+        /// The next one in order.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// Another boot.
+    #[error(
+        "this comes from another boot than the one that claimed run {run}; the run has failed by an unplanned reboot"
+    )]
+    OtherBoot {
+        /// The run.
+        run: RunId,
+    },
+    /// A record of a stage that is over.
+    #[error("stage {stage} is over ({state}); it takes no more records")]
+    StageFinished {
+        /// Which.
+        stage: StageName,
+        /// How.
+        state: StepState,
+    },
+    /// Not in the plan.
+    #[error("the plan has no stage {stage}")]
+    UnknownStage {
+        /// Which.
+        stage: StageName,
+    },
+    /// Never started.
+    #[error("stage {stage} has no sub-step {ordinal}; report its start first")]
+    UnknownSubStep {
+        /// The stage.
+        stage: StageName,
+        /// The sub-step.
+        ordinal: u32,
+    },
+    /// Too many.
+    #[error("a batch holds {found} records; at most {most} are taken")]
+    TooManyRecords {
+        /// How many came.
+        found: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// A value out of its range.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong, with what to do.
+        what: String,
+    },
+    /// An artifact's digest.
+    #[error("{announced} was announced, {found} arrived; send it again")]
+    DigestMismatch {
+        /// What the header said.
+        announced: Sha256Hex,
+        /// What came.
+        found: Sha256Hex,
+    },
+}

@@ -1,0 +1,171 @@
+//! Gathers all that is known of a run from its rows, for the judge.
+
+use vetting_judge::facts::{
+    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts,
+    SubStepFacts,
+};
+use vetting_protocol::firmware::FirmwareReport;
+use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::run::RunState;
+
+use super::driver::Driver;
+use super::error::RunError;
+use super::ingest::new_live;
+use super::records::SPEC_COMPARED;
+use super::stages::StepSummary;
+use super::state::EndedBy;
+use super::{rules, views};
+use crate::store::events::EventValues;
+use crate::store::{
+    Connection, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions, stages,
+};
+
+/// Kinds of measurement that the report draws.
+const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
+/// Points of one line of a chart.
+const POINTS: u32 = 400;
+/// Lines of the event log in a report.
+const MOST_EVENTS: u32 = 2_000;
+
+/// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.
+pub(super) fn gather(
+    driver: &Driver,
+    connection: &Connection,
+    run: RunId,
+    now_ms: i64,
+) -> Result<Option<(RunFacts, EndedBy)>, RunError> {
+    let row = runs::get(connection, run)?;
+    if row.state != RunState::Reporting {
+        return Ok(None);
+    }
+    let corrupt = |what: String| RunError::Corrupt { run, what };
+    let host = hosts::get(connection, row.host_id)?;
+    let verdict = runs::verdict(connection, run)?.ok_or_else(|| corrupt("no ending is stored".to_owned()))?;
+    let ending = match verdict.ending_data {
+        Some(data) => {
+            serde_json::from_value(data).map_err(|error| corrupt(format!("its ending: {error}")))?
+        }
+        None => default_ending(verdict.ending),
+    };
+    let profile = driver.profiles.get(row.profile);
+    let mut live = new_live(connection, run)?;
+    measurements::for_each(connection, run, |sample| {
+        live.observe(&sample);
+    })?;
+    let events = events::of_run(connection, run, 0, MOST_EVENTS)?;
+    let diffs = diffs::list(connection, run)?;
+    let compared = !diffs.is_empty() || events.iter().any(|event| event.values.kind == SPEC_COMPARED);
+    let facts = RunFacts {
+        host: HostFacts { id: host.id, name: host.name, mac: host.mac, notes: host.notes },
+        run: RunHeader {
+            id: run,
+            profile: row.profile,
+            profile_description: profile.description.clone(),
+            sampling_interval_ms: profile.sampling_interval_ms,
+            started_ms: row.started_at_ms,
+            ended_ms: now_ms,
+            non_destructive: row.non_destructive,
+            wipe: row.override_flags.wipe,
+            judged_by: concat!("vetting-coordinator ", env!("CARGO_PKG_VERSION")).to_owned(),
+        },
+        ending,
+        boot: views::boot(&sessions::timeline(connection, run)?),
+        stages: stage_facts(connection, run, |name| profile.requires(name))?,
+        diffs: compared.then(|| {
+            diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
+        }),
+        rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
+        evaluations: live.evaluations().cloned().collect(),
+        sample_count: measurements::count(connection, run)?,
+        inventory: inventory(driver, run)?,
+        firmware: firmware_report(connection, run)?,
+        series: series(connection, run)?,
+        events: events.into_iter().map(|event| event_facts(event.values)).collect(),
+        artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
+    };
+    Ok(Some((facts, verdict.ending)))
+}
+
+/// For an ending of which nothing more was stored than that it came.
+fn default_ending(ended_by: EndedBy) -> Ending {
+    match ended_by {
+        EndedBy::PipelineFinished => Ending::Regular,
+        EndedBy::NeverAppeared => {
+            Ending::NeverAppeared { waited_ms: 0, last_seen: "nothing is known".to_owned() }
+        }
+        EndedBy::WentSilent => Ending::WentSilent { stage: None, silent_ms: 0 },
+        EndedBy::UnplannedReboot => Ending::UnplannedReboot { stage: None, evidence: None },
+        EndedBy::AgentCrashed => Ending::AgentCrashed { how: "nothing is known".to_owned() },
+        EndedBy::Aborted => Ending::Aborted { reason: "nothing is known".to_owned() },
+    }
+}
+
+fn stage_facts(
+    connection: &Connection,
+    run: RunId,
+    required: impl Fn(StageName) -> bool,
+) -> Result<Vec<StageFacts>, RunError> {
+    let mut facts = Vec::new();
+    for row in stages::list(connection, run)? {
+        let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
+        let mut sub_steps = Vec::new();
+        for row in row.sub_steps {
+            let summary = StepSummary::read(run, &row.name, Some(&row.summary))?;
+            sub_steps.push(SubStepFacts {
+                name: row.name,
+                started_ms: row.started_at_ms,
+                ended_ms: row.completed_at_ms,
+                outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
+                details: summary.map(|summary| summary.details).unwrap_or_default(),
+            });
+        }
+        facts.push(StageFacts {
+            name: row.name.to_string(),
+            required: required(row.name),
+            outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
+            started_ms: row.started_at_ms,
+            ended_ms: row.completed_at_ms,
+            details: summary.map(|summary| summary.details).unwrap_or_default(),
+            sub_steps,
+        });
+    }
+    Ok(facts)
+}
+
+fn event_facts(event: EventValues) -> EventFacts {
+    let EventValues { ts_ms, level, kind, message, .. } = event;
+    EventFacts { ts_ms, level, kind, message }
+}
+
+fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> {
+    let mut all = Vec::new();
+    for kind in CHARTED {
+        for line in measurements::series(connection, run, kind, POINTS)? {
+            let points = line
+                .points
+                .into_iter()
+                .map(|point| SeriesPoint { ts_ms: point.ts_ms, min: point.min, max: point.max })
+                .collect();
+            all.push(Series { kind: kind.to_owned(), key: line.key, unit: line.unit, points });
+        }
+    }
+    Ok(all)
+}
+
+fn inventory(driver: &Driver, run: RunId) -> Result<Option<Inventory>, RunError> {
+    let path = driver.run_dir(run).join("inventory.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| RunError::Corrupt {
+            run,
+            what: format!("its inventory cannot be read: {error}"),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RunError::Io { path, source }),
+    }
+}
+
+fn firmware_report(connection: &Connection, run: RunId) -> Result<Option<FirmwareReport>, RunError> {
+    let versions = firmware::list(connection, run)?;
+    Ok((!versions.is_empty()).then(|| FirmwareReport { versions, absent: Vec::new() }))
+}

@@ -1,0 +1,252 @@
+//! Takes what an agent tells: a batch is applied whole or not at all, in one transaction, once.
+//!
+//! Refuses what does not fit the plan: a record of a stage that is over or unknown, a gap in the sequence, another
+//! boot. Judges each sample by the run's rules, and each stage at its end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vetting_judge::facts::Ending;
+use vetting_judge::rules::RuleSet;
+use vetting_protocol::agent_api::{
+    Acknowledgement, AgentCrash, Batch, EventLevel, Heartbeat, MAX_BATCH_RECORDS, Record,
+};
+use vetting_protocol::ids::RunId;
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::run::RunState;
+
+use super::claim::Session;
+use super::driver::{Driver, Transition, of_run, transition};
+use super::error::RunError;
+use super::live::Live;
+use super::records::Applier;
+use super::stages::running_stage;
+use super::state::RunEvent;
+use super::{rules, upload};
+use crate::store::sessions::{self, SequenceStep, TimelineEntry};
+use crate::store::{Connection, StoreError, events, measurements, runs};
+
+impl Driver {
+    /// Applies a batch; durable when this returns.
+    ///
+    /// # Errors
+    /// See [`RunError`]; then nothing of the batch was applied.
+    pub async fn ingest(
+        &self,
+        session: Session,
+        batch: Batch,
+        remote: SocketAddr,
+    ) -> Result<Acknowledgement, RunError> {
+        if batch.records.len() > MAX_BATCH_RECORDS {
+            return Err(RunError::TooManyRecords { found: batch.records.len(), most: MAX_BATCH_RECORDS });
+        }
+        let run = session.run;
+        let now_ms = self.clock.now_ms();
+        let inventories = self.store_inventories(run, &batch).await?;
+        let live = self.live(run).await?;
+        let shared = Arc::clone(&live);
+        let driver = self.clone();
+        let applied = self
+            .store
+            .write(move |connection| {
+                let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                driver.apply_batch(connection, &mut live, &session, batch, &inventories, remote, now_ms)
+            })
+            .await;
+        match applied {
+            Ok(transitions) => {
+                for transition in transitions {
+                    self.perform(transition);
+                }
+            }
+            Err(error) => {
+                // the transaction is rolled back, what the memory learned is not: it is rebuilt from the database
+                self.memory().live.remove(&run);
+                if matches!(error, RunError::OtherBoot { .. }) {
+                    self.unplanned_reboot(run).await?;
+                }
+                return Err(error);
+            }
+        }
+        self.acknowledge(run).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call, from the closure above")]
+    fn apply_batch(
+        &self,
+        connection: &Connection,
+        live: &mut Live,
+        session: &Session,
+        batch: Batch,
+        inventories: &[upload::Stored],
+        remote: SocketAddr,
+        now_ms: i64,
+    ) -> Result<Vec<Transition>, RunError> {
+        let run = session.run;
+        if session.boot_id != batch.boot_id {
+            return Err(RunError::OtherBoot { run });
+        }
+        match sessions::advance_sequence(connection, session.id, batch.sequence)? {
+            SequenceStep::Applied => {}
+            SequenceStep::Duplicate => return Ok(Vec::new()),
+            SequenceStep::Gap { expected } => {
+                return Err(RunError::SequenceGap { expected, found: batch.sequence });
+            }
+        }
+        sessions::note(connection, run, TimelineEntry::LastContact(now_ms, remote.ip()))?;
+        if !takes_records(runs::get(connection, run)?.state) {
+            // the verdict is made or being made without them; the answer tells the agent so
+            let message = format!("batch {} came after the end of the run and was not kept", batch.sequence);
+            events::insert(connection, &of_run(run, now_ms, EventLevel::Warning, "late_batch", message))?;
+            return Ok(Vec::new());
+        }
+        let mut applier = Applier::new(connection, live, run, now_ms, &self.profiles)?;
+        let mut inventories = inventories.iter();
+        let mut transitions = Vec::new();
+        let mut finished = false;
+        for record in batch.records {
+            match record {
+                Record::RebootPlanned { reason } => {
+                    transitions.push(transition(
+                        connection,
+                        now_ms,
+                        run,
+                        RunEvent::RebootPlanned,
+                        &reason,
+                        None,
+                    )?);
+                }
+                Record::PipelineFinished { .. } => finished = true,
+                Record::Inventory(_) => {
+                    if let Some(stored) = inventories.next() {
+                        stored.insert(connection, run)?;
+                    }
+                }
+                Record::Measurement(_)
+                | Record::StageStarted { .. }
+                | Record::SubStepStarted { .. }
+                | Record::Progress { .. }
+                | Record::SubStepFinished { .. }
+                | Record::Firmware(_)
+                | Record::SpecDiffs { .. }
+                | Record::StageFinished { .. }
+                | Record::Event { .. } => applier.apply(record)?,
+            }
+        }
+        applier.finish()?;
+        if finished {
+            let why = "the agent finished its pipeline";
+            let ending = Some(&Ending::Regular);
+            transitions.push(transition(connection, now_ms, run, RunEvent::PipelineFinished, why, ending)?);
+        }
+        Ok(transitions)
+    }
+
+    /// A sign of life; the answer says what to do.
+    pub async fn heartbeat(
+        &self,
+        session: Session,
+        heartbeat: Heartbeat,
+        remote: SocketAddr,
+    ) -> Result<Acknowledgement, RunError> {
+        let run = session.run;
+        if session.boot_id != heartbeat.boot_id {
+            self.unplanned_reboot(run).await?;
+            return Err(RunError::OtherBoot { run });
+        }
+        let contact = TimelineEntry::LastContact(self.clock.now_ms(), remote.ip());
+        let noted: Result<(), StoreError> =
+            self.store.write(move |connection| sessions::note(connection, run, contact)).await;
+        noted?;
+        self.acknowledge(run).await
+    }
+
+    /// PID 1 tells that the agent died.
+    pub async fn crash(&self, session: Session, crash: AgentCrash) -> Result<Acknowledgement, RunError> {
+        let run = session.run;
+        let now_ms = self.clock.now_ms();
+        let AgentCrash { how, last_lines, .. } = crash;
+        let done = self
+            .store
+            .write(move |connection| {
+                let message = format!("the agent died: {how}");
+                let mut line = of_run(run, now_ms, EventLevel::Error, "agent_crashed", message.clone());
+                line.data = Some(serde_json::json!({"how": how, "last_lines": last_lines}));
+                events::insert(connection, &line)?;
+                let ending = Ending::AgentCrashed { how };
+                transition(connection, now_ms, run, RunEvent::AgentCrashed, &message, Some(&ending))
+            })
+            .await?;
+        self.perform(done);
+        self.acknowledge(run).await
+    }
+
+    async fn unplanned_reboot(&self, run: RunId) -> Result<(), RunError> {
+        let stage = self.store.read(move |connection| running_stage(connection, run)).await?;
+        let ending = Ending::UnplannedReboot { stage, evidence: None };
+        let why = "a record came from another boot, and no reboot was announced";
+        match self.apply(run, RunEvent::UnplannedReboot, why, Some(ending)).await {
+            // over already, or announced after all
+            Ok(_) | Err(RunError::NotNow { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The run's memory; rebuilt from its stored samples when there is none.
+    pub(super) async fn live(&self, run: RunId) -> Result<Arc<Mutex<Live>>, RunError> {
+        if let Some(live) = self.memory().live.get(&run) {
+            return Ok(Arc::clone(live));
+        }
+        let live = self
+            .store
+            .read(move |connection| {
+                let mut live = new_live(connection, run)?;
+                measurements::for_each(connection, run, |sample| {
+                    live.observe(&sample);
+                })?;
+                Ok::<_, RunError>(live)
+            })
+            .await?;
+        let live = Arc::new(Mutex::new(live));
+        Ok(Arc::clone(self.memory().live.entry(run).or_insert(live)))
+    }
+
+    /// Inventories go to files before the transaction that refers to them.
+    async fn store_inventories(&self, run: RunId, batch: &Batch) -> Result<Vec<upload::Stored>, RunError> {
+        let mut stored = Vec::new();
+        for record in &batch.records {
+            if let Record::Inventory(inventory) = record {
+                stored.push(self.store_inventory(run, inventory).await?);
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn store_inventory(&self, run: RunId, inventory: &Inventory) -> Result<upload::Stored, RunError> {
+        let text = serde_json::to_vec_pretty(inventory)
+            .map_err(|error| RunError::Corrupt { run, what: format!("an inventory: {error}") })?;
+        self.store_artifact(run, "inventory", "inventory.json", text).await
+    }
+}
+
+/// An empty memory with the rules of a run.
+pub(super) fn new_live(connection: &Connection, run: RunId) -> Result<Live, RunError> {
+    let rules = RuleSet::compile(rules::of_run(connection, run)?)
+        .map_err(|error| RunError::Corrupt { run, what: error.to_string() })?;
+    Ok(Live::new(Arc::new(rules)))
+}
+
+/// Whether records may still change what is known of the machine.
+fn takes_records(state: RunState) -> bool {
+    match state {
+        RunState::Running | RunState::Rebooting => true,
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Reporting
+        | RunState::Completed
+        | RunState::FailedHolding
+        | RunState::Released
+        | RunState::Aborted => false,
+    }
+}

@@ -1,0 +1,24 @@
+//! What happens to a run: its states (`state`), the one who carries them out (`driver`), and what its agent tells
+//! (`ingest`). Refuses HTTP and SQL: `http` translates, `store` keeps.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod boot;
+pub mod claim;
+pub mod deadline;
+pub mod diagram;
+mod directive;
+pub mod driver;
+pub mod error;
+mod facts;
+mod ingest;
+pub mod live;
+mod orders;
+mod records;
+mod report;
+pub mod rules;
+pub mod secrets;
+pub mod stages;
+pub mod state;
+pub mod upload;
+pub mod views;

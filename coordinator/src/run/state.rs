@@ -1,0 +1,499 @@
+//! The life of a run: `step()` says what each event does in each state. Pure and total.
+//!
+//! Owns every transition; there is no wildcard arm, so a new state or event does not compile until each pair has
+//! its answer. Does no I/O, reads no clock and stores nothing: `driver` does what is decided here.
+//!
+//! Every ending but an abort of a machine that never came goes through `Reporting`, so that a report is always made.
+
+use serde::{Deserialize, Serialize};
+use vetting_protocol::run::{RunResult, RunState};
+
+/// What closed the pipeline. Stored with the run, so that a restart in `Reporting` judges the same thing again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// The agent worked to the end of its plan, or halted it as it was told.
+    PipelineFinished,
+    /// The machine did not claim its run in time.
+    NeverAppeared,
+    /// The agent said nothing for too long.
+    WentSilent,
+    /// The machine came back with another boot_id and nobody had announced a reboot.
+    UnplannedReboot,
+    /// The agent process died.
+    AgentCrashed,
+    /// An operator ended the run while its machine was at work.
+    Aborted,
+}
+
+impl EndedBy {
+    /// Every one, in declaration order.
+    pub const ALL: [Self; 6] = [
+        Self::PipelineFinished,
+        Self::NeverAppeared,
+        Self::WentSilent,
+        Self::UnplannedReboot,
+        Self::AgentCrashed,
+        Self::Aborted,
+    ];
+
+    /// Whether an agent is there to hold the machine up for a person.
+    pub fn leaves_agent_alive(self) -> bool {
+        match self {
+            Self::PipelineFinished | Self::Aborted | Self::UnplannedReboot => true,
+            Self::NeverAppeared | Self::WentSilent | Self::AgentCrashed => false,
+        }
+    }
+}
+
+/// What happened to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEvent {
+    /// A magic packet left the coordinator.
+    WakeSent,
+    /// The machine fetched its boot script.
+    BootScriptServed,
+    /// The agent exchanged the one-time secret for the run.
+    Claimed,
+    /// The agent announced a reboot.
+    RebootPlanned,
+    /// The agent claimed again with another boot_id after it had announced a reboot.
+    ReturnedFromReboot,
+    /// The agent reported the last record of its session.
+    PipelineFinished,
+    /// Verdict and report are stored.
+    Judged {
+        /// What had closed the pipeline.
+        ended_by: EndedBy,
+        /// The verdict.
+        result: RunResult,
+        /// Keep a failed machine up.
+        hold: bool,
+    },
+    /// The time to claim the run is over.
+    NeverAppeared,
+    /// The time without a word from the agent, or to come back from a planned reboot, is over.
+    WentSilent,
+    /// Another boot_id turned up unannounced.
+    UnplannedReboot,
+    /// PID 1 reported the agent's death.
+    AgentCrashed,
+    /// An operator ends the run.
+    AbortRequested,
+    /// The time to look at a held machine is over.
+    HoldExpired,
+    /// An operator lets a held machine go.
+    ReleaseRequested,
+}
+
+/// What the driver does once the new state is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Make verdict and report, then feed [`RunEvent::Judged`].
+    Judge {
+        /// What closed the pipeline.
+        ended_by: EndedBy,
+    },
+    /// Write result and completion time, in the same transaction as the state.
+    Complete {
+        /// The result.
+        result: RunResult,
+    },
+    /// Note the agent's address in `runs.hold_ip`, in the same transaction.
+    NoteHoldAddress,
+    /// The limits of the new state start now.
+    SetDeadline,
+    /// Nobody may claim this run any more.
+    RevokeClaim,
+}
+
+/// What an event does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The run changes its state.
+    Move {
+        /// The new state.
+        to: RunState,
+        /// What follows.
+        effects: Vec<Effect>,
+    },
+    /// Nothing changes, and that is as it should be: a repetition, or a timer that ran out too late.
+    Stay,
+    /// It cannot happen now.
+    Refused {
+        /// Why, for whoever caused it.
+        why: &'static str,
+    },
+}
+
+const RUN_IS_OVER: &str = "the run is over";
+const BEING_JUDGED: &str = "the run is being judged";
+const NOT_CLAIMED: &str = "no agent has claimed the run";
+
+fn to(state: RunState, effects: Vec<Effect>) -> Step {
+    Step::Move { to: state, effects }
+}
+
+fn close(ended_by: EndedBy) -> Step {
+    to(RunState::Reporting, vec![Effect::RevokeClaim, Effect::Judge { ended_by }])
+}
+
+fn complete(state: RunState, result: RunResult) -> Step {
+    to(state, vec![Effect::Complete { result }])
+}
+
+fn refused(why: &'static str) -> Step {
+    Step::Refused { why }
+}
+
+/// What `event` does to a run in `state`.
+pub fn step(state: RunState, event: RunEvent) -> Step {
+    match event {
+        RunEvent::WakeSent => wake_sent(state),
+        RunEvent::BootScriptServed => boot_script_served(state),
+        RunEvent::Claimed => claimed(state),
+        RunEvent::RebootPlanned => reboot_planned(state),
+        RunEvent::ReturnedFromReboot => returned_from_reboot(state),
+        RunEvent::PipelineFinished => pipeline_finished(state),
+        RunEvent::Judged { ended_by, result, hold } => judged(state, ended_by, result, hold),
+        RunEvent::NeverAppeared => never_appeared(state),
+        RunEvent::WentSilent => lost_at_work(state, EndedBy::WentSilent),
+        RunEvent::AgentCrashed => lost_at_work(state, EndedBy::AgentCrashed),
+        RunEvent::UnplannedReboot => unplanned_reboot(state),
+        RunEvent::AbortRequested => abort_requested(state),
+        RunEvent::HoldExpired => hold_expired(state),
+        RunEvent::ReleaseRequested => release_requested(state),
+    }
+}
+
+fn wake_sent(state: RunState) -> Step {
+    match state {
+        RunState::Queued => to(RunState::Waking, vec![Effect::SetDeadline]),
+        // the machine was on already and quicker than the packet's bookkeeping
+        RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting => Step::Stay,
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn boot_script_served(state: RunState) -> Step {
+    match state {
+        RunState::Queued | RunState::Waking => to(RunState::Booting, vec![Effect::SetDeadline]),
+        // in Running and Rebooting it is the claim that tells a planned reboot from a crash
+        RunState::Booting | RunState::Running | RunState::Rebooting => Step::Stay,
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn claimed(state: RunState) -> Step {
+    match state {
+        RunState::Booting => to(RunState::Running, vec![Effect::SetDeadline]),
+        RunState::Queued | RunState::Waking => refused("no boot script was served for this run"),
+        RunState::Running | RunState::Rebooting => refused("the run is claimed already"),
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn reboot_planned(state: RunState) -> Step {
+    match state {
+        RunState::Running => to(RunState::Rebooting, vec![Effect::SetDeadline]),
+        RunState::Rebooting => Step::Stay,
+        RunState::Queued | RunState::Waking | RunState::Booting => refused(NOT_CLAIMED),
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn returned_from_reboot(state: RunState) -> Step {
+    match state {
+        RunState::Rebooting => to(RunState::Running, vec![Effect::SetDeadline]),
+        RunState::Running => refused("no reboot was announced"),
+        RunState::Queued | RunState::Waking | RunState::Booting => refused(NOT_CLAIMED),
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn pipeline_finished(state: RunState) -> Step {
+    match state {
+        RunState::Running => close(EndedBy::PipelineFinished),
+        RunState::Rebooting => refused("a reboot was announced; the pipeline cannot end before it"),
+        RunState::Queued | RunState::Waking | RunState::Booting => refused(NOT_CLAIMED),
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn judged(state: RunState, ended_by: EndedBy, result: RunResult, hold: bool) -> Step {
+    match state {
+        RunState::Reporting => verdict(ended_by, result, hold),
+        RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            refused("the pipeline is not over")
+        }
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+/// A pass needs a pipeline that was worked to its end, whatever the judge says of what was measured before.
+fn verdict(ended_by: EndedBy, result: RunResult, hold: bool) -> Step {
+    let failed = || {
+        if hold && ended_by.leaves_agent_alive() {
+            to(
+                RunState::FailedHolding,
+                vec![
+                    Effect::Complete { result: RunResult::Fail },
+                    Effect::NoteHoldAddress,
+                    Effect::SetDeadline,
+                ],
+            )
+        } else {
+            complete(RunState::Completed, RunResult::Fail)
+        }
+    };
+    match (ended_by, result) {
+        (EndedBy::PipelineFinished, RunResult::Pass) => complete(RunState::Completed, RunResult::Pass),
+        (EndedBy::PipelineFinished, RunResult::Fail)
+        | (
+            EndedBy::NeverAppeared | EndedBy::WentSilent | EndedBy::UnplannedReboot | EndedBy::AgentCrashed,
+            RunResult::Pass | RunResult::Fail,
+        ) => failed(),
+        (EndedBy::Aborted, RunResult::Pass | RunResult::Fail) => complete(RunState::Aborted, RunResult::Fail),
+    }
+}
+
+fn never_appeared(state: RunState) -> Step {
+    match state {
+        RunState::Queued | RunState::Waking | RunState::Booting => close(EndedBy::NeverAppeared),
+        // the claim came between the timer's end and its event
+        RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting
+        | RunState::Completed
+        | RunState::FailedHolding
+        | RunState::Released
+        | RunState::Aborted => Step::Stay,
+    }
+}
+
+/// `ended_by` is `WentSilent` or `AgentCrashed`.
+fn lost_at_work(state: RunState, ended_by: EndedBy) -> Step {
+    match state {
+        RunState::Running | RunState::Rebooting => close(ended_by),
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Reporting
+        | RunState::Completed
+        | RunState::FailedHolding
+        | RunState::Released
+        | RunState::Aborted => Step::Stay,
+    }
+}
+
+fn unplanned_reboot(state: RunState) -> Step {
+    match state {
+        RunState::Running => close(EndedBy::UnplannedReboot),
+        RunState::Rebooting => refused("a reboot was announced"),
+        RunState::Queued | RunState::Waking | RunState::Booting => refused(NOT_CLAIMED),
+        RunState::Reporting
+        | RunState::Completed
+        | RunState::FailedHolding
+        | RunState::Released
+        | RunState::Aborted => Step::Stay,
+    }
+}
+
+fn abort_requested(state: RunState) -> Step {
+    match state {
+        RunState::Queued | RunState::Waking | RunState::Booting => {
+            to(RunState::Aborted, vec![Effect::Complete { result: RunResult::Fail }, Effect::RevokeClaim])
+        }
+        RunState::Running | RunState::Rebooting => close(EndedBy::Aborted),
+        RunState::Aborted => Step::Stay,
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::FailedHolding => refused("the run is over and its machine held; release it instead"),
+        RunState::Completed | RunState::Released => refused(RUN_IS_OVER),
+    }
+}
+
+fn hold_expired(state: RunState) -> Step {
+    match state {
+        RunState::FailedHolding => to(RunState::Released, Vec::new()),
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting
+        | RunState::Completed
+        | RunState::Released
+        | RunState::Aborted => Step::Stay,
+    }
+}
+
+fn release_requested(state: RunState) -> Step {
+    match state {
+        RunState::FailedHolding => to(RunState::Released, Vec::new()),
+        RunState::Released => Step::Stay,
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting => refused("the run is not over; abort it instead"),
+        RunState::Completed | RunState::Aborted => refused("the machine is not held"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::run::diagram::every_event;
+
+    /// Every move there is, written by hand: (from, event, to). What is not here changes no state.
+    const MOVES: &[(&str, &str, &str)] = &[
+        ("Queued", "wake sent", "Waking"),
+        ("Queued", "boot script served", "Booting"),
+        ("Queued", "never appeared", "Reporting"),
+        ("Queued", "abort requested", "Aborted"),
+        ("Waking", "boot script served", "Booting"),
+        ("Waking", "never appeared", "Reporting"),
+        ("Waking", "abort requested", "Aborted"),
+        ("Booting", "claimed", "Running"),
+        ("Booting", "never appeared", "Reporting"),
+        ("Booting", "abort requested", "Aborted"),
+        ("Running", "reboot planned", "Rebooting"),
+        ("Running", "pipeline finished", "Reporting"),
+        ("Running", "went silent", "Reporting"),
+        ("Running", "unplanned reboot", "Reporting"),
+        ("Running", "agent crashed", "Reporting"),
+        ("Running", "abort requested", "Reporting"),
+        ("Rebooting", "returned from reboot", "Running"),
+        ("Rebooting", "went silent", "Reporting"),
+        ("Rebooting", "agent crashed", "Reporting"),
+        ("Rebooting", "abort requested", "Reporting"),
+        ("Reporting", "judged pass", "Completed"),
+        ("Reporting", "judged fail", "Completed"),
+        ("Reporting", "judged fail, hold", "FailedHolding"),
+        ("Reporting", "report of an abort", "Aborted"),
+        ("FailedHolding", "hold expired", "Released"),
+        ("FailedHolding", "release requested", "Released"),
+    ];
+
+    #[test]
+    fn the_moves_are_exactly_the_written_ones() {
+        let mut found = BTreeSet::new();
+        for from in RunState::ALL {
+            for (word, event) in every_event() {
+                if let Step::Move { to, .. } = step(*from, event) {
+                    found.insert((from.to_string(), word, to.to_string()));
+                }
+            }
+        }
+        let written: BTreeSet<_> =
+            MOVES.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
+        assert_eq!(found, written);
+    }
+
+    #[test]
+    fn every_end_of_the_pipeline_asks_for_a_verdict() {
+        for from in RunState::ALL {
+            for (word, event) in every_event() {
+                if let Step::Move { to: RunState::Reporting, effects } = step(*from, event) {
+                    assert!(
+                        effects.iter().any(|effect| matches!(effect, Effect::Judge { .. })),
+                        "{from} on {word}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_gets_its_result_when_it_becomes_terminal() {
+        for from in RunState::ALL.iter().filter(|state| !state.is_terminal()) {
+            for (word, event) in every_event() {
+                if let Step::Move { to, effects } = step(*from, event) {
+                    let completes = effects.iter().any(|effect| matches!(effect, Effect::Complete { .. }));
+                    assert_eq!(to.is_terminal(), completes, "{from} on {word}");
+                }
+            }
+        }
+    }
+
+    /// An event as the world makes them; `Judged` takes its `ended_by` from what the run stored.
+    fn any_event() -> impl Strategy<Value = RunEvent> {
+        let of_the_world: Vec<RunEvent> = every_event()
+            .into_iter()
+            .map(|(_, event)| event)
+            .filter(|event| !matches!(event, RunEvent::Judged { .. }))
+            .collect();
+        prop_oneof![
+            4 => proptest::sample::select(of_the_world),
+            1 => (proptest::sample::select(RunResult::ALL.to_vec()), any::<bool>()).prop_map(|(result, hold)| {
+                RunEvent::Judged { ended_by: EndedBy::WentSilent, result, hold }
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_sequence_leaves_an_end_or_passes_unearned(events in proptest::collection::vec(any_event(), 0..60)) {
+            let mut state = RunState::Queued;
+            let mut stored: Option<EndedBy> = None;
+            let mut finished = false;
+            for event in events {
+                let event = match (event, stored) {
+                    (RunEvent::Judged { result, hold, .. }, Some(ended_by)) => {
+                        RunEvent::Judged { ended_by, result, hold }
+                    }
+                    (other, _) => other,
+                };
+                let Step::Move { to, effects } = step(state, event) else { continue };
+                if state.is_terminal() {
+                    prop_assert_eq!((state, to), (RunState::FailedHolding, RunState::Released));
+                }
+                finished |= state == RunState::Running && event == RunEvent::PipelineFinished;
+                for effect in effects {
+                    match effect {
+                        Effect::Judge { ended_by } => stored = Some(ended_by),
+                        Effect::Complete { result: RunResult::Pass } => {
+                            prop_assert!(finished);
+                            let judged_pass =
+                                matches!(event, RunEvent::Judged { result: RunResult::Pass, .. });
+                            prop_assert!(judged_pass);
+                        }
+                        Effect::Complete { result: RunResult::Fail }
+                        | Effect::NoteHoldAddress
+                        | Effect::SetDeadline
+                        | Effect::RevokeClaim => {}
+                    }
+                }
+                state = to;
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Files of runs: `<artifacts>/run-<id>/…`, each whole or not there, each with its row and digest.
+//!
+//! Refuses names that could leave the run's folder, and a body that is not the announced one.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncWriteExt as _;
+use vetting_protocol::agent_api::ArtifactReceipt;
+use vetting_protocol::ids::{RunId, Sha256Hex};
+
+use super::claim::Session;
+use super::driver::Driver;
+use super::error::RunError;
+use super::secrets;
+use crate::durable_file;
+use crate::store::artifacts::{self, ArtifactValues};
+use crate::store::{Connection, StoreError};
+
+/// Kinds that only the coordinator makes.
+const OWN_KINDS: [&str; 3] = ["inventory", "report", "report_html"];
+
+/// A file that is on the disk and waits for its row.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    kind: String,
+    path: PathBuf,
+    sha256: Sha256Hex,
+    size_bytes: u64,
+}
+
+impl Stored {
+    /// Writes the row; one of the same path is replaced.
+    pub fn insert(&self, connection: &Connection, run: RunId) -> Result<(), StoreError> {
+        let row = ArtifactValues {
+            stage_id: None,
+            kind: self.kind.clone(),
+            path: self.path.to_string_lossy().into_owned(),
+            sha256: self.sha256,
+            size_bytes: self.size_bytes,
+        };
+        artifacts::insert(connection, run, &row).map(drop)
+    }
+}
+
+/// A file on its way in.
+#[derive(Debug)]
+pub struct Upload {
+    run: RunId,
+    kind: String,
+    path: PathBuf,
+    temporary: PathBuf,
+    file: tokio::fs::File,
+    digest: Sha256,
+    size_bytes: u64,
+    finished: bool,
+}
+
+impl Upload {
+    /// Takes the next piece.
+    pub async fn write(&mut self, chunk: &[u8]) -> Result<(), RunError> {
+        self.digest.update(chunk);
+        self.size_bytes += chunk.len() as u64;
+        self.file
+            .write_all(chunk)
+            .await
+            .map_err(|source| RunError::Io { path: self.temporary.clone(), source })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.finished {
+            // broken off or refused; what cannot be removed is not in the way
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+impl Driver {
+    /// Makes room for a file of a run.
+    ///
+    /// # Errors
+    /// A kind or name that is not a plain file name.
+    pub async fn begin_upload(&self, session: Session, kind: &str, name: &str) -> Result<Upload, RunError> {
+        check_kind(kind)?;
+        check_name(name)?;
+        let run = session.run;
+        let folder = self.run_dir(run).join(kind);
+        let io = |source| RunError::Io { path: folder.clone(), source };
+        tokio::fs::create_dir_all(&folder).await.map_err(io)?;
+        // two uploads of one name at a time must not mix
+        let unique = secrets::fresh()?;
+        let temporary = folder.join(format!(".upload-{}", &unique.expose()[..16]));
+        let file = tokio::fs::File::create_new(&temporary)
+            .await
+            .map_err(|source| RunError::Io { path: temporary.clone(), source })?;
+        Ok(Upload {
+            run,
+            kind: kind.to_owned(),
+            path: folder.join(name),
+            temporary,
+            file,
+            digest: Sha256::new(),
+            size_bytes: 0,
+            finished: false,
+        })
+    }
+
+    /// Keeps the file if it is the announced one; durable when this returns.
+    pub async fn finish_upload(
+        &self,
+        mut upload: Upload,
+        announced: Sha256Hex,
+    ) -> Result<ArtifactReceipt, RunError> {
+        let found = Sha256Hex::from_bytes(std::mem::take(&mut upload.digest).finalize().into());
+        if found != announced {
+            return Err(RunError::DigestMismatch { announced, found });
+        }
+        let io = |source| RunError::Io { path: upload.temporary.clone(), source };
+        upload.file.flush().await.map_err(io)?;
+        upload.file.sync_all().await.map_err(io)?;
+        let (temporary, path) = (upload.temporary.clone(), upload.path.clone());
+        tokio::task::spawn_blocking(move || durable_file::publish(&temporary, &path)).await??;
+        upload.finished = true;
+        let stored = Stored {
+            kind: upload.kind.clone(),
+            path: upload.path.clone(),
+            sha256: found,
+            size_bytes: upload.size_bytes,
+        };
+        let run = upload.run;
+        self.store.write(move |connection| stored.insert(connection, run)).await?;
+        Ok(ArtifactReceipt { sha256: found, size_bytes: upload.size_bytes })
+    }
+
+    /// Writes a file of the coordinator's own. `name` is a word of this program.
+    pub(super) async fn store_artifact(
+        &self,
+        run: RunId,
+        kind: &'static str,
+        name: &'static str,
+        bytes: Vec<u8>,
+    ) -> Result<Stored, RunError> {
+        let folder = self.run_dir(run);
+        tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&folder)
+                .map_err(|source| RunError::Io { path: folder.clone(), source })?;
+            let path = folder.join(name);
+            durable_file::write(&path, 0o644, &bytes)?;
+            let (sha256, size_bytes) = (Sha256Hex::of(&bytes), bytes.len() as u64);
+            Ok(Stored { kind: kind.to_owned(), path, sha256, size_bytes })
+        })
+        .await?
+    }
+
+    /// The folder of a run's files, absolute where the config's is.
+    pub(super) fn run_dir(&self, run: RunId) -> PathBuf {
+        self.settings.artifacts_dir.join(format!("run-{run}"))
+    }
+}
+
+impl Stored {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn check_kind(kind: &str) -> Result<(), RunError> {
+    let plain = !kind.is_empty()
+        && kind.len() <= 40
+        && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    if plain && !OWN_KINDS.contains(&kind) {
+        return Ok(());
+    }
+    Err(RunError::Invalid {
+        what: format!(
+            "`{kind}` is no kind an agent can store; use a-z, 0-9 and _, and not {}",
+            OWN_KINDS.join(", ")
+        ),
+    })
+}
+
+fn check_name(name: &str) -> Result<(), RunError> {
+    let plain = !name.is_empty()
+        && name.len() <= 120
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    if plain {
+        return Ok(());
+    }
+    Err(RunError::Invalid {
+        what: format!(
+            "`{name}` is no file name an agent can store; use letters, digits, `.`, `-`, `_`, and no `.` first"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_folder_are_refused() {
+        for name in ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "%2e%2e", "a b", "a\0"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for kind in ["", "..", "Report", "report", "inventory", "a/b", "a-b"] {
+            assert!(check_kind(kind).is_err(), "{kind:?}");
+        }
+        assert!(check_name("sda-fio.json").is_ok() && check_kind("fio").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_name_is_one_component(name in ".{0,130}") {
+            if check_name(&name).is_ok() {
+                let components: Vec<_> = Path::new(&name).components().collect();
+                prop_assert!(matches!(components[..], [std::path::Component::Normal(_)]));
+            }
+        }
+    }
+}

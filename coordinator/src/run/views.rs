@@ -1,0 +1,190 @@
+//! Rows as the operator API shows them.
+
+use vetting_protocol::ids::RunId;
+use vetting_protocol::operator_api::{
+    ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
+    TokenView,
+};
+
+use super::error::RunError;
+use super::live::Live;
+use super::rules;
+use super::stages::StepSummary;
+use crate::clock::{TimeError, seconds_text, timestamp_text};
+use crate::store::artifacts::ArtifactRow;
+use crate::store::events::EventRow;
+use crate::store::hosts::HostWithRun;
+use crate::store::measurements::BreachRow;
+use crate::store::runs::{self, RunRow};
+use crate::store::sessions::{self, Timeline};
+use crate::store::stages::StageRow;
+use crate::store::thresholds::{ThresholdSource, ThresholdValues};
+use crate::store::tokens::TokenRow;
+use crate::store::{Connection, StoreError, artifacts, diffs, measurements, stages};
+
+fn seconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
+    ms.map(seconds_text).transpose()
+}
+
+fn milliseconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
+    ms.map(timestamp_text).transpose()
+}
+
+/// A run's line in a list.
+pub fn summary(row: &RunRow) -> Result<RunSummary, StoreError> {
+    Ok(RunSummary {
+        id: row.id,
+        host: row.host_name.clone(),
+        state: row.state,
+        result: row.result,
+        profile: row.profile,
+        failed_stage: row.failed_stage.clone(),
+        started_at: seconds_text(row.started_at_ms)?,
+        completed_at: seconds(row.completed_at_ms)?,
+    })
+}
+
+/// A machine with its newest run.
+pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
+    let HostWithRun { host, latest_run } = row;
+    Ok(HostView {
+        id: host.id,
+        name: host.name,
+        mac: host.mac,
+        wol_broadcast_ip: host.wol_broadcast_ip,
+        wol_port: host.wol_port,
+        expected_spec_yaml: host.expected_spec_yaml,
+        notes: host.notes,
+        created_at: seconds_text(host.created_at_ms)?,
+        updated_at: seconds_text(host.updated_at_ms)?,
+        latest_run: latest_run.as_ref().map(summary).transpose()?,
+    })
+}
+
+/// Where the time before the stages went.
+pub fn boot(timeline: &Timeline) -> BootView {
+    BootView {
+        woken_ms: timeline.woken_ms,
+        script_served_ms: timeline.script_served_ms,
+        image_served_ms: timeline.image_served_ms,
+        claimed_ms: timeline.claimed_ms,
+        kernel_to_init_ms: timeline.kernel_to_init_ms,
+        kernel_to_claim_ms: timeline.kernel_to_claim_ms,
+    }
+}
+
+/// A file of a run.
+pub fn artifact(row: ArtifactRow) -> ArtifactView {
+    let values = row.values;
+    ArtifactView {
+        kind: values.kind,
+        path: values.path,
+        sha256: values.sha256,
+        size_bytes: values.size_bytes,
+    }
+}
+
+/// A line of the event log.
+pub fn event(row: EventRow) -> Result<EventView, StoreError> {
+    let values = row.values;
+    Ok(EventView {
+        id: row.id,
+        run_id: values.run_id,
+        host_id: values.host_id,
+        ts: timestamp_text(values.ts_ms)?,
+        level: values.level,
+        kind: values.kind,
+        message: values.message,
+        data: values.data,
+    })
+}
+
+/// A token, without its text.
+pub fn token(row: TokenRow) -> Result<TokenView, StoreError> {
+    Ok(TokenView {
+        id: row.id,
+        name: row.name,
+        created_at: seconds_text(row.created_at_ms)?,
+        last_used_at: seconds(row.last_used_at_ms)?,
+        revoked_at: seconds(row.revoked_at_ms)?,
+    })
+}
+
+/// A run with all that hangs from it but the samples; `live` is its memory, while it has one.
+pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Result<RunDetail, RunError> {
+    let row = runs::get(connection, run)?;
+    let verdict = runs::verdict(connection, run)?;
+    let stages = stages::list(connection, run)?;
+    let breaches = measurements::breaches(connection, run)?;
+    Ok(RunDetail {
+        summary: summary(&row)?,
+        reasons: verdict.map(|verdict| verdict.reasons).unwrap_or_default(),
+        hold_ip: row.hold_ip.clone(),
+        non_destructive: row.non_destructive,
+        wipe: row.override_flags.wipe,
+        stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
+        diffs: diffs::list(connection, run)?.into_iter().map(|row| row.diff).collect(),
+        breaches: breaches.into_iter().map(|row| breach(run, row)).collect::<Result<_, _>>()?,
+        measurement_count: measurements::count(connection, run)?,
+        artifacts: artifacts::list(connection, run)?.into_iter().map(artifact).collect(),
+        boot: boot(&sessions::timeline(connection, run)?),
+    })
+}
+
+fn stage(run: RunId, row: StageRow, live: Option<&Live>) -> Result<StageView, RunError> {
+    let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
+    let progress = if row.state.is_finished() { None } else { live.and_then(|live| live.progress(row.name)) };
+    let sub_steps = row
+        .sub_steps
+        .into_iter()
+        .map(|row| {
+            let summary = StepSummary::read(run, &row.name, Some(&row.summary))?;
+            Ok(SubStepView {
+                name: row.name,
+                state: row.state,
+                started_at: milliseconds(row.started_at_ms).map_err(StoreError::from)?,
+                completed_at: milliseconds(row.completed_at_ms).map_err(StoreError::from)?,
+                reason: summary.as_ref().and_then(StepSummary::reason).map(str::to_owned),
+                summary: row.summary,
+            })
+        })
+        .collect::<Result<_, RunError>>()?;
+    Ok(StageView {
+        name: row.name.to_string(),
+        state: row.state,
+        started_at: milliseconds(row.started_at_ms).map_err(StoreError::from)?,
+        completed_at: milliseconds(row.completed_at_ms).map_err(StoreError::from)?,
+        percent: progress.map(|progress| progress.percent),
+        eta_ms: progress.and_then(|progress| progress.eta_ms),
+        reason: summary.as_ref().and_then(StepSummary::reason).map(str::to_owned),
+        summary: row.summary.unwrap_or_default(),
+        sub_steps,
+    })
+}
+
+fn breach(run: RunId, row: BreachRow) -> Result<BreachView, RunError> {
+    let rule = rules::read(
+        run,
+        &ThresholdValues {
+            stage_name: row.stage_name.clone(),
+            kind: row.kind.clone(),
+            key: "*".to_owned(),
+            op: row.op,
+            threshold: row.threshold,
+            nominal: row.nominal,
+            unit: row.unit,
+            severity: row.severity,
+            source: ThresholdSource::Profile,
+        },
+    )?;
+    Ok(BreachView {
+        stage: row.stage_name,
+        kind: row.kind,
+        key: row.key,
+        rule: rule.describe(),
+        severity: row.severity,
+        worst: row.worst,
+        samples: row.samples,
+        first_at: timestamp_text(row.first_ts_ms).map_err(StoreError::from)?,
+    })
+}

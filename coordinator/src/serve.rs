@@ -1,0 +1,227 @@
+//! `serve`: opens the database, listens, takes up the runs that are not over, and ends in good order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use vetting_judge::profile::{ProfileError, Registry};
+use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::ids::Sha256Hex;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::durable_file;
+use crate::http::listener::listen;
+use crate::http::{App, AppParts, http_routes, https_routes};
+use crate::power::{Power, WakeOnLan};
+use crate::run::deadline::Limits;
+use crate::run::driver::{Driver, Settings};
+use crate::run::error::RunError;
+use crate::store::{Store, StoreError, StoreOptions};
+use crate::tls::{self, TlsError};
+
+/// Why the coordinator does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database.
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    /// Keys and certificates.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// A profile of the config.
+    #[error("a profile cannot be used")]
+    Profile(#[from] ProfileError),
+    /// A run that was under way.
+    #[error("the runs under way cannot be taken up")]
+    Resume(#[from] RunError),
+    /// `coordinator.json`.
+    #[error("the addresses cannot be announced")]
+    Announce(#[from] durable_file::WriteError),
+    /// A file or folder.
+    #[error("cannot use {}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address.
+    #[error("cannot listen on {address}; is another coordinator running, or the address not this box's?")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system.
+    #[error("cannot wait for signals")]
+    Signal {
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What a server is made of besides its config; tests bring their own.
+pub struct Surroundings {
+    /// The one clock.
+    pub clock: Clock,
+    /// What switches machines on.
+    pub power: Arc<dyn Power>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { clock: Clock::system(), power: Arc::new(WakeOnLan) }
+    }
+}
+
+/// A coordinator that serves.
+pub struct Server {
+    /// Where the agent and operator API is.
+    pub https: SocketAddr,
+    /// Where the boot endpoints are.
+    pub http: SocketAddr,
+    /// SHA-256 of the authority's certificate.
+    pub ca_fingerprint: Sha256Hex,
+    /// Runs.
+    pub driver: Driver,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Serves until SIGTERM or Ctrl-C, then lets what is under way finish.
+///
+/// # Errors
+/// Everything that keeps it from starting.
+pub async fn run(config: Config) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|source| ServeError::Signal { source })?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|source| ServeError::Signal { source })?;
+    let server = start(&config, Surroundings::default()).await?;
+    announce(&server);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    server.stop().await;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]
+fn announce(server: &Server) {
+    println!("listening https={} http={}", server.https, server.http);
+}
+
+/// Opens everything and serves in the background.
+///
+/// # Errors
+/// Everything that keeps it from starting.
+pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server, ServeError> {
+    let Surroundings { clock, power } = surroundings;
+    let artifacts_dir = make_folders(config)?;
+    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
+    let path = config.database.path.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open_with(path, options));
+    let store = opened.await.map_err(RunError::from)??;
+    for name in store.applied_migrations() {
+        tracing::info!(name, "migration applied");
+    }
+    let tls = tls::prepare(&config.state_dir)?;
+    let driver = Driver::new(store, clock, power, profiles(config)?, settings(config, artifacts_dir));
+    let (agents_listener, https) = bind(config.listen.https).await?;
+    let (boot_listener, http) = bind(config.listen.http).await?;
+    let app = App::new(AppParts {
+        driver: driver.clone(),
+        ca_fingerprint: tls.fingerprint,
+        image_dir: config.image.dir.clone(),
+        extra_kernel_args: config.boot.kernel_args.clone(),
+        public_host: config.public_address.clone(),
+        https_port: https.port(),
+    });
+    let (stop, stopped) = watch::channel(false);
+    driver.resume().await?;
+    let tasks = vec![
+        tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
+        tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
+        tokio::spawn({
+            let driver = driver.clone();
+            async move { driver.watch_deadlines(stopped).await }
+        }),
+    ];
+    let announcement = json!({"https": https, "http": http, "ca_fingerprint": tls.fingerprint});
+    durable_file::write(&config.announcement_path(), 0o644, announcement.to_string().as_bytes())?;
+    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, stop, tasks })
+}
+
+impl Server {
+    /// Takes no more requests, lets those under way finish, and closes the database.
+    pub fn stop(self) -> impl Future<Output = ()> {
+        let Self { stop, tasks, driver, .. } = self;
+        async move {
+            let _ = stop.send(true);
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a task died");
+                }
+            }
+            // the last handle waits for the writer; that may take as long as the disk
+            let _ = tokio::task::spawn_blocking(move || drop(driver)).await;
+        }
+    }
+}
+
+/// The folders there must be; returns that of the runs' files, absolute as the database wants its paths.
+fn make_folders(config: &Config) -> Result<PathBuf, ServeError> {
+    let artifacts = config.artifacts_dir();
+    let failed = |source| ServeError::File { path: artifacts.clone(), source };
+    std::fs::create_dir_all(&artifacts).map_err(failed)?;
+    artifacts.canonicalize().map_err(failed)
+}
+
+fn profiles(config: &Config) -> Result<Registry, ServeError> {
+    let mut registry = Registry::builtin()?;
+    for (name, path) in &config.profiles {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ServeError::File { path: path.clone(), source })?;
+        registry = registry.with_replacement(*name, &text, &path.to_string_lossy())?;
+    }
+    Ok(registry)
+}
+
+fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
+    let ms = |duration: vetting_judge::duration::HumanDuration| {
+        i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
+    };
+    let (after_fail, hold) = config.after_fail();
+    Settings {
+        limits: Limits {
+            wake_ms: ms(config.timeouts.wake),
+            boot_ms: ms(config.timeouts.boot),
+            silence_ms: ms(config.timeouts.silence),
+            reboot_ms: ms(config.timeouts.reboot),
+            hold_ms: hold.map_or(0, |hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
+        },
+        claim_valid_ms: ms(config.claim.lifetime),
+        hold_failed: hold.is_some(),
+        after_pass: config.after_run.pass,
+        after_fail: match after_fail {
+            // held machines stay; this is for those that are not held
+            AfterRun::Stay => AfterRun::PowerOff,
+            then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
+        },
+        artifacts_dir,
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}

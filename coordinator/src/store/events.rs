@@ -1,0 +1,91 @@
+//! Table `events`: the event log.
+
+use rusqlite::{Connection, Row, params};
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::ids::{HostId, RunId};
+
+use super::{StoreError, row};
+use crate::clock::timestamp_text;
+
+/// A new line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventValues {
+    /// The run it belongs to.
+    pub run_id: Option<RunId>,
+    /// The host it belongs to.
+    pub host_id: Option<HostId>,
+    /// Ms since the epoch.
+    pub ts_ms: i64,
+    /// How grave.
+    pub level: EventLevel,
+    /// A stable word.
+    pub kind: String,
+    /// In words.
+    pub message: String,
+    /// More of it.
+    pub data: Option<serde_json::Value>,
+}
+
+/// A line of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Key; rises with each line.
+    pub id: i64,
+    /// The line.
+    pub values: EventValues,
+}
+
+const INSERT: &str = "INSERT INTO events (run_id, host_id, ts, level, kind, message, data_json)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const AFTER: &str = "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
+const LATEST: &str = "SELECT * FROM (SELECT * FROM events ORDER BY id DESC LIMIT ?1) ORDER BY id";
+const OF_RUN: &str = "SELECT * FROM events WHERE run_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+
+fn event(row: &Row<'_>) -> Result<EventRow, StoreError> {
+    Ok(EventRow {
+        id: row.get("id")?,
+        values: EventValues {
+            run_id: row.get::<_, Option<i64>>("run_id")?.map(RunId),
+            host_id: row.get::<_, Option<i64>>("host_id")?.map(HostId),
+            ts_ms: row::time(row, ("events", "ts"))?,
+            level: row::parsed(row, ("events", "level"))?,
+            kind: row.get("kind")?,
+            message: row.get("message")?,
+            data: row::json_or_null(row, ("events", "data_json"))?,
+        },
+    })
+}
+
+/// Adds a line and gives its key.
+pub fn insert(connection: &Connection, event: &EventValues) -> Result<i64, StoreError> {
+    connection.prepare_cached(INSERT)?.execute(params![
+        event.run_id.map(|id| id.0),
+        event.host_id.map(|id| id.0),
+        timestamp_text(event.ts_ms)?,
+        event.level.as_str(),
+        event.kind,
+        event.message,
+        event.data.as_ref().map(serde_json::Value::to_string),
+    ])?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// The first `limit` lines after the line `after`, in order; 0 for the beginning.
+pub fn after(connection: &Connection, after: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+    connection.prepare_cached(AFTER)?.query_and_then(params![after, limit], event)?.collect()
+}
+
+/// The last `limit` lines, in order.
+pub fn latest(connection: &Connection, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+    connection.prepare_cached(LATEST)?.query_and_then([limit], event)?.collect()
+}
+
+/// The first `limit` lines of a run after the line `after`, in order.
+pub fn of_run(
+    connection: &Connection,
+    run: RunId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<EventRow>, StoreError> {
+    connection.prepare_cached(OF_RUN)?.query_and_then(params![run.0, after, limit], event)?.collect()
+}

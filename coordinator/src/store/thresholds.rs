@@ -1,0 +1,156 @@
+//! Table `thresholds`: the rules of a run. Written once, at its creation, and never changed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rusqlite::{Connection, Row, params};
+use vetting_protocol::diff::Severity;
+use vetting_protocol::ids::RunId;
+
+use super::{StoreError, row};
+
+/// A text that is no operator or no source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such word")]
+pub struct UnknownWord;
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$variant_meta])* $variant,)+
+        }
+
+        impl $name {
+            /// As the database has it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, UnknownWord> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(UnknownWord),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// `thresholds.op`: what the observed value must be.
+    ThresholdOp {
+        /// Less than the threshold.
+        Lt = "lt",
+        /// At most the threshold.
+        Lte = "lte",
+        /// More than the threshold.
+        Gt = "gt",
+        /// At least the threshold.
+        Gte = "gte",
+        /// Not farther from `nominal` than the threshold, percent.
+        WithinPct = "within_pct",
+    }
+}
+
+words! {
+    /// `thresholds.source`.
+    ThresholdSource {
+        /// The profile registry.
+        Profile = "profile",
+        /// The host's own rules.
+        HostOverride = "host_override",
+    }
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThresholdValues {
+    /// `*` is any.
+    pub stage_name: String,
+    /// The quantity.
+    pub kind: String,
+    /// A glob.
+    pub key: String,
+    /// What the value must be.
+    pub op: ThresholdOp,
+    /// The limit.
+    pub threshold: f64,
+    /// For `within_pct`.
+    pub nominal: f64,
+    /// Of the quantity.
+    pub unit: String,
+    /// `Critical` or `Warning`.
+    pub severity: Severity,
+    /// Where it is from.
+    pub source: ThresholdSource,
+}
+
+/// A rule of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ThresholdRow {
+    /// Key.
+    pub id: i64,
+    /// The rule.
+    pub values: ThresholdValues,
+}
+
+const INSERT: &str =
+    "INSERT INTO thresholds (run_id, stage_name, kind, key, op, threshold, nominal, unit, severity, source)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const LIST: &str = "SELECT * FROM thresholds WHERE run_id = ?1 ORDER BY id";
+
+fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
+    Ok(ThresholdRow {
+        id: row.get("id")?,
+        values: ThresholdValues {
+            stage_name: row.get("stage_name")?,
+            kind: row.get("kind")?,
+            key: row.get("key")?,
+            op: row::parsed(row, ("thresholds", "op"))?,
+            threshold: row.get("threshold")?,
+            nominal: row.get("nominal")?,
+            unit: row.get("unit")?,
+            severity: row::parsed(row, ("thresholds", "severity"))?,
+            source: row::parsed(row, ("thresholds", "source"))?,
+        },
+    })
+}
+
+/// Writes the rules of a new run.
+pub fn seed(connection: &Connection, run: RunId, rules: &[ThresholdValues]) -> Result<(), StoreError> {
+    let mut insert = connection.prepare_cached(INSERT)?;
+    for rule in rules {
+        insert.execute(params![
+            run.0,
+            rule.stage_name,
+            rule.kind,
+            rule.key,
+            rule.op.as_str(),
+            rule.threshold,
+            rule.nominal,
+            rule.unit,
+            rule.severity.as_str(),
+            rule.source.as_str()
+        ])?;
+    }
+    Ok(())
+}
+
+/// The rules of a run, in the order they were seeded.
+pub fn list(connection: &Connection, run: RunId) -> Result<Vec<ThresholdRow>, StoreError> {
+    connection.prepare_cached(LIST)?.query_and_then([run.0], threshold)?.collect()
+}

@@ -1,0 +1,46 @@
+-- What the coordinator needs to lead a run, beyond the contract: its own tables, no column on another's.
+
+-- One claim of a run each: the first boot, and every boot after a planned reboot.
+CREATE TABLE run_sessions (
+    id                INTEGER PRIMARY KEY AUTOINCREMENT,
+    run_id            INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    claim_secret_hash TEXT NOT NULL UNIQUE,
+    claim_expires_at  TIMESTAMP NOT NULL,
+    claimed_at        TIMESTAMP,
+    claimed_from      TEXT,
+    boot_id           TEXT,
+    token_hash        TEXT UNIQUE,
+    last_sequence     INTEGER NOT NULL DEFAULT 0,
+    created_at        TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP
+);
+CREATE INDEX idx_run_sessions_run ON run_sessions (run_id);
+
+-- Where the time before the stages went. `kernel_*` count from the kernel's start, the others from the Unix epoch.
+CREATE TABLE run_timeline (
+    run_id             INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    woken_ms           INTEGER,
+    script_served_ms   INTEGER,
+    image_served_ms    INTEGER,
+    claimed_ms         INTEGER,
+    kernel_to_init_ms  INTEGER,
+    kernel_to_claim_ms INTEGER,
+    last_contact_ms    INTEGER,
+    state_since_ms     INTEGER
+);
+
+-- What closed a run's pipeline, and why its result is what it is.
+CREATE TABLE run_verdicts (
+    run_id       INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    ending       TEXT NOT NULL,
+    result       TEXT,
+    reasons_json TEXT NOT NULL DEFAULT '[]'
+);
+
+CREATE TABLE operator_tokens (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    name         TEXT NOT NULL UNIQUE,
+    token_hash   TEXT NOT NULL UNIQUE,
+    created_at   TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    last_used_at TIMESTAMP,
+    revoked_at   TIMESTAMP
+);
