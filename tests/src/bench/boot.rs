@@ -30,8 +30,10 @@ pub fn compare(built: &Built, folder: &Path) -> anyhow::Result<Comparison> {
             let prepared = Prepared::register(&site, number)?;
             let folder = folder.join(format!("round-{number}"));
             let theirs = prepared.boot_bare(&bare, &folder)?;
-            let ours = prepared.boot_live(&site, &folder)?;
-            println!("  round {number}: claim {ours:.2} s, bare init {theirs:.2} s after the kernel's start");
+            let (agent, ours) = prepared.boot_live(&site, &folder)?;
+            println!(
+                "  round {number}: bare init {theirs:.2} s, agent {agent:.2} s, claim {ours:.2} s after the kernel's start"
+            );
             Ok(Round { ours, theirs })
         })
         .collect::<anyhow::Result<Vec<Round>>>()?;
@@ -89,14 +91,19 @@ impl Prepared {
         uptime.trim().parse().with_context(|| format!("uptime {uptime:?}"))
     }
 
-    /// Seconds from the kernel's start to the claim of the run.
-    fn boot_live(&self, site: &Site, folder: &Path) -> anyhow::Result<f64> {
+    /// Seconds from the kernel's start to the agent as PID 1, and to the claim of the run.
+    fn boot_live(&self, site: &Site, folder: &Path) -> anyhow::Result<(f64, f64)> {
         let image = &site.built().image;
         let machine = self.machine("live", image, self.command_line.clone(), folder).power_on()?;
         machine.wait_for("is claimed", LIMIT)?;
         let boot = site.run(self.run)?.boot;
-        let ms = boot.kernel_to_claim_ms.context("the coordinator knows when the run was claimed")?;
-        Ok(Duration::from_millis(ms).as_secs_f64())
+        let seconds = |ms: Option<u64>, what: &'static str| {
+            ms.map(|ms| Duration::from_millis(ms).as_secs_f64()).context(what)
+        };
+        Ok((
+            seconds(boot.kernel_to_init_ms, "the coordinator does not know when the agent started")?,
+            seconds(boot.kernel_to_claim_ms, "the coordinator does not know when the run was claimed")?,
+        ))
     }
 
     fn machine(&self, name: &str, image: &Path, append: String, folder: &Path) -> MachineBuilder {

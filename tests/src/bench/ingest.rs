@@ -1,8 +1,8 @@
 //! Measurements through the agent API, durable and judged, against raw inserts of the very same rows.
 //!
 //! The other side is a copy of the coordinator's own database from before the first batch: the same schema and the
-//! same parent rows. It gets exactly what the coordinator wrote in the round, one transaction a batch, with WAL and
-//! `synchronous=FULL`, from memory, on one thread with nothing else to do.
+//! same parent rows. It gets exactly what the coordinator wrote in the round, in transactions as large as the largest
+//! of the coordinator's, with WAL and `synchronous=FULL`, from memory, on one thread with nothing else to do.
 
 use std::path::Path;
 use std::time::Instant;
@@ -25,9 +25,11 @@ use super::{Comparison, Goal, Round};
 use crate::simulated::{boot_script, claim_request, run_parameters};
 use crate::site::{Built, Site, SiteOptions};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 9;
 const MACHINES: u8 = 8;
 const BATCHES_A_ROUND: usize = 12;
+/// Of raw inserts: what the coordinator's group commit can reach at most, as each machine waits for its answer.
+const BATCHES_A_TRANSACTION: usize = MACHINES as usize;
 const SPEC: &str = "cpu: {logical_cores: 32}\n";
 const STAGE: StageName = StageName::CpuStress;
 
@@ -248,8 +250,9 @@ impl Raw {
     fn insert(&mut self, rows: &Rows) -> anyhow::Result<()> {
         // every batch has the same sensors, hence as many evaluations as any other
         let batches = rows.samples.len().div_ceil(MAX_BATCH_RECORDS);
-        let mut evaluations = rows.evaluations.chunks(rows.evaluations.len().div_ceil(batches));
-        for samples in rows.samples.chunks(MAX_BATCH_RECORDS) {
+        let evaluations_a_batch = rows.evaluations.len().div_ceil(batches);
+        let mut evaluations = rows.evaluations.chunks(evaluations_a_batch * BATCHES_A_TRANSACTION);
+        for samples in rows.samples.chunks(MAX_BATCH_RECORDS * BATCHES_A_TRANSACTION) {
             let transaction = self.connection.transaction()?;
             for (sql, rows) in
                 [(INSERT_SAMPLE, samples), (INSERT_EVALUATION, evaluations.next().unwrap_or_default())]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use vetting_protocol::ids::RunId;
+use vetting_protocol::ids::{RunId, StageName};
 
 use super::process::{Owned, Usage, usage};
 use super::{Comparison, Goal, Round};
@@ -25,12 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_mins(1);
 const MAC: &str = "52:54:00:56:48:01";
 const SPEC: &str = "cpu: {logical_cores: 1}\n";
-/// One stage that is long enough; sampling as in every shipped profile.
+/// One stage that is long enough, after the one it needs; sampling as in every shipped profile.
 const PROFILE: &str = "\
 name: quick
 description: a long stage to sample in
 sampling_interval: 5s
 stages:
+  - {stage: Inventory, limit: 2m}
   - {stage: CPUStress, limit: 10m, cpu: 4m, memory: 1s, memory_percent: 1}
 thresholds:
   - {stage: '*', kind: temp, key: 'cpu/*', op: lt, threshold: 95, unit: celsius, severity: critical, note: CPU}
@@ -112,13 +113,15 @@ fn start_agent(site: &Site, folder: &Path) -> anyhow::Result<Owned> {
     Ok(Owned::new("vetting-agent", child))
 }
 
-/// Until the stage runs and its first samples are stored.
+/// Until the long stage runs and its first samples are stored.
 fn wait_for_samples(site: &Site, run: RunId, agent: &mut Owned) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         agent.ensure_alive()?;
         let detail = site.run(run)?;
-        if detail.measurement_count > 0 && detail.stages.iter().any(|stage| stage.started_at.is_some()) {
+        let runs =
+            |name: &str| detail.stages.iter().any(|stage| stage.name == name && stage.started_at.is_some());
+        if detail.measurement_count > 0 && runs(StageName::CpuStress.as_str()) {
             return Ok(());
         }
         if Instant::now() > deadline {
