@@ -210,3 +210,27 @@ pub fn recover(rejection: &Rejection) -> Response {
     };
     error.into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_work_later_is_503_and_says_when_to_come_back() {
+        for error in [StoreError::TransactionLost, StoreError::Closed] {
+            let response = ApiError::from(RunError::Store(error)).into_response();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        }
+    }
+
+    #[test]
+    fn the_coordinators_own_failure_keeps_its_cause_to_itself() {
+        let error = ApiError::from(StoreError::UnknownText {
+            table: "runs",
+            column: "state",
+            found: "garbage".to_owned(),
+        });
+        assert_eq!((error.kind, error.detail.contains("garbage")), (ProblemKind::Internal, false));
+    }
+}
