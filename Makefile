@@ -29,7 +29,7 @@ demo: build image
 
 test: build image nextest
 	cargo nextest run --workspace --no-fail-fast
-	cargo nextest run --workspace --profile qemu --release --no-fail-fast
+	cargo nextest run --workspace --profile qemu --no-fail-fast
 
 check: packages
 	cargo fmt --all -- --check

@@ -25,13 +25,15 @@ CREATE TABLE run_timeline (
     kernel_to_init_ms  INTEGER,
     kernel_to_claim_ms INTEGER,
     last_contact_ms    INTEGER,
+    last_contact_ip    TEXT,
     state_since_ms     INTEGER
 );
 
--- What closed a run's pipeline, and why its result is what it is.
+-- What closed a run's pipeline, what there is to know of that, and why the result is what it is.
 CREATE TABLE run_verdicts (
     run_id       INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
     ending       TEXT NOT NULL,
+    ending_json  TEXT,
     result       TEXT,
     reasons_json TEXT NOT NULL DEFAULT '[]'
 );

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-/// A clock that differs by less than this is left as it is, milliseconds.
-pub const TOLERATED_DIFFERENCE_MS: u64 = 2_000;
-
 /// Milliseconds since the Unix epoch, UTC; 0 while the machine's clock stands before it.
 pub fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -27,14 +24,14 @@ pub fn uptime_ms() -> u64 {
         .unwrap_or(0)
 }
 
-/// Sets the machine's clock when it differs by more than [`TOLERATED_DIFFERENCE_MS`] from `unix_ms`. Gives the
-/// difference that was corrected, milliseconds, positive when the machine's clock was behind.
+/// Sets the machine's clock when it differs by more than `tolerated` from `unix_ms`. Gives the difference that was
+/// corrected, milliseconds, positive when the machine's clock was behind.
 ///
 /// # Errors
 /// The kernel refuses: not root, or a time that it cannot hold.
-pub fn set_if_off(unix_ms: i64) -> Result<Option<i64>, std::io::Error> {
+pub fn set_if_off(unix_ms: i64, tolerated: Duration) -> Result<Option<i64>, std::io::Error> {
     let difference = unix_ms.saturating_sub(now_ms());
-    if difference.unsigned_abs() <= TOLERATED_DIFFERENCE_MS {
+    if u128::from(difference.unsigned_abs()) <= tolerated.as_millis() {
         return Ok(None);
     }
     let since_epoch = u64::try_from(unix_ms).map(Duration::from_millis).map_err(std::io::Error::other)?;

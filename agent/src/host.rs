@@ -175,6 +175,7 @@ impl Host {
         if bytes.len() as u64 > FILE_LIMIT_BYTES {
             return Err(HostError::TooLarge { path: PathBuf::from(absolute), limit_bytes: FILE_LIMIT_BYTES });
         }
+        self.note(|| Access::File(absolute.to_owned()));
         Ok(bytes)
     }
 
@@ -201,12 +202,16 @@ impl Host {
         }
     }
 
-    /// Names in a directory, sorted with numbers in numeric order (`cpu2` before `cpu10`).
+    /// Names in a directory, sorted with numbers in numeric order (`cpu2` before `cpu10`). Hidden names are left out:
+    /// the kernel has none, but a recorded tree has `.keep` where a directory would be empty.
     pub fn list(&self, absolute: &str) -> Result<Vec<String>, HostError> {
         let failed = |source| HostError::Read { path: PathBuf::from(absolute), source };
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.checked(absolute)?).map_err(failed)? {
-            names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                names.push(name);
+            }
         }
         self.note(|| Access::Directory(absolute.to_owned()));
         names.sort_by(|left, right| natural_key(left).cmp(&natural_key(right)).then_with(|| left.cmp(right)));
@@ -241,10 +246,12 @@ impl Host {
         let failed = |source| HostError::Read { path: PathBuf::from(absolute), source };
         let target = std::fs::read_link(self.checked(absolute)?).map_err(failed)?;
         self.note(|| Access::Name(absolute.to_owned()));
-        target
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .ok_or_else(|| unparsable(absolute, &target.to_string_lossy(), "a link to a named object"))
+        if let Some(name) = target.file_name() {
+            return Ok(name.to_string_lossy().into_owned());
+        }
+        // A link such as `..` does not name what it leads to.
+        let place = self.resolve(absolute)?;
+        Ok(place.rsplit_once('/').map_or(place.clone(), |(_, name)| name.to_owned()))
     }
 
     /// Where a path leads when every link is followed, as the machine knows it:

@@ -302,6 +302,6 @@ mod tests {
     fn a_machine_is_held_only_where_a_limit_allows_it() {
         let config = Config::parse("hold: {limit: 0s}").unwrap();
         assert_eq!(config.after_fail(), (AfterRun::PowerOff, None));
-        assert_eq!(Config::default().after_fail(), (AfterRun::Stay, Some(Duration::from_secs(86_400))));
+        assert_eq!(Config::default().after_fail(), (AfterRun::Stay, Some(Duration::from_hours(24))));
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::json;
+use vetting_judge::spec::Spec;
 
 use super::machine::Machine;
 use super::{CliError, Exit};
@@ -23,8 +24,14 @@ fn print(text: &str) -> Result<(), CliError> {
     std::io::stdout().lock().write_all(text.as_bytes()).map_err(CliError::Print)
 }
 
-pub(super) fn inventory(machine: &Machine) -> Result<Exit, CliError> {
-    print_json(&inventory::collect(&machine.host, &*machine.tools))?;
+pub(super) fn inventory(machine: &Machine, spec: bool) -> Result<Exit, CliError> {
+    let found = inventory::collect(&machine.host, &*machine.tools);
+    if spec {
+        let firmware = inventory::firmware::collect(&machine.host, &*machine.tools, &found);
+        print(&Spec::from_inventory(&found, &firmware).to_yaml().map_err(CliError::Yaml)?)?;
+    } else {
+        print_json(&found)?;
+    }
     Ok(Exit::Pass)
 }
 

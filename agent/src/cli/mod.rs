@@ -108,6 +108,9 @@ pub enum CliError {
     /// A result cannot be written.
     #[error("the result cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+    /// A spec cannot be written.
+    #[error("the spec cannot be written as YAML")]
+    Yaml(#[source] serde_yaml::Error),
     /// Standard output is gone.
     #[error("the result cannot be printed")]
     Print(#[source] std::io::Error),
@@ -137,6 +140,7 @@ const AFTER_HELP: &str = "\
 Examples:
   vetting-agent inventory                      what this machine is made of, as JSON
   vetting-agent inventory | jq .memory.dimms   its memory modules
+  vetting-agent inventory --spec > spec.yaml   the spec that this machine and its siblings meet
   vetting-agent stages                         what can be tested
   vetting-agent stage SMART                    one stage, here, without a coordinator
   vetting-agent stage CPUStress --param '{cpu_ms: 60000}'
@@ -153,7 +157,11 @@ enum Command {
     /// Take a run from a coordinator and work through it
     Run(RunArguments),
     /// Print what the machine is made of
-    Inventory,
+    Inventory {
+        /// Print the expected spec, YAML, that this machine and its siblings meet
+        #[arg(long)]
+        spec: bool,
+    },
     /// Print the firmware versions of its parts
     Firmware,
     /// List the stages
@@ -197,7 +205,7 @@ pub fn execute(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Init => init(),
         Command::Live { init_ms } => Ok(init::live(init_ms)),
         Command::Run(run) => run::run(&machine()?, &run),
-        Command::Inventory => facts::inventory(&machine()?),
+        Command::Inventory { spec } => facts::inventory(&machine()?, spec),
         Command::Firmware => facts::firmware(&machine()?),
         Command::Stages { json } => facts::stages(json),
         Command::Stage(stage) => stage::stage(&machine()?, &stage),

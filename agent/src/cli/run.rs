@@ -21,6 +21,10 @@ use crate::pipeline::{self, Pipeline, RunEnd};
 use crate::stages;
 use crate::uplink::{self, Client, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
 
+/// A clock that differs by less from the coordinator's is left as it is.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+/// How often a file of PID 1 is looked for.
+const LOOK: Duration = Duration::from_millis(10);
 /// Longest wait for the machine's devices.
 const DEVICES_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -57,9 +61,9 @@ pub struct RunArguments {
     /// When PID 1 began, ms after the kernel
     #[arg(long, hide = true, value_name = "MS")]
     init_ms: Option<u64>,
-    /// When the first interface had an address, ms after the kernel
-    #[arg(long, hide = true, value_name = "MS")]
-    network_ms: Option<u64>,
+    /// A file that appears when the first interface has an address, and tells when that was, ms after the kernel
+    #[arg(long, hide = true, value_name = "FILE")]
+    network_ready_file: Option<PathBuf>,
 }
 
 impl RunArguments {
@@ -73,7 +77,26 @@ impl RunArguments {
         if secret.is_empty() { Err(CliError::NoClaim) } else { Ok(Secret::new(secret.to_owned())) }
     }
 
-    fn claim_request(&self, machine: &Machine, secret: &Secret, boot_id: &str) -> ClaimRequest {
+    /// Waits for the network of the live image; `None` on any other machine.
+    fn network_ms(&self, interrupted: &Cancel) -> Option<u64> {
+        let file = self.network_ready_file.as_ref()?;
+        while !interrupted.is_raised() {
+            // it appears whole
+            if let Ok(text) = std::fs::read_to_string(file) {
+                return text.trim().parse().ok();
+            }
+            std::thread::sleep(LOOK);
+        }
+        None
+    }
+
+    fn claim_request(
+        &self,
+        machine: &Machine,
+        secret: &Secret,
+        boot_id: &str,
+        network_ms: Option<u64>,
+    ) -> ClaimRequest {
         ClaimRequest {
             protocol_version: PROTOCOL_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -82,11 +105,7 @@ impl RunArguments {
             boot_id: boot_id.to_owned(),
             system_uuid: machine.system_uuid(),
             macs: machine.macs(),
-            timeline: BootTimeline {
-                init_ms: self.init_ms,
-                network_ms: self.network_ms,
-                claim_ms: clock::uptime_ms(),
-            },
+            timeline: BootTimeline { init_ms: self.init_ms, network_ms, claim_ms: clock::uptime_ms() },
         }
     }
 }
@@ -99,9 +118,10 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
     let secret = arguments.claim_secret()?;
     let boot_id = machine.boot_id()?;
     let client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
+    let network_ms = arguments.network_ms(&interrupted);
     console.line(&format!("claiming run {} at coordinator {}", arguments.run, arguments.coordinator));
     let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
-        arguments.claim_request(machine, &secret, &boot_id)
+        arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
     settle_in(arguments, &answer, &session, &*console)?;
@@ -140,7 +160,7 @@ fn settle_in(
     console: &dyn Console,
 ) -> Result<(), CliError> {
     if arguments.live_image {
-        match clock::set_if_off(answer.server_time_ms) {
+        match clock::set_if_off(answer.server_time_ms, CLOCK_TOLERANCE) {
             Ok(None) => {}
             Ok(Some(difference)) => console.line(&format!("clock set: it was off by {difference} ms")),
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
@@ -154,7 +174,7 @@ fn settle_in(
     if let Some(path) = &arguments.devices_ready_file {
         let begin = clock::monotonic();
         while !path.exists() && begin.elapsed() < DEVICES_PATIENCE {
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK);
         }
     }
     let plan = &answer.plan;

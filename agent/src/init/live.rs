@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
@@ -23,10 +24,16 @@ use crate::tools::runner::{Exit as ToolExit, Service, SystemRunner};
 /// Where the live session keeps its files: in memory, for root.
 pub(super) const RUN_DIRECTORY: &str = "/run/vetting";
 
+/// The boot script's time is as old as the download took, so a clock that is about right is better.
+const STALE: Duration = Duration::from_mins(10);
 /// Lines of `run` that are kept for a crash report.
 const KEPT_LINES: usize = 60;
 /// Time to read what went wrong before the machine restarts, seconds.
 const READING_TIME_SECONDS: u64 = 60;
+
+/// Appear in [`RUN_DIRECTORY`] when the first interface has an address, and when all devices are there.
+const NETWORK_READY: &str = "network-ready";
+const DEVICES_READY: &str = "devices-ready";
 
 fn run_file(name: &str) -> PathBuf {
     Path::new(RUN_DIRECTORY).join(name)
@@ -79,25 +86,29 @@ fn session(
         console.line(&format!("kernel parameter {name} is not known and has no effect"));
     }
     if let Some(time_ms) = parameters.time_ms {
-        match clock::set_if_off(time_ms) {
+        match clock::set_if_off(time_ms, STALE) {
             Ok(None) => {}
             Ok(Some(difference)) => console.line(&format!("clock set: it was off by {difference} ms")),
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
     start_modules(host, runner, console)?;
-    let network =
-        network::start(host.clone(), runner.clone(), Arc::clone(console), parameters.boot_interface)
-            .map_err(|error| format!("the network cannot be brought up: {error}"))?;
+    network::start(
+        host.clone(),
+        runner.clone(),
+        Arc::clone(console),
+        parameters.boot_interface,
+        run_file(NETWORK_READY),
+    )
+    .map_err(|error| format!("the network cannot be brought up: {error}"))?;
     let run = parameters.run_parameters().map_err(|missing| {
         format!(
             "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
             missing.join(", ")
         )
     })?;
-    let network_ms = network.first_address_ms();
-    let exit = run_agent(&run, init_ms, network_ms, runner, console)?;
-    Ok(exit)
+    // at once: it gets ready while modules and network do
+    run_agent(&run, init_ms, runner, console)
 }
 
 /// Only warnings and worse among our lines.
@@ -120,7 +131,7 @@ fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>)
                 loaded.disks,
                 spoken(begin.elapsed())
             ));
-            if let Err(error) = std::fs::write(run_file("devices-ready"), "") {
+            if let Err(error) = std::fs::write(run_file(DEVICES_READY), "") {
                 console.line(&format!("the devices are ready, but that cannot be written down: {error}"));
             }
         })
@@ -132,7 +143,6 @@ fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>)
 fn run_agent(
     run: &RunParameters,
     init_ms: u64,
-    network_ms: u64,
     runner: &SystemRunner,
     console: &Arc<dyn Console>,
 ) -> Result<Exit, String> {
@@ -148,9 +158,9 @@ fn run_agent(
         ("--run", run.run.to_string().into()),
         ("--claim-file", claim_file.into()),
         ("--session-file", session_file.clone().into()),
-        ("--devices-ready-file", run_file("devices-ready").into()),
+        ("--devices-ready-file", run_file(DEVICES_READY).into()),
         ("--init-ms", init_ms.to_string().into()),
-        ("--network-ms", network_ms.to_string().into()),
+        ("--network-ready-file", run_file(NETWORK_READY).into()),
     ];
     let mut args: Vec<OsString> = vec!["run".into(), "--live-image".into()];
     for (option, value) in options {

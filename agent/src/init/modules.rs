@@ -25,9 +25,10 @@ const QUIET: Duration = Duration::from_millis(1_500);
 const LOOK: Duration = Duration::from_millis(100);
 /// The end of waiting in any case.
 const LONGEST: Duration = Duration::from_secs(45);
-/// Drivers that no device asks for: raw packets for DHCP, drive temperatures, SCSI generic for smartctl, SMBIOS
-/// entries.
-const ALWAYS: [&str; 4] = ["af_packet", "drivetemp", "sg", "dmi_sysfs"];
+/// What DHCP needs beyond a driver: raw packets.
+const NETWORK_MODULES: [&str; 1] = ["af_packet"];
+/// Drivers that no device asks for: drive temperatures, SCSI generic for smartctl, SMBIOS entries.
+const ALWAYS: [&str; 3] = ["drivetemp", "sg", "dmi_sysfs"];
 /// Where a BMC shows itself, and what its users need beyond its driver.
 const BMC_DEVICES: [&str; 2] =
     ["/sys/bus/acpi/devices/IPI0001:00", "/sys/bus/platform/devices/dmi-ipmi-si.0"];
@@ -44,18 +45,28 @@ pub(super) struct Settled {
 
 /// Loads until nothing new has appeared for a while.
 pub(super) fn load_until_settled(host: &Host, tools: &dyn ToolRunner, console: &dyn Console) -> Settled {
-    let mut loader = Loader { tools, console, missing_told: Mutex::new(false) };
+    let loader = Loader { tools, console, missing_told: Mutex::new(false) };
     let begin = clock::monotonic();
     let mut last_news = begin;
     let mut seen = BTreeSet::new();
     let mut devices = 0;
     let mut bmc = false;
+    // the way to the coordinator comes first: its drivers alone, until they ask for no more
+    let mut first: Vec<String> = NETWORK_MODULES.map(str::to_owned).into();
+    loop {
+        first.extend(aliases(host).difference(&seen).filter(|alias| is_network(alias)).cloned());
+        if first.is_empty() {
+            break;
+        }
+        loader.load(&first);
+        seen.extend(first.drain(..));
+    }
     loader.load(&ALWAYS.map(str::to_owned));
     loop {
         let new: Vec<String> = aliases(host).difference(&seen).cloned().collect();
         let now = disks(host) + host.list("/sys/class/net").map_or(0, |names| names.len());
         if !new.is_empty() || now != devices {
-            loader.load(&network_first(&new));
+            loader.load(&new);
             seen.extend(new);
             devices = now;
             last_news = clock::monotonic();
@@ -95,15 +106,9 @@ fn disks(host: &Host) -> usize {
     names.iter().filter(|name| host.exists(&format!("/sys/block/{name}/device"))).count()
 }
 
-/// The way to the coordinator comes first.
-fn network_first(aliases: &[String]) -> Vec<String> {
-    // PCI base class 02 is network; virtio devices are few and among them is a VM's network
-    let is_network = |alias: &String| {
-        alias.starts_with("virtio:") || (alias.starts_with("pci:") && alias.contains("bc02"))
-    };
-    let (mut first, rest): (Vec<String>, Vec<String>) = aliases.iter().cloned().partition(is_network);
-    first.extend(rest);
-    first
+/// PCI base class 02 is network; virtio devices are few, and among them is a VM's network.
+fn is_network(alias: &str) -> bool {
+    alias.starts_with("virtio:") || (alias.starts_with("pci:") && alias.contains("bc02"))
 }
 
 struct Loader<'a> {
@@ -113,7 +118,7 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    fn load(&mut self, aliases: &[String]) {
+    fn load(&self, aliases: &[String]) {
         let chunks = Mutex::new(aliases.chunks(CHUNK));
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(aliases.len().div_ceil(CHUNK)) {
@@ -173,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn the_network_comes_first_and_nothing_is_lost() {
-        let given = ["acpi:PNP0C0A:", "pci:v1d2bc01sc06", "pci:v1d2sv0sd0bc02sc00i00", "virtio:d1v2"];
-        let ordered = network_first(&given.map(str::to_owned));
-        assert_eq!(
-            ordered,
-            ["pci:v1d2sv0sd0bc02sc00i00", "virtio:d1v2", "acpi:PNP0C0A:", "pci:v1d2bc01sc06"]
-        );
+    fn network_devices_are_told_from_others() {
+        for alias in ["pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00", "virtio:d00000001v00001AF4"] {
+            assert!(is_network(alias), "{alias}");
+        }
+        for alias in ["pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01", "acpi:PNP0C0A:", "usb:bc02"] {
+            assert!(!is_network(alias), "{alias}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount};
 
 /// A file system that could not be mounted.
 #[derive(Debug, thiserror::Error)]
-#[error("{kind} cannot be mounted at {target}")]
+#[error("{kind} cannot be made at {target}")]
 pub(super) struct MountError {
     kind: &'static str,
     target: PathBuf,
@@ -49,6 +49,14 @@ const MOUNTS: &[Mount] = &[
     wanted("efivarfs", "/sys/firmware/efi/efivars"),
 ];
 
+/// What devtmpfs leaves to user space, and tools write to.
+const LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
 /// Mounts everything and makes `/run/vetting`; gives what failed.
 pub(super) fn mount_all() -> Vec<MountError> {
     let mut failures: Vec<MountError> = MOUNTS.iter().filter_map(|mount| mount_one(mount).err()).collect();
@@ -56,6 +64,15 @@ pub(super) fn mount_all() -> Vec<MountError> {
         let target = PathBuf::from(super::live::RUN_DIRECTORY);
         failures.push(MountError { kind: "a directory", target, source });
     }
+    failures.extend(LINKS.iter().filter_map(|(link, target)| {
+        let path = Path::new(link);
+        match std::os::unix::fs::symlink(target, path) {
+            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+                Some(MountError { kind: "a link", target: path.to_owned(), source })
+            }
+            Ok(()) | Err(_) => None,
+        }
+    }));
     failures
 }
 

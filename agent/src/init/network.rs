@@ -4,11 +4,10 @@
 //! cable, no DHCP answer; and it goes on trying.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::ifaddrs::getifaddrs;
 use vetting_protocol::ids::MacAddress;
 
@@ -21,7 +20,7 @@ use crate::tools::runner::{Happening, RunningTool, Service, SystemRunner};
 /// Where Debian's `udhcpc` and busybox keep the script that sets addresses.
 const SCRIPTS: [&str; 2] = ["/etc/udhcpc/default.script", "/usr/share/udhcpc/default.script"];
 /// How often carriers are looked at until there is an address, and afterwards.
-const LOOK_BEFORE: Duration = Duration::from_millis(50);
+const LOOK_BEFORE: Duration = Duration::from_millis(20);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// First and longest time between two lines on the same trouble.
 const FIRST_WORD: Duration = Duration::from_secs(5);
@@ -29,27 +28,15 @@ const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 /// Pause before a DHCP client that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
-/// The network as the session sees it.
-pub(super) struct Network {
-    first_address: Receiver<u64>,
-}
-
-impl Network {
-    /// Waits for the first address; gives when that was, ms after the kernel's start.
-    pub(super) fn first_address_ms(&self) -> u64 {
-        // the thread never ends; if it panicked, the claim's own back-off shows that there is no network
-        self.first_address.recv().unwrap_or_else(|_| clock::uptime_ms())
-    }
-}
-
-/// Starts bringing up the network.
+/// Starts bringing up the network. `ready` is written when the first interface has an address: when that was, ms
+/// after the kernel's start.
 pub(super) fn start(
     host: Host,
     runner: SystemRunner,
     console: Arc<dyn Console>,
     boot_interface: Option<MacAddress>,
-) -> std::io::Result<Network> {
-    let (sender, first_address) = bounded(1);
+    ready: PathBuf,
+) -> std::io::Result<()> {
     std::thread::Builder::new().name("network".to_owned()).spawn(move || {
         let begin = clock::monotonic();
         Keeper {
@@ -61,9 +48,9 @@ pub(super) fn start(
             trouble: Trouble { next: begin + FIRST_WORD, silence: FIRST_WORD },
             begin,
         }
-        .keep(&sender);
+        .keep(&ready);
     })?;
-    Ok(Network { first_address })
+    Ok(())
 }
 
 struct Keeper {
@@ -91,15 +78,16 @@ struct Trouble {
 }
 
 impl Keeper {
-    fn keep(mut self, first_address: &Sender<u64>) {
+    fn keep(mut self, ready: &Path) {
         let mut announced = false;
         loop {
             self.find_nics();
             self.look_after_dhcp();
             if !announced && self.has_address() {
                 announced = true;
-                // nobody waits any more when the session is over
-                let _ = first_address.send(clock::uptime_ms());
+                if let Err(error) = write_whole(ready, &clock::uptime_ms().to_string()) {
+                    self.console.line(&format!("{}: {error}", ready.display()));
+                }
             }
             if !announced {
                 self.speak_of_trouble();
@@ -224,6 +212,13 @@ impl Nic {
             }
         }
     }
+}
+
+/// So that whoever sees the file sees all of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("new");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(draft, path)
 }
 
 fn script() -> Option<&'static str> {

@@ -21,7 +21,7 @@ pub fn collect(host: &Host, tools: &dyn ToolRunner, inventory: &Inventory) -> Fi
     versions.extend(inventory.nics.iter().filter_map(|nic| of_nic(tools, nic, inventory, &mut absent)));
     versions.extend(hbas(host, inventory, &mut absent));
     versions.extend(microcode(host, inventory, &mut absent));
-    versions.extend(nvme(host, &mut absent));
+    versions.extend(nvme(host, inventory, &mut absent));
     versions
         .sort_by(|left, right| (left.component, &left.identifier).cmp(&(right.component, &right.identifier)));
     FirmwareReport { versions, absent: absent.into_list() }
@@ -192,7 +192,7 @@ fn microcode(host: &Host, inventory: &Inventory, absent: &mut Absences) -> Vec<F
 }
 
 /// One version an NVMe controller, by its serial number.
-fn nvme(host: &Host, absent: &mut Absences) -> Vec<FirmwareVersion> {
+fn nvme(host: &Host, inventory: &Inventory, absent: &mut Absences) -> Vec<FirmwareVersion> {
     let mut versions = Vec::new();
     for name in host.list("/sys/class/nvme").unwrap_or_default() {
         if !is_numbered(&name, "nvme") {
@@ -211,7 +211,9 @@ fn nvme(host: &Host, absent: &mut Absences) -> Vec<FirmwareVersion> {
             component: FirmwareComponent::NvmeFw,
             identifier: text("serial").unwrap_or_else(|| format!("/dev/{name}")),
             version,
-            vendor: String::new(),
+            vendor: text("address")
+                .and_then(|address| pci_device(inventory, &address)?.vendor.clone())
+                .unwrap_or_default(),
             raw: json!({ "device": format!("/dev/{name}"), "model": text("model"), "address": text("address") }),
         });
     }

@@ -19,6 +19,7 @@ use vetting_protocol::inventory::Inventory;
 use crate::host::Host;
 use crate::tools::runner::ToolRunner;
 use absences::Absences;
+pub(crate) use smbios::is_placeholder;
 
 /// Takes stock of the whole machine. Never fails: what cannot be read is in [`Inventory::absent`].
 pub fn collect(host: &Host, tools: &dyn ToolRunner) -> Inventory {
@@ -41,3 +42,6 @@ pub fn collect(host: &Host, tools: &dyn ToolRunner) -> Inventory {
         absent: absent.into_list(),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

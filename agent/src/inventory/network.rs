@@ -15,6 +15,8 @@ const CLASS: &str = "/sys/class/net";
 
 /// `ARPHRD_ETHER` of the kernel's `if_arp.h`.
 const ETHERNET: u32 = 1;
+/// `IFF_UP` of the kernel's `if.h`.
+const IFF_UP: u64 = 1;
 /// `NET_ADDR_PERM` of the kernel's `netdevice.h`: the address is the one burnt in.
 const ADDRESS_IS_PERMANENT: u32 = 0;
 
@@ -49,10 +51,13 @@ fn nic(
     let device =
         pci_address.as_ref().and_then(|address| devices.iter().find(|device| device.address == *address));
     // `carrier` gives EINVAL while the interface is down; `speed` and `duplex` mean nothing without a carrier.
-    let link = host.flag(&format!("{directory}/carrier")).ok();
-    if link.is_none() {
+    let is_down = host.hex(&format!("{directory}/flags")).is_ok_and(|flags| flags & IFF_UP == 0);
+    let link = if is_down {
         absent.note(what("link"), "the interface is administratively down");
-    }
+        None
+    } else {
+        absent.value(&what("link"), host.flag(&format!("{directory}/carrier")))
+    };
     let up = link == Some(true);
     let speed_mbps = host.number::<u32>(&format!("{directory}/speed")).ok().filter(|speed| *speed > 0 && up);
     if up && speed_mbps.is_none() {

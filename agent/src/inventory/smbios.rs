@@ -74,7 +74,7 @@ impl Tables {
             .and_then(|raw| <[u8; 16]>::try_from(raw).ok())
             .and_then(|raw| uuid_text(raw, self.uuid_is_little_endian));
         if uuid.is_none() {
-            absent.note("system.uuid", "SMBIOS type 1 has none");
+            absent.note("system.uuid", "SMBIOS type 1 has none, or a placeholder");
         }
         System {
             manufacturer: text("system.manufacturer", &found.manufacturer(), absent),
@@ -140,6 +140,13 @@ impl Tables {
     pub(super) fn psus(&self, absent: &mut Absences) -> Vec<Psu> {
         let mut psus = Vec::new();
         for (position, found) in self.all::<SMBiosSystemPowerSupply<'_>>().enumerate() {
+            let names =
+                [found.location(), found.device_name(), found.manufacturer(), found.model_part_number()];
+            if !names.iter().any(|name| meaningful(name).is_some()) {
+                absent
+                    .note("psus", format!("SMBIOS type 39 structure {} has only placeholders", position + 1));
+                continue;
+            }
             let slot = meaningful(&found.location())
                 .or_else(|| meaningful(&found.device_name()))
                 .unwrap_or_else(|| format!("PSU {}", position + 1));
@@ -160,7 +167,7 @@ impl Tables {
                 slot,
             });
         }
-        if psus.is_empty() {
+        if self.all::<SMBiosSystemPowerSupply<'_>>().next().is_none() {
             self.note_missing("psus", 39, absent);
         }
         psus
@@ -181,7 +188,9 @@ fn version(entry_point: &[u8]) -> Option<(u8, u8)> {
 
 /// A UUID in lower case; none when all bits are equal (DSP0134 7.2.1).
 fn uuid_text(mut raw: [u8; 16], little_endian: bool) -> Option<String> {
-    if raw == [0; 16] || raw == [0xff; 16] {
+    /// What American Megatrends' firmware has until a maker sets another.
+    const PLACEHOLDER: [u8; 16] = [0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9];
+    if raw == [0; 16] || raw == [0xff; 16] || raw == PLACEHOLDER {
         return None;
     }
     if little_endian {
@@ -237,7 +246,7 @@ pub(super) fn meaningful(found: &SMBiosString) -> Option<String> {
 }
 
 /// Whether a maker left this text in a table without meaning it.
-pub(super) fn is_placeholder(text: &str) -> bool {
+pub(crate) fn is_placeholder(text: &str) -> bool {
     const WORDS: &[&str] = &[
         "to be filled by o.e.m",
         "to be filled by oem",

@@ -39,8 +39,11 @@ fn is_disk(host: &Host, name: &str) -> bool {
     });
     let part_of_emmc =
         name.strip_prefix("mmcblk").is_some_and(|rest| !rest.bytes().all(|b| b.is_ascii_digit()));
-    let hidden = host.flag(&format!("{BLOCK}/{name}/hidden")).unwrap_or(false);
-    !other && !part_of_emmc && !hidden && host.exists(&format!("{BLOCK}/{name}/device"))
+    if other || part_of_emmc {
+        return false;
+    }
+    let is_hidden = host.flag(&format!("{BLOCK}/{name}/hidden")).unwrap_or(false);
+    !is_hidden && host.exists(&format!("{BLOCK}/{name}/device"))
 }
 
 fn disk(host: &Host, name: String, boot_medium: bool, absent: &mut Absences) -> Option<Disk> {

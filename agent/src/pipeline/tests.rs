@@ -1,1 +1,388 @@
+//! The pipeline over stages and a link that are made for it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::plan::{DiskConsent, StageWork};
+use vetting_protocol::profile::ProfileName;
+
+use super::*;
+use crate::stages::{Effect, StageContext, StageDescription, StageError, StageReport};
+use crate::tools::runner::RecordedRunner;
+
+/// What a stage of these tests does.
+struct Scripted(StageName, fn(&mut StageContext<'_>) -> Result<StageReport, StageError>);
+
+impl Stage for Scripted {
+    fn description(&self) -> StageDescription {
+        StageDescription { name: self.0, effect: Effect::ReadOnly, applies_to: "tests", finds: "nothing" }
+    }
+
+    fn estimate(&self, _: &StageWork, _: Option<&Inventory>) -> Duration {
+        Duration::ZERO
+    }
+
+    fn run(&self, context: &mut StageContext<'_>, _: &StageWork) -> Result<StageReport, StageError> {
+        (self.1)(context)
+    }
+}
+
+fn ends(outcome: Outcome) -> StageReport {
+    StageReport { outcome, details: Value::Null }
+}
+
+static PASS: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::Pass))),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+static SKIP: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::skip("no such part")))),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+static FAIL: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| Ok(ends(Outcome::fail("sda: sector 7")))),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+static NO_ANSWER: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| Err(StageError::Other { message: "hung".to_owned() })),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+static PANIC: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |_| panic!("index out of bounds")),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+static WAIT: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |context| {
+        while !context.cancel.is_raised() {
+            std::thread::yield_now();
+        }
+        Ok(ends(Outcome::Pass))
+    }),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+/// Lets the stubborn stage go on after its test has seen what it wanted.
+static LET_GO: AtomicBool = AtomicBool::new(false);
+static STUBBORN: &[&dyn Stage] = &[&Scripted(StageName::Inventory, |context| {
+    while !LET_GO.load(Ordering::SeqCst) {
+        std::thread::yield_now();
+    }
+    context.progress(None, 99.0, None);
+    Ok(ends(Outcome::Pass))
+})];
+
+/// A coordinator that acknowledges everything and gives directives by what it has.
+struct FakeLink {
+    records: Mutex<Vec<Record>>,
+    /// Records that were there at each flush.
+    flushed: Mutex<Vec<usize>>,
+    directive: fn(&[Record]) -> Directive,
+    failure: Option<UplinkError>,
+}
+
+impl FakeLink {
+    fn new(directive: fn(&[Record]) -> Directive) -> Arc<Self> {
+        Arc::new(Self { records: Mutex::default(), flushed: Mutex::default(), directive, failure: None })
+    }
+
+    fn records(&self) -> Vec<Record> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The records as short words, without samples.
+    fn story(&self) -> Vec<String> {
+        let words = |record: &Record| match record {
+            Record::StageStarted { stage, .. } => Some(format!("{stage} starts")),
+            Record::StageFinished { stage, outcome, .. } => Some(match outcome.reason() {
+                None => format!("{stage} passes"),
+                Some(reason) => format!("{stage} {}: {reason}", outcome.status()),
+            }),
+            Record::PipelineFinished { .. } => Some("end".to_owned()),
+            Record::Progress { .. } => Some("progress".to_owned()),
+            _ => None,
+        };
+        self.records().iter().filter_map(words).collect()
+    }
+}
+
+impl Reporter for FakeLink {
+    fn record(&self, record: Record) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+}
+
+impl Link for FakeLink {
+    fn flush(&self, _: &Cancel) -> Result<Directive, UplinkError> {
+        let records = self.records();
+        self.flushed.lock().unwrap().push(records.len());
+        match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None => Ok((self.directive)(&records)),
+        }
+    }
+
+    fn directive(&self) -> Directive {
+        (self.directive)(&self.records())
+    }
+
+    fn failure(&self) -> Option<UplinkError> {
+        self.failure.clone()
+    }
+
+    fn next_answer(&self, seen: u64, _: &Cancel) -> Result<(Directive, u64), UplinkError> {
+        Ok((self.directive(), seen + 1))
+    }
+}
+
+/// A verdict when the pipeline is over.
+fn plain(records: &[Record]) -> Directive {
+    let over = records.iter().any(|record| matches!(record, Record::PipelineFinished { .. }));
+    if over {
+        Directive::Finished { result: RunResult::Pass, reasons: Vec::new(), then: AfterRun::PowerOff }
+    } else {
+        Directive::Continue
+    }
+}
+
+struct Silent;
+
+impl Console for Silent {
+    fn line(&self, _: &str) {}
+}
+
+impl Reporter for Silent {
+    fn record(&self, _: Record) {}
+}
+
+struct Bench {
+    link: Arc<FakeLink>,
+    limit_ms: u64,
+    cancel: Cancel,
+    grace: Duration,
+}
+
+impl Bench {
+    fn new(link: Arc<FakeLink>) -> Self {
+        Self { link, limit_ms: 600_000, cancel: Cancel::new(), grace: Duration::from_mins(10) }
+    }
+
+    fn run(&self, stages: &'static [&'static dyn Stage]) -> RunEnd {
+        let folder = tempfile::tempdir().unwrap();
+        let work = |stage| match stage {
+            StageName::Inventory => StageWork::Inventory {},
+            _ => StageWork::Firmware {},
+        };
+        let planned = |stage: &&dyn Stage| PlannedStage {
+            limit_ms: self.limit_ms,
+            work: work(stage.description().name),
+        };
+        Pipeline {
+            plan: Plan {
+                run_id: RunId(7),
+                host_name: "h".to_owned(),
+                profile: ProfileName::Quick,
+                sampling_interval_ms: 60_000,
+                expected_spec_yaml: String::new(),
+                consent: DiskConsent::NonDestructive,
+                stages: stages.iter().map(planned).collect(),
+            },
+            stages,
+            host: Host::recorded(folder.path()),
+            tools: Arc::new(RecordedRunner::new(folder.path())),
+            link: Arc::clone(&self.link) as Arc<dyn Link>,
+            shown: Arc::new(Silent),
+            console: Arc::new(Silent),
+            cancel: self.cancel.clone(),
+            grace: self.grace,
+        }
+        .run()
+    }
+}
+
+fn story_of(stages: &'static [&'static dyn Stage]) -> Vec<String> {
+    let bench = Bench::new(FakeLink::new(plain));
+    assert!(matches!(bench.run(stages), RunEnd::Finished { .. }));
+    bench.link.story()
+}
+
+#[test]
+fn stages_run_in_order_and_each_is_acknowledged_before_the_next() {
+    let bench = Bench::new(FakeLink::new(plain));
+    let end = bench.run(PASS);
+    assert!(matches!(end, RunEnd::Finished { result: RunResult::Pass, then: AfterRun::PowerOff, .. }));
+    let story = bench.link.story();
+    assert_eq!(story, ["Inventory starts", "Inventory passes", "Firmware starts", "Firmware passes", "end"]);
+    let records = bench.link.records();
+    let second = records
+        .iter()
+        .position(|record| matches!(record, Record::StageStarted { stage: StageName::Firmware, .. }));
+    let flushed = bench.link.flushed.lock().unwrap();
+    assert_eq!(flushed.first().copied(), second, "flushed with all that came before the second stage");
+}
+
+#[test]
+fn a_skip_goes_on() {
+    let story = story_of(SKIP);
+    assert_eq!(story[1], "Inventory skip: no such part");
+    assert_eq!(story[2], "Firmware starts");
+}
+
+#[test]
+fn a_fail_halts() {
+    let story = story_of(FAIL);
+    assert_eq!(story, ["Inventory starts", "Inventory complete: sda: sector 7", "end"]);
+}
+
+#[test]
+fn a_stage_that_could_not_be_judged_halts() {
+    assert_eq!(story_of(NO_ANSWER), ["Inventory starts", "Inventory error: hung", "end"]);
+}
+
+#[test]
+fn a_panic_in_a_stage_is_an_error_of_that_stage() {
+    let story = story_of(PANIC);
+    assert_eq!(story[1], "Inventory error: the Inventory stage panicked: index out of bounds");
+    assert_eq!(story[2], "end");
+}
+
+#[test]
+fn a_stage_that_is_not_built_in_is_an_error() {
+    let bench = Bench::new(FakeLink::new(plain));
+    let outcome_of_unknown = {
+        let facts = &mut Facts::default();
+        let folder = tempfile::tempdir().unwrap();
+        let pipeline = Pipeline {
+            plan: Plan {
+                run_id: RunId(7),
+                host_name: String::new(),
+                profile: ProfileName::Quick,
+                sampling_interval_ms: 60_000,
+                expected_spec_yaml: String::new(),
+                consent: DiskConsent::NonDestructive,
+                stages: Vec::new(),
+            },
+            stages: &[],
+            host: Host::recorded(folder.path()),
+            tools: Arc::new(RecordedRunner::new(folder.path())),
+            link: bench.link.clone() as Arc<dyn Link>,
+            shown: Arc::new(Silent),
+            console: Arc::new(Silent),
+            cancel: Cancel::new(),
+            grace: Duration::ZERO,
+        };
+        let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart {} };
+        pipeline.outcome_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), facts).0
+    };
+    assert!(matches!(outcome_of_unknown, Outcome::Error { reason } if reason.contains("no stage SMART")));
+}
+
+#[test]
+fn a_stage_over_its_time_limit_is_told_to_end_and_is_an_error() {
+    let mut bench = Bench::new(FakeLink::new(plain));
+    bench.limit_ms = 1;
+    bench.run(WAIT);
+    let story = bench.link.story();
+    assert!(story[1].starts_with("Inventory error: it did not end within its time limit"), "{story:?}");
+    assert_eq!(story[2], "end");
+}
+
+#[test]
+fn a_stage_that_does_not_end_is_left_behind_and_its_late_records_are_dropped() {
+    let mut bench = Bench::new(FakeLink::new(plain));
+    bench.limit_ms = 1;
+    bench.grace = Duration::ZERO;
+    bench.run(STUBBORN);
+    LET_GO.store(true, Ordering::SeqCst);
+    let story = bench.link.story();
+    assert!(story[1].ends_with("and did not stop when told to"), "{story:?}");
+    assert!(!story.contains(&"progress".to_owned()), "{story:?}");
+}
+
+#[test]
+fn the_judges_halt_is_obeyed_at_the_end_of_the_stage() {
+    let bench = Bench::new(FakeLink::new(|records| match plain(records) {
+        Directive::Continue => Directive::HaltPipeline { reason: "critical breach".to_owned() },
+        other => other,
+    }));
+    bench.run(PASS);
+    assert_eq!(bench.link.story(), ["Inventory starts", "Inventory passes", "end"]);
+}
+
+#[test]
+fn an_abort_ends_the_stage_and_nothing_more_is_reported() {
+    let bench = Bench::new(FakeLink::new(|_| Directive::Abort {
+        reason: "operator".to_owned(),
+        then: AfterRun::Reboot,
+    }));
+    // as the uplink does when an abort arrives while a stage runs
+    bench.cancel.raise();
+    let end = bench.run(WAIT);
+    assert!(matches!(end, RunEnd::Aborted { then: AfterRun::Reboot, .. }));
+    assert_eq!(bench.link.story(), ["Inventory starts", "Inventory error: it was cancelled"]);
+}
+
+#[test]
+fn a_lost_coordinator_ends_the_run() {
+    let mut link = FakeLink::new(plain);
+    let failure = UplinkError::NotAcknowledged { sent: 2, acknowledged: 1 };
+    Arc::get_mut(&mut link).unwrap().failure = Some(failure);
+    let bench = Bench::new(link);
+    let end = bench.run(PASS);
+    assert!(matches!(end, RunEnd::Lost(UplinkError::NotAcknowledged { .. })));
+    assert_eq!(end.then(), None);
+    assert!(!bench.link.story().contains(&"Firmware starts".to_owned()));
+}
+
+#[test]
+fn no_sample_of_a_stage_follows_its_end() {
+    let bench = Bench::new(FakeLink::new(plain));
+    bench.run(PASS);
+    let mut finished = Vec::new();
+    for record in bench.link.records() {
+        match record {
+            Record::StageFinished { stage, .. } => finished.push(stage),
+            Record::Measurement(sample) => {
+                assert!(sample.stage.is_none_or(|stage| !finished.contains(&stage)));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(finished.len(), 2);
+}
+
+/// Counts the answers that were waited for, as records.
+struct Counting(Arc<FakeLink>);
+
+impl Reporter for Counting {
+    fn record(&self, record: Record) {
+        self.0.record(record);
+    }
+}
+
+impl Link for Counting {
+    fn flush(&self, cancel: &Cancel) -> Result<Directive, UplinkError> {
+        self.0.flush(cancel)
+    }
+    fn directive(&self) -> Directive {
+        self.0.directive()
+    }
+    fn failure(&self) -> Option<UplinkError> {
+        None
+    }
+    fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
+        self.0.record(Record::PipelineFinished { ts_ms: 0 });
+        self.0.next_answer(seen, cancel)
+    }
+}
+
+#[test]
+fn a_held_machine_stays_until_the_coordinator_lets_it_go() {
+    let link = FakeLink::new(|records| {
+        let then = if records.len() > 3 { AfterRun::PowerOff } else { AfterRun::Stay };
+        Directive::Finished { result: RunResult::Fail, reasons: Vec::new(), then }
+    });
+    assert_eq!(stay(&Counting(Arc::clone(&link)), &Cancel::new()).unwrap(), AfterRun::PowerOff);
+    assert_eq!(link.records().len(), 4);
+}

@@ -15,6 +15,10 @@ use crate::host::{Host, HostError, KernelLog};
 use crate::tools::runner::{Invocation, ToolError};
 use crate::tools::stress_ng::{self, StressReport};
 
+/// Slowest that a worker is expected to fill and check its memory, bytes a second: a pass that is too short for one
+/// round over the memory verifies nothing, so it is made longer.
+const SLOWEST_BYTES_PER_SECOND: u64 = 64 * 1024 * 1024;
+
 pub(super) struct CpuStressStage;
 
 impl Stage for CpuStressStage {
@@ -51,13 +55,16 @@ impl Stage for CpuStressStage {
             sub_steps.by_time(0, duration, || cpu_pass(context, workers, duration))
         });
         let memory = sub_steps.run(1, "memory pass", || {
-            let duration = Duration::from_millis(*memory_ms);
-            sub_steps.by_time(1, duration, || memory_pass(context, workers, duration, *memory_percent))
+            match MemoryPass::plan(context.host, workers, Duration::from_millis(*memory_ms), *memory_percent)
+            {
+                Ok(pass) => sub_steps.by_time(1, pass.duration, || memory_pass(context, &pass)),
+                Err(reason) => Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
+            }
         });
         let new = checks.and_then(MachineChecks::new_ones);
         let count = new.as_ref().ok().map(|found| found.exceptions.max(found.logged) as f64);
         // without a value no rule can take it for a good one
-        context.measure("mce", "mce/new", count, "count");
+        context.measure("stress", "mce/new", count, "count");
         let checks = match new {
             // what was only logged may have been corrected: that is for a threshold to judge
             Ok(FoundChecks { exceptions: 0, .. }) => Outcome::Pass,
@@ -81,24 +88,39 @@ fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Fou
     verified("CPU pass", &report, json!({ "workers": workers, "bogo_ops": report.bogo_ops }))
 }
 
-fn memory_pass(context: &StageContext<'_>, workers: u32, duration: Duration, percent: u8) -> Found {
-    let memory = match Meminfo::read(context.host) {
-        Ok(memory) => memory,
-        Err(reason) => return Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
-    };
-    let bytes = memory.available_bytes / 100 * u64::from(percent.clamp(1, 95));
-    let report = match stress(context, &stress_ng::memory_invocation(workers, bytes, duration), "vm") {
+/// What the memory pass sets out to do.
+struct MemoryPass {
+    workers: u32,
+    /// Over all workers together.
+    bytes: u64,
+    total_bytes: u64,
+    duration: Duration,
+}
+
+impl MemoryPass {
+    fn plan(host: &Host, workers: u32, asked: Duration, percent: u8) -> Result<Self, String> {
+        let memory = Meminfo::read(host)?;
+        let bytes = memory.available_bytes / 100 * u64::from(percent.clamp(1, 95));
+        let one_round = Duration::from_secs(bytes / u64::from(workers) / SLOWEST_BYTES_PER_SECOND);
+        Ok(Self { workers, bytes, total_bytes: memory.total_bytes, duration: asked.max(one_round) })
+    }
+}
+
+fn memory_pass(context: &StageContext<'_>, pass: &MemoryPass) -> Found {
+    let invocation = stress_ng::memory_invocation(pass.workers, pass.bytes, pass.duration);
+    let report = match stress(context, &invocation, "vm") {
         Ok(report) => report,
         Err(error) => return unjudged("memory pass", &error),
     };
     context.measure("stress", "memory/verify_failures", Some(report.verify_failures as f64), "count");
     // what a worker really had in memory, not what was asked for
-    let touched = report.max_rss_bytes.map(|rss| rss.saturating_mul(u64::from(workers)).min(bytes));
-    let coverage = touched.map(|touched| touched as f64 * 100.0 / memory.total_bytes as f64);
+    let touched = report.max_rss_bytes.map(|rss| rss.saturating_mul(u64::from(pass.workers)).min(pass.bytes));
+    let coverage = touched.map(|touched| touched as f64 * 100.0 / pass.total_bytes as f64);
     context.measure("stress", "memory/coverage", coverage, "percent");
     let details = json!({
-        "workers": workers,
-        "asked_bytes": bytes,
+        "workers": pass.workers,
+        "duration_ms": u64::try_from(pass.duration.as_millis()).unwrap_or(u64::MAX),
+        "asked_bytes": pass.bytes,
         "touched_bytes": touched,
         "coverage_percent": coverage,
         "bogo_ops": report.bogo_ops,

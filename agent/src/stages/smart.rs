@@ -161,7 +161,7 @@ fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
 
 fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     let margin = health.available_spare_percent - health.available_spare_threshold_percent;
-    tell("critical_warning", Some(f64::from(health.critical_warning)), "bits");
+    tell("critical_warning", Some(f64::from(health.critical_warning)), "count");
     tell("available_spare", Some(health.available_spare_percent), "percent");
     tell("available_spare_margin", Some(margin), "percent");
     tell("percentage_used", Some(health.percentage_used), "percent");

@@ -202,13 +202,22 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept, Facts) {
+        self.run_on(&Host::recorded(self.folder.path()), work, tools)
+    }
+
+    /// The same with the files of another machine.
+    pub(super) fn run_on(
+        &self,
+        host: &Host,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<StageReport, StageError>, Kept, Facts) {
         let kept = Kept::default();
         let mut facts = Facts { inventory: Some(self.inventory.clone()), firmware: self.firmware.clone() };
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
-        let host = Host::recorded(self.folder.path());
         let mut context = StageContext {
             stage: work.name(),
-            host: &host,
+            host,
             tools,
             reporter: &kept,
             cancel: self.cancel.clone(),

@@ -1,6 +1,6 @@
 //! stress-ng (0.15 to 0.19): works CPUs or memory and checks the answers (`--verify`).
 //!
-//! Its YAML metrics come on stdout (`--yaml /dev/stdout`), failures of the verification as `fail:` lines. Refuses to
+//! Its YAML metrics come on stdout (`--yaml /proc/self/fd/1`), failures of the verification as `fail:` lines. Refuses to
 //! call a pass good that verified nothing: stress-ng itself reports success when it could not get its memory.
 
 use std::ffi::OsString;
@@ -42,7 +42,8 @@ pub fn memory_invocation(workers: u32, bytes: u64, duration: Duration) -> Invoca
 
 fn invocation(mut args: Vec<OsString>, duration: Duration) -> Invocation {
     let seconds = duration.as_millis().div_ceil(1000).max(1);
-    args.extend(["--verify".into(), "--metrics".into(), "--yaml".into(), "/dev/stdout".into()]);
+    // /dev/stdout is a link that udev makes, and the live image has no udev
+    args.extend(["--verify".into(), "--metrics".into(), "--yaml".into(), "/proc/self/fd/1".into()]);
     args.extend(["--timeout".into(), format!("{seconds}s").into()]);
     // a worker ends only between two operations, and large memory takes long to unmap
     Invocation { tool: TOOL, args, timeout: duration * 2 + Duration::from_mins(2) }

@@ -1,5 +1,6 @@
 //! One request at a time to the coordinator, and what its answer means: done, try again, or never.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,7 +255,7 @@ impl Client {
                 None => break,
             }
         }
-        let why = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
+        let why = if error.is_timeout() { "no answer in time".to_owned() } else { words(cause) };
         RequestError::Unreachable { endpoint, why }
     }
 }
@@ -263,6 +264,20 @@ impl Client {
 fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
     error.downcast_ref::<rustls::Error>().or_else(|| {
         let hidden = error.downcast_ref::<std::io::Error>()?.get_ref()?;
-        hidden.downcast_ref::<rustls::Error>()
+        tls_error(hidden)
     })
+}
+
+/// An innermost cause as a person says it.
+fn words(cause: &(dyn std::error::Error + 'static)) -> String {
+    let known = cause.downcast_ref::<std::io::Error>().and_then(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => Some("connection refused"),
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
+            Some("it cut the connection")
+        }
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some("no route to it"),
+        ErrorKind::TimedOut => Some("no answer in time"),
+        _ => None,
+    });
+    known.map_or_else(|| cause.to_string(), str::to_owned)
 }

@@ -230,12 +230,12 @@ impl Series {
         samples.sort_by_key(|(ts_ms, _)| *ts_ms);
         let first = samples.first().map_or(0, |(ts_ms, _)| *ts_ms);
         let last = samples.last().map_or(0, |(ts_ms, _)| *ts_ms);
-        let pieces = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
-        let width = last.saturating_sub(first) / pieces + 1;
+        let pieces = u64::try_from(most.max(1)).unwrap_or(u64::MAX);
+        let width = (last.abs_diff(first) / pieces).saturating_add(1);
         let mut points: Vec<SeriesPoint> = Vec::new();
         let mut piece_of_last = None;
         for (ts_ms, value) in samples {
-            let piece = ts_ms.saturating_sub(first) / width;
+            let piece = ts_ms.abs_diff(first) / width;
             match points.last_mut() {
                 Some(point) if piece_of_last == Some(piece) => {
                     point.min = point.min.min(value);
@@ -246,5 +246,39 @@ impl Series {
             piece_of_last = Some(piece);
         }
         Self { kind: kind.to_owned(), key: key.to_owned(), unit: unit.to_owned(), points }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn thinning_out_keeps_the_extremes(
+            samples in prop::collection::vec((any::<i64>(), -1e6..1e6_f64), 0..200),
+            most in 1..50_usize,
+        ) {
+            let series = Series::thin_out("temp", "cpu/0", "celsius", samples.clone(), most);
+            prop_assert!(series.points.len() <= most);
+            let fold = |values: &mut dyn Iterator<Item = f64>, pick: fn(f64, f64) -> f64| values.reduce(pick);
+            let values = || samples.iter().map(|(_, value)| *value);
+            prop_assert_eq!(
+                fold(&mut series.points.iter().map(|point| point.max), f64::max),
+                fold(&mut values(), f64::max)
+            );
+            prop_assert_eq!(
+                fold(&mut series.points.iter().map(|point| point.min), f64::min),
+                fold(&mut values(), f64::min)
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_out() {
+        let samples = [(1, f64::NAN), (2, 40.0), (3, f64::INFINITY)];
+        assert_eq!(Series::thin_out("temp", "cpu/0", "celsius", samples, 10).points.len(), 1);
     }
 }

@@ -1,12 +1,12 @@
 //! Globs over measurement keys, models and versions: `sda/*`, `*/5_*`, `INTEL SSD*`.
 //!
-//! `*` and `?` also match `/`, since a key's parts are no path. Case matters. Refuses an empty glob, which would
+//! `*` and `?` also match `/`, since a key's parts are no path; `\` is a letter like any other. Case matters. Refuses an empty glob, which would
 //! silently match nothing.
 
 use std::fmt;
 use std::str::FromStr;
 
-use globset::{Glob, GlobMatcher};
+use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 /// A text that is no glob.
@@ -28,7 +28,7 @@ pub enum GlobError {
 }
 
 /// A glob, compiled once. Two are equal when their text is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TextGlob {
     matcher: GlobMatcher,
@@ -52,7 +52,7 @@ impl TextGlob {
 
     /// Whether it can match one text only.
     pub fn is_literal(&self) -> bool {
-        !self.as_str().contains(['*', '?', '[', '{', '\\'])
+        !self.as_str().contains(['*', '?', '[', '{'])
     }
 }
 
@@ -63,7 +63,9 @@ impl FromStr for TextGlob {
         if text.is_empty() {
             return Err(GlobError::Empty);
         }
-        Glob::new(text)
+        GlobBuilder::new(text)
+            .backslash_escape(false)
+            .build()
             .map(|glob| Self { matcher: glob.compile_matcher() })
             .map_err(|error| GlobError::Malformed { glob: text.to_owned(), why: error.kind().to_string() })
     }
@@ -80,6 +82,12 @@ impl TryFrom<String> for TextGlob {
 impl From<TextGlob> for String {
     fn from(glob: TextGlob) -> Self {
         glob.as_str().to_owned()
+    }
+}
+
+impl fmt::Debug for TextGlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TextGlob({:?})", self.as_str())
     }
 }
 

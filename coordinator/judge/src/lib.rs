@@ -7,6 +7,7 @@ pub mod duration;
 pub mod facts;
 pub mod glob;
 pub mod profile;
+pub mod quantity;
 pub mod report;
 pub mod rules;
 pub mod spec;

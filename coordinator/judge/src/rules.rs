@@ -107,3 +107,75 @@ impl<Id: Copy> Matcher<Id> {
         self.remembered += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixtures;
+    use vetting_protocol::profile::ProfileName;
+
+    fn rules() -> Arc<RuleSet<i64>> {
+        let rules = fixtures::registry().get(ProfileName::Quick).rules().cloned();
+        Arc::new(RuleSet::compile((1..).zip(rules).collect()).unwrap())
+    }
+
+    fn found(rules: &RuleSet<i64>, stage: Option<StageName>, kind: &str, key: &str) -> Vec<String> {
+        rules.matching(stage, kind, key).map(|(_, rule)| rule.to_string()).collect()
+    }
+
+    #[test]
+    fn a_rule_of_one_stage_leaves_the_others_alone() {
+        let rules = rules();
+        let key = "cpu/verify_failures";
+        assert_eq!(
+            found(&rules, Some(StageName::CpuStress), "stress", key),
+            ["stress cpu/verify_failures must be <= 0"]
+        );
+        assert!(found(&rules, Some(StageName::Storage), "stress", key).is_empty());
+        assert!(found(&rules, None, "stress", key).is_empty());
+        assert_eq!(found(&rules, None, "temp", "cpu/0").len(), 2);
+        assert!(found(&rules, None, "TEMP", "cpu/0").is_empty());
+    }
+
+    #[test]
+    fn attribute_5_is_not_attribute_195() {
+        let rules = rules();
+        let smart = Some(StageName::Smart);
+        assert_eq!(found(&rules, smart, "smart_attr", "sda/5_reallocated_sector_ct").len(), 1);
+        assert!(found(&rules, smart, "smart_attr", "sda/195_hardware_ecc_recovered").is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_keys_does_not_grow_the_memo_without_end() {
+        let mut matcher = Matcher::new(rules());
+        for number in 0..=MEMO_LIMIT {
+            let _ = matcher.matching(None, "temp", &format!("cpu/{number}"));
+        }
+        assert!(matcher.remembered <= MEMO_LIMIT);
+        assert_eq!(matcher.matching(None, "temp", "cpu/0").len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_memo_changes_nothing(
+            samples in prop::collection::vec(
+                (
+                    prop::option::of(prop::sample::select(StageName::ALL)),
+                    prop::sample::select(vec!["temp", "fio", "smart_attr", "stress", "odd"]),
+                    "(cpu|sda|nvme0n1|disk)/(0|sda|nvme0n1|5_x|read_errors|verify_failures)",
+                ),
+                1..40,
+            )
+        ) {
+            let rules = rules();
+            let mut matcher = Matcher::new(Arc::clone(&rules));
+            for (stage, kind, key) in samples.iter().chain(&samples) {
+                let plain: Vec<i64> = rules.matching(*stage, kind, key).map(|(id, _)| id).collect();
+                let remembered: Vec<i64> = matcher.matching(*stage, kind, key).map(|(id, _)| id).collect();
+                prop_assert_eq!(plain, remembered);
+            }
+        }
+    }
+}

@@ -142,3 +142,59 @@ impl<Id: Copy + Ord> Tally<Id> {
         self.evaluations.into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threshold::{Op, RuleSource};
+
+    fn rule(op: Op, threshold: f64, severity: RuleSeverity) -> Rule {
+        Rule {
+            stage: None,
+            kind: "temp".to_owned(),
+            key: "cpu/*".parse().unwrap(),
+            op,
+            threshold,
+            nominal: 0.0,
+            unit: "celsius".to_owned(),
+            severity,
+            source: RuleSource::Profile,
+        }
+    }
+
+    #[test]
+    fn each_rule_stage_and_key_is_added_up_alone() {
+        let rules = vec![
+            (1_i64, rule(Op::Lt, 90.0, RuleSeverity::Critical)),
+            (2, rule(Op::Gt, 10.0, RuleSeverity::Warning)),
+        ];
+        let mut tally = Tally::new(Arc::new(RuleSet::compile(rules).unwrap()));
+        let cpu = Some(StageName::CpuStress);
+        for (ts_ms, stage, key, value, unit) in [
+            (1, cpu, "cpu/0", Some(70.0), "celsius"),
+            (2, cpu, "cpu/0", Some(95.0), "celsius"),
+            (3, cpu, "cpu/0", Some(92.0), "celsius"),
+            (4, cpu, "cpu/0", Some(f64::NAN), "celsius"),
+            (5, cpu, "cpu/0", None, "celsius"),
+            (6, None, "cpu/0", Some(300.0), "kelvin"),
+            (7, cpu, "disk/sda", Some(300.0), "celsius"),
+        ] {
+            let (kind, key, unit) = ("temp".to_owned(), key.to_owned(), unit.to_owned());
+            tally.observe(&Measurement { ts_ms, stage, kind, key, value, unit });
+        }
+        assert_eq!(tally.samples(), 7);
+        let found = tally.into_evaluations();
+        let counts: Vec<_> = found
+            .iter()
+            .map(|found| {
+                (found.stage, found.samples, found.breaches, found.without_value, found.in_wrong_unit)
+            })
+            .collect();
+        assert_eq!(counts, [(None, 1, 0, 0, 1), (cpu, 5, 3, 1, 0), (None, 1, 0, 0, 1), (cpu, 5, 1, 1, 0)]);
+        let hot = &found[1];
+        assert_eq!((hot.worst, hot.first_breach_ms, hot.judged()), (Some(95.0), Some(2), 4));
+        assert!(hot.is_fatal() && found[0].is_fatal() && !found[2].is_fatal() && !found[3].is_fatal());
+        assert_eq!(found[0].wrong_unit.as_deref(), Some("kelvin"));
+        assert_eq!(found[3].worst, Some(70.0));
+    }
+}

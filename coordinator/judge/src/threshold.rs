@@ -10,6 +10,7 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::named_enum;
 
 use crate::glob::TextGlob;
+use crate::quantity::{in_words, trimmed};
 
 named_enum! {
     /// How a value is compared. `thresholds.op`.
@@ -199,16 +200,21 @@ impl Rule {
         }
     }
 
-    /// The rule in words: `must be < 95 celsius`.
+    /// The rule in words: `must be < 95 °C`, `must be <= 0`, `must be within 5 % of 12 volts`.
     pub fn describe(&self) -> String {
-        let space = if self.unit.is_empty() { "" } else { " " };
-        let (threshold, unit) = (self.threshold, &self.unit);
+        let threshold = || in_words(self.threshold, &self.unit);
         match self.op {
-            Op::Lt => format!("must be < {threshold}{space}{unit}"),
-            Op::Lte => format!("must be <= {threshold}{space}{unit}"),
-            Op::Gt => format!("must be > {threshold}{space}{unit}"),
-            Op::Gte => format!("must be >= {threshold}{space}{unit}"),
-            Op::WithinPct => format!("must be within {threshold} % of {}{space}{unit}", self.nominal),
+            Op::Lt => format!("must be < {}", threshold()),
+            Op::Lte => format!("must be <= {}", threshold()),
+            Op::Gt => format!("must be > {}", threshold()),
+            Op::Gte => format!("must be >= {}", threshold()),
+            Op::WithinPct => {
+                format!(
+                    "must be within {} % of {}",
+                    trimmed(self.threshold),
+                    in_words(self.nominal, &self.unit)
+                )
+            }
         }
     }
 
@@ -225,5 +231,110 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.kind, self.key, self.describe())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(op: Op, threshold: f64, nominal: f64) -> Rule {
+        Rule {
+            stage: None,
+            kind: "volt".to_owned(),
+            key: "+12V".parse().unwrap(),
+            op,
+            threshold,
+            nominal,
+            unit: "volts".to_owned(),
+            severity: RuleSeverity::Critical,
+            source: RuleSource::Profile,
+        }
+    }
+
+    #[test]
+    fn each_comparison_at_its_boundary() {
+        use Judged::{Breach, Within};
+        for (op, below, at, above) in [
+            (Op::Lt, Within, Breach, Breach),
+            (Op::Lte, Within, Within, Breach),
+            (Op::Gt, Breach, Breach, Within),
+            (Op::Gte, Breach, Within, Within),
+        ] {
+            let rule = rule(op, 95.0, 0.0);
+            let judged = [95.0_f64.next_down(), 95.0, 95.0_f64.next_up()].map(|value| rule.judge(value));
+            assert_eq!(judged, [below, at, above], "{op}");
+        }
+        // 12 V give or take 5 %: 11.40 to 12.60, both good
+        let supply = rule(Op::WithinPct, 5.0, 12.0);
+        for (value, expected) in
+            [(11.39, Breach), (11.4, Within), (12.0, Within), (12.6, Within), (12.61, Breach)]
+        {
+            assert_eq!(supply.judge(value), expected, "{value}");
+        }
+        let negative = rule(Op::WithinPct, 10.0, -12.0);
+        assert_eq!(
+            (negative.judge(-13.1), negative.judge(-13.3), negative.judge(12.0)),
+            (Within, Breach, Breach)
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_missing_or_in_another_unit_never_passes() {
+        for op in Op::ALL {
+            let rule = rule(*op, 5.0, 12.0);
+            for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                assert_eq!(rule.judge_sample(Some(value), "volts"), Judged::Breach, "{op} {value}");
+            }
+            assert_eq!(rule.judge_sample(None, "volts"), Judged::NoValue);
+            assert_eq!(rule.judge_sample(Some(12.0), "millivolts"), Judged::UnitMismatch);
+            assert_eq!(rule.judge_sample(None, ""), Judged::UnitMismatch);
+        }
+        let any_unit = Rule { unit: String::new(), ..rule(Op::Lt, 5.0, 0.0) };
+        assert_eq!(any_unit.judge_sample(Some(4.0), "rpm"), Judged::Within);
+    }
+
+    #[test]
+    fn a_rule_that_cannot_judge_is_refused() {
+        assert!(matches!(rule(Op::Lt, f64::NAN, 0.0).check(), Err(RuleError::NotFinite { .. })));
+        assert!(matches!(rule(Op::Lt, 1.0, f64::INFINITY).check(), Err(RuleError::NotFinite { .. })));
+        assert!(matches!(rule(Op::WithinPct, 5.0, 0.0).check(), Err(RuleError::NoNominal { .. })));
+        assert!(matches!(rule(Op::WithinPct, -5.0, 12.0).check(), Err(RuleError::NegativePercentage { .. })));
+        assert_eq!(rule(Op::Gte, 0.0, 0.0).check(), Ok(()));
+    }
+
+    #[test]
+    fn rules_say_what_is_good() {
+        assert_eq!(rule(Op::Lt, 95.0, 0.0).describe(), "must be < 95 volts");
+        assert_eq!(rule(Op::WithinPct, 5.0, 3.3).describe(), "must be within 5 % of 3.3 volts");
+        let errors = Rule { unit: "count".to_owned(), ..rule(Op::Lte, 0.0, 0.0) };
+        assert_eq!(errors.to_string(), "volt +12V must be <= 0");
+    }
+
+    #[test]
+    fn texts_are_those_of_the_database() {
+        let texts: Vec<&str> = Op::ALL.iter().map(|op| op.as_str()).collect();
+        assert_eq!(texts, ["lt", "lte", "gt", "gte", "within_pct"]);
+        assert!("LT".parse::<Op>().is_err() && "info".parse::<RuleSeverity>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn judging_is_the_plain_comparison(value: f64, threshold in -1e12..1e12, nominal in 0.1..1e9) {
+            let expected = |good: bool| if good && value.is_finite() { Judged::Within } else { Judged::Breach };
+            prop_assert_eq!(rule(Op::Lt, threshold, 0.0).judge(value), expected(value < threshold));
+            prop_assert_eq!(rule(Op::Lte, threshold, 0.0).judge(value), expected(value <= threshold));
+            prop_assert_eq!(rule(Op::Gt, threshold, 0.0).judge(value), expected(value > threshold));
+            prop_assert_eq!(rule(Op::Gte, threshold, 0.0).judge(value), expected(value >= threshold));
+            let far = nominal * 0.06;
+            let near = nominal * 0.04;
+            let supply = rule(Op::WithinPct, 5.0, nominal);
+            prop_assert_eq!(supply.judge(nominal + near), Judged::Within);
+            prop_assert_eq!(supply.judge(nominal - near), Judged::Within);
+            prop_assert_eq!(supply.judge(nominal + far), Judged::Breach);
+            prop_assert_eq!(supply.judge(nominal - far), Judged::Breach);
+        }
     }
 }

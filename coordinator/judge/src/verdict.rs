@@ -14,6 +14,7 @@ use vetting_protocol::run::RunResult;
 
 use crate::duration::HumanDuration;
 use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
+use crate::quantity;
 use crate::tally::Evaluation;
 use crate::threshold::RuleSeverity;
 
@@ -98,6 +99,8 @@ pub fn judge(facts: &RunFacts) -> Verdict {
             (None, _) => {}
         }
     }
+    // what never ran explains nothing: it comes after what was found
+    reasons.sort_by_key(|reason| reason.cause == Cause::StageNotJudged);
     let result = if reasons.is_empty() { RunResult::Pass } else { RunResult::Fail };
     let failed_stage = first_failed_stage(facts, &reasons);
     if reasons.is_empty() {
@@ -213,31 +216,27 @@ fn minutes(ms: u64) -> String {
 }
 
 fn stage_reasons(stages: &[StageFacts], reasons: &mut Vec<Reason>, remarks: &mut Vec<Reason>) {
-    let mut not_ended: Vec<&str> = Vec::new();
+    let mut not_reached: Vec<&StageFacts> = Vec::new();
+    let mut halted = false;
     for stage in stages {
-        if stage.name.parse::<StageName>().is_err() {
-            reasons.push(Reason {
-                cause: Cause::Record,
-                stage: Some(stage.name.clone()),
-                text: format!("The run has a stage `{}` that nobody knows.", stage.name),
-                next: "Update coordinator and image to the same version and start the run again.".to_owned(),
-            });
+        let Ok(name) = stage.name.parse::<StageName>() else {
+            reasons.push(unknown_stage(stage));
             continue;
-        }
+        };
         let (cause, text, next) = match &stage.outcome {
             Some(Outcome::Pass) => continue,
             None => {
-                not_ended.push(&stage.name);
-                if stage.required {
-                    continue;
-                }
-                (Cause::StageNotJudged, "did not end".to_owned(), "")
+                not_reached.push(stage);
+                continue;
             }
-            Some(Outcome::Fail { reason }) => (
-                Cause::StageFailed,
-                format!("failed: {reason}"),
-                "Replace or reseat the part, then vet again.",
-            ),
+            // skipped without a start after another one failed: the pipeline halted
+            Some(Outcome::Skip { .. }) if halted && stage.started_ms.is_none() => {
+                not_reached.push(stage);
+                continue;
+            }
+            Some(Outcome::Fail { reason }) => {
+                (Cause::StageFailed, format!("failed: {reason}"), advice_after(name))
+            }
             Some(Outcome::Error { reason }) => (
                 Cause::StageNotJudged,
                 format!("could not be judged: {reason}"),
@@ -252,24 +251,47 @@ fn stage_reasons(stages: &[StageFacts], reasons: &mut Vec<Reason>, remarks: &mut
         let reason = Reason {
             cause,
             stage: Some(stage.name.clone()),
-            text: format!("{} {}.", stage.name, text.trim_end_matches('.')),
+            text: format!("{name} {}.", text.trim_end_matches('.')),
             next: next.to_owned(),
         };
         // hardware found at fault counts, required or not
         if stage.required || cause == Cause::StageFailed {
+            halted = true;
             reasons.push(reason);
         } else {
             remarks.push(Reason { next: String::new(), ..reason });
         }
     }
-    let required_not_ended = stages.iter().any(|stage| stage.required && stage.outcome.is_none());
-    if required_not_ended {
-        reasons.push(Reason {
+    let names: Vec<&str> = not_reached.iter().map(|stage| stage.name.as_str()).collect();
+    if !names.is_empty() {
+        let is_required = not_reached.iter().any(|stage| stage.required);
+        let into = if is_required { reasons } else { remarks };
+        into.push(Reason {
             cause: Cause::StageNotJudged,
-            stage: not_ended.first().map(|name| (*name).to_owned()),
-            text: format!("Not finished: {}.", not_ended.join(", ")),
-            next: "Vet again once the reasons above are gone.".to_owned(),
+            stage: None,
+            text: format!("Not finished: {}.", names.join(", ")),
+            next: "Vet again when what stopped the run is repaired.".to_owned(),
         });
+    }
+}
+
+fn unknown_stage(stage: &StageFacts) -> Reason {
+    Reason {
+        cause: Cause::Record,
+        stage: Some(stage.name.clone()),
+        text: format!("The run has a stage `{}` that nobody knows.", stage.name),
+        next: "Bring coordinator and image to the same version and start the run again.".to_owned(),
+    }
+}
+
+fn advice_after(stage: StageName) -> &'static str {
+    match stage {
+        StageName::Inventory | StageName::Firmware => {
+            "Look at the part that could not be read, then vet again."
+        }
+        StageName::SpecValidate => "Correct the machine, or its spec if that is wrong, then vet again.",
+        StageName::Smart | StageName::Storage => "Replace the disk, then vet again.",
+        StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }
 
@@ -310,11 +332,13 @@ fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
     let (cause, text, next) = if *breaches > 0 {
         let worst = evaluation
             .worst
-            .map_or_else(|| "a value that is no number".to_owned(), |worst| format!("{worst} {}", rule.unit));
-        let text = format!(
-            "{kind} {key} {rule_text}, but was {} in {breaches} of {samples} samples.",
-            worst.trim_end()
-        );
+            .map_or_else(|| "no number".to_owned(), |worst| quantity::in_words(worst, &rule.unit));
+        let text = match samples {
+            1 => format!("{kind} {key} {rule_text}, but was {worst}."),
+            _ => format!(
+                "{kind} {key} {rule_text}, but was out of it in {breaches} of {samples} samples, at worst {worst}."
+            ),
+        };
         (Cause::Breach, text, advice(kind, key))
     } else if evaluation.is_unjudged() {
         let why = evaluation.wrong_unit.as_ref().map_or_else(
@@ -344,3 +368,6 @@ fn advice(kind: &str, key: &str) -> String {
         _ => "Look at this part, then vet again.".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

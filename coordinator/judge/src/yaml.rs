@@ -1,6 +1,6 @@
 //! Reads YAML that people write, and says where a mistake is: line, column and dotted path.
 //!
-//! Refuses an empty document, unknown and repeated keys, and more than one document.
+//! Refuses an empty document, unknown and repeated keys, keys without a value, and more than one document.
 
 use std::fmt;
 
@@ -31,31 +31,63 @@ impl fmt::Display for Mistake {
 
 /// Reads one document. `purpose` says what it should hold, for the message about an empty one.
 pub fn parse<T: DeserializeOwned>(text: &str, purpose: &str) -> Result<T, Mistake> {
-    let whole: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| mistake(&error, ""))?;
-    if whole.is_null() {
-        return Err(Mistake {
-            line: 1,
-            column: 1,
-            path: String::new(),
-            what: format!("the document is empty; {purpose}"),
-        });
+    let whole = serde_yaml::from_str::<serde_yaml::Value>(text);
+    if whole.as_ref().is_ok_and(serde_yaml::Value::is_null) {
+        let what = format!("the document is empty; {purpose}");
+        return Err(Mistake { line: 1, column: 1, path: String::new(), what });
     }
     let document = serde_yaml::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(document).map_err(|error| {
+    let read = serde_path_to_error::deserialize(document).map_err(|error| {
         let path = match error.path().to_string() {
             root if root == "." => String::new(),
             path => path,
         };
-        mistake(error.inner(), &path)
-    })
+        mistake(text, error.inner(), path)
+    })?;
+    // what only the untyped reading refuses, such as a key that stands twice where any key may stand
+    let whole = whole.map_err(|error| mistake(text, &error, String::new()))?;
+    match path_of_null(&whole) {
+        None => Ok(read),
+        Some(path) => Err(Mistake {
+            line: line_of_key(text, &path),
+            column: 1,
+            path,
+            what: "has no value; write one, or remove the key".to_owned(),
+        }),
+    }
 }
 
-/// A mistake found after reading, at the place of a dotted path as far as it can be told.
-pub fn mistake_at_document(path: &str, what: String) -> Mistake {
-    Mistake { line: 1, column: 1, path: path.to_owned(), what }
+/// The dotted path of the first key without a value. Read as "absent" it would quietly ask for nothing.
+fn path_of_null(value: &serde_yaml::Value) -> Option<String> {
+    let below = |step: String, value: &serde_yaml::Value| {
+        let rest = if value.is_null() { Some(String::new()) } else { path_of_null(value) }?;
+        let dot = if rest.is_empty() || rest.starts_with('[') { "" } else { "." };
+        Some(format!("{step}{dot}{rest}"))
+    };
+    match value {
+        serde_yaml::Value::Mapping(fields) => {
+            fields.iter().find_map(|(key, value)| below(key.as_str().unwrap_or("?").to_owned(), value))
+        }
+        serde_yaml::Value::Sequence(values) => {
+            values.iter().enumerate().find_map(|(position, value)| below(format!("[{position}]"), value))
+        }
+        serde_yaml::Value::Null
+        | serde_yaml::Value::Bool(_)
+        | serde_yaml::Value::Number(_)
+        | serde_yaml::Value::String(_)
+        | serde_yaml::Value::Tagged(_) => None,
+    }
 }
 
-fn mistake(error: &serde_yaml::Error, path: &str) -> Mistake {
+/// The line of the key that a dotted path ends with; 1 if it cannot be told.
+pub fn line_of_key(text: &str, path: &str) -> usize {
+    let Some(key) = path.rsplit('.').next().filter(|key| !key.is_empty()) else { return 1 };
+    text.lines()
+        .position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
+        .map_or(1, |position| position + 1)
+}
+
+fn mistake(text: &str, error: &serde_yaml::Error, path: String) -> Mistake {
     let (line, column) = error.location().map_or((1, 1), |place| (place.line(), place.column()));
     let full = error.to_string();
     let without_place = full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full);
@@ -67,5 +99,8 @@ fn mistake(error: &serde_yaml::Error, path: &str) -> Mistake {
             without_place
         }
     });
-    Mistake { line, column, path: path.to_owned(), what: what.to_owned() }
+    // a check of ours on a top-level key is placed at the document's begin; the key is where to look
+    let is_top_level = !path.is_empty() && !path.contains(['.', '[']);
+    let line = if is_top_level && line == 1 { line_of_key(text, &path) } else { line };
+    Mistake { line, column, path, what: what.to_owned() }
 }

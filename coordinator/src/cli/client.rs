@@ -14,7 +14,7 @@ use vetting_protocol::secret::Secret;
 use crate::config::Config;
 
 /// Longest wait for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 
 /// Environment variable that may hold the token.
 const TOKEN_VARIABLE: &str = "VETTING_TOKEN";
@@ -87,8 +87,10 @@ impl Client {
     /// The coordinator of this box's configuration.
     pub fn on_this_box(config: &Config, token_file: Option<&Path>) -> Result<Self, ClientError> {
         let announced = config.announcement_path();
-        let said = std::fs::read(&announced).map_err(|_| ClientError::NotRunning { path: announced.clone() })?;
-        let Announcement { https } = serde_json::from_slice(&said).map_err(|source| unusable(&announced, source))?;
+        let said =
+            std::fs::read(&announced).map_err(|_| ClientError::NotRunning { path: announced.clone() })?;
+        let Announcement { https } =
+            serde_json::from_slice(&said).map_err(|source| unusable(&announced, source))?;
         let token_file = token_file.map_or_else(|| config.operator_token_path(), Path::to_owned);
         Self::new(reachable(https), &config.tls_dir().join("ca.pem"), &token_file)
     }
@@ -100,7 +102,8 @@ impl Client {
         let host = parsed.host_str().filter(|_| parsed.scheme() == "https").ok_or_else(refused)?;
         let port = parsed.port_or_known_default().ok_or_else(refused)?;
         let bare = host.trim_matches(['[', ']']);
-        let address = (bare, port).to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(refused)?;
+        let address =
+            (bare, port).to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(refused)?;
         Self::new(address, ca, token_file.unwrap_or(Path::new("operator.token")))
     }
 
@@ -121,7 +124,11 @@ impl Client {
     }
 
     /// `GET path?query`.
-    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, ClientError> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<T, ClientError> {
         self.answer(self.send(Method::GET, path, query, None::<&()>).await?).await
     }
 

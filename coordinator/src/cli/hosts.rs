@@ -13,8 +13,10 @@ use super::{CommandError, output};
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
     /// Register a machine with the spec it should meet.
-    #[command(after_help = "Example:\n  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n\n\
-                            `vetting-agent inventory --spec` on a machine you trust prints a spec to start from.")]
+    #[command(
+        after_help = "Example:\n  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n\n\
+                            `vetting-agent inventory --spec` on a machine you trust prints a spec to start from."
+    )]
     Add(Add),
     /// All registered machines.
     List,
@@ -101,14 +103,22 @@ impl HostCommand {
             Self::Edit(edit) => {
                 let Rest { wol_broadcast_ip, wol_port, notes } = edit.rest;
                 let expected_spec_yaml = edit.spec.as_deref().map(read).transpose()?;
-                let body =
-                    HostEdit { name: edit.rename, mac: edit.mac, wol_broadcast_ip, wol_port, expected_spec_yaml, notes };
+                let body = HostEdit {
+                    name: edit.rename,
+                    mac: edit.mac,
+                    wol_broadcast_ip,
+                    wol_port,
+                    expected_spec_yaml,
+                    notes,
+                };
                 let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
                 said(&host, json, "changed")
             }
             Self::Remove { name, confirm } => {
                 if name != confirm {
-                    let source = std::io::Error::other(format!("`--confirm {confirm}` does not repeat the name {name}"));
+                    let source = std::io::Error::other(format!(
+                        "`--confirm {confirm}` does not repeat the name {name}"
+                    ));
                     return Err(CommandError::Print(source));
                 }
                 client.delete(&["hosts", &name]).await?;

@@ -74,7 +74,8 @@ impl Init {
         let text = format!("{}\n", token.expose());
         durable_file::write(&token_path, 0o600, text.as_bytes()).map_err(InitError::from)?;
         if json {
-            let said = json!({"config": config_path, "database": config.database.path, "token_file": token_path});
+            let said =
+                json!({"config": config_path, "database": config.database.path, "token_file": token_path});
             return Ok(output::json(&said)?);
         }
         Ok(output::line(&format!(

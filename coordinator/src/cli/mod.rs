@@ -78,7 +78,9 @@ enum Command {
     #[command(subcommand)]
     Token(tokens::TokenCommand),
     /// The event log.
-    #[command(after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json")]
+    #[command(
+        after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
+    )]
     Events(events::Events),
 }
 
@@ -121,7 +123,9 @@ impl CommandLine {
             Command::Migrate => init::migrate(&Config::load(&self.config)?, self.json)?,
             Command::Serve => crate::serve::run(Config::load(&self.config)?).await?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
-            Command::Run(command) => return command.run(&connect(&self.config, &self.remote)?, self.json).await,
+            Command::Run(command) => {
+                return command.run(&connect(&self.config, &self.remote)?, self.json).await;
+            }
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
         }

@@ -112,7 +112,8 @@ fn list(runs: &Vec<RunSummary>, json: bool) -> Result<(), CommandError> {
             output::or_dash(run.completed_at.as_ref()),
         ]
     });
-    let header = ["RUN", "HOST", "PROFILE", "STATE", "RESULT", "FAILED STAGE", "STARTED (UTC)", "ENDED (UTC)"];
+    let header =
+        ["RUN", "HOST", "PROFILE", "STATE", "RESULT", "FAILED STAGE", "STARTED (UTC)", "ENDED (UTC)"];
     Ok(output::table(&header, rows, "there are no runs; `vetting-coordinator run start --help` shows how")?)
 }
 
@@ -122,7 +123,10 @@ fn show(run: &RunDetail, json: bool) -> Result<(), CommandError> {
     }
     let summary = &run.summary;
     let result = summary.result.map(|result| format!(", {result}")).unwrap_or_default();
-    output::line(&format!("run {} of {} ({}): {}{result}", summary.id, summary.host, summary.profile, summary.state))?;
+    output::line(&format!(
+        "run {} of {} ({}): {}{result}",
+        summary.id, summary.host, summary.profile, summary.state
+    ))?;
     for reason in &run.reasons {
         output::line(&format!("  {reason}"))?;
     }

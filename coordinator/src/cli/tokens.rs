@@ -51,7 +51,11 @@ impl TokenCommand {
                         output::or_dash(token.revoked_at.as_ref()),
                     ]
                 });
-                Ok(output::table(&["ID", "NAME", "CREATED", "LAST USED", "REVOKED"], rows, "there are no tokens")?)
+                Ok(output::table(
+                    &["ID", "NAME", "CREATED", "LAST USED", "REVOKED"],
+                    rows,
+                    "there are no tokens",
+                )?)
             }
             Self::Revoke { id } => {
                 client.delete(&["tokens", &id.to_string()]).await?;

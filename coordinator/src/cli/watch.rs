@@ -19,7 +19,8 @@ pub(super) async fn follow(client: &Client, id: RunId, json: bool) -> Result<Exi
     let mut shown = String::new();
     loop {
         let run: RunDetail = client.get(&["runs", &id.to_string()], &[]).await?;
-        let text = if json { serde_json::to_string(&run).map_err(std::io::Error::other)? } else { position(&run) };
+        let text =
+            if json { serde_json::to_string(&run).map_err(std::io::Error::other)? } else { position(&run) };
         if text != shown {
             output::line(&text)?;
             shown = text;
@@ -43,15 +44,11 @@ pub(super) async fn follow(client: &Client, id: RunId, json: bool) -> Result<Exi
 fn position(run: &RunDetail) -> String {
     let head = format!("run {} of {}", run.summary.id, run.summary.host);
     let running = run.stages.iter().enumerate().find(|(_, stage)| stage.state == StepState::Running);
-    match running {
-        Some((index, stage)) => {
-            let percent = stage.percent.map(|percent| format!(" {percent:.0} %")).unwrap_or_default();
-            let left = stage.eta_ms.map(|eta| format!(", {} s left", eta.div_ceil(1_000))).unwrap_or_default();
-            format!("{head}: stage {}/{} {}{percent}{left}", index + 1, run.stages.len(), stage.name)
-        }
-        None => {
-            let result = run.summary.result.map(|result| format!(", {result}")).unwrap_or_default();
-            format!("{head}: {}{result}", run.summary.state)
-        }
+    if let Some((index, stage)) = running {
+        let percent = stage.percent.map(|percent| format!(" {percent:.0} %")).unwrap_or_default();
+        let left = stage.eta_ms.map(|eta| format!(", {} s left", eta.div_ceil(1_000))).unwrap_or_default();
+        return format!("{head}: stage {}/{} {}{percent}{left}", index + 1, run.stages.len(), stage.name);
     }
+    let result = run.summary.result.map(|result| format!(", {result}")).unwrap_or_default();
+    format!("{head}: {}{result}", run.summary.state)
 }

@@ -248,3 +248,6 @@ fn connect_reader(path: &Path, options: &StoreOptions) -> Result<Connection, Sto
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,7 +262,8 @@ const SET_TO_INIT: &str = "INSERT INTO run_timeline (run_id, kernel_to_init_ms) 
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_init_ms = excluded.kernel_to_init_ms";
 const SET_TO_CLAIM: &str = "INSERT INTO run_timeline (run_id, kernel_to_claim_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_claim_ms = excluded.kernel_to_claim_ms";
-const SET_CONTACT: &str = "INSERT INTO run_timeline (run_id, last_contact_ms, last_contact_ip) VALUES (?1, ?2, ?3)
+const SET_CONTACT: &str =
+    "INSERT INTO run_timeline (run_id, last_contact_ms, last_contact_ip) VALUES (?1, ?2, ?3)
      ON CONFLICT (run_id) DO UPDATE SET last_contact_ms = excluded.last_contact_ms,
        last_contact_ip = excluded.last_contact_ip";
 const GET_TIMELINE: &str = "SELECT * FROM run_timeline WHERE run_id = ?1";

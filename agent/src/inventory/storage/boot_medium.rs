@@ -15,7 +15,6 @@ const MOUNT_POINTS: &[&str] = &[
     "/run/live/medium",
     "/lib/live/mount/medium",
     "/run/initramfs/live",
-    "/run/vetting/medium",
 ];
 
 /// Deepest stack of device mapper, md and partitions that is followed.

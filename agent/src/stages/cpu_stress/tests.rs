@@ -21,7 +21,7 @@ fn both_passes_verified_is_a_pass() {
     let measured = kept.measurements();
     assert_eq!(measured["stress cpu/verify_failures"], Some(0.0));
     assert_eq!(measured["stress memory/verify_failures"], Some(0.0));
-    assert_eq!(measured["mce mce/new"], Some(0.0));
+    assert_eq!(measured["stress mce/new"], Some(0.0));
     // half of the available 800 kB, of 1000 kB: what is counted is never more than what was asked for
     assert!((measured["stress memory/coverage"].unwrap() - 40.0).abs() < 0.2);
     let calls = tools.calls_of("stress-ng");
@@ -78,7 +78,7 @@ fn a_machine_check_exception_fails_and_a_logged_one_is_measured() {
     });
     let (report, kept, _) = machine.run(&WORK, &tools);
     assert_eq!(outcome(report), Outcome::fail("3 machine check exceptions under load"));
-    assert_eq!(kept.measurements()["mce mce/new"], Some(3.0));
+    assert_eq!(kept.measurements()["stress mce/new"], Some(3.0));
 
     let machine = Machine::new();
     let log = machine.path("dev/kmsg");
@@ -89,7 +89,7 @@ fn a_machine_check_exception_fails_and_a_logged_one_is_measured() {
     });
     let (report, kept, _) = machine.run(&WORK, &tools);
     assert_eq!(outcome(report), Outcome::Pass);
-    assert_eq!(kept.measurements()["mce mce/new"], Some(2.0));
+    assert_eq!(kept.measurements()["stress mce/new"], Some(2.0));
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn machine_checks_that_cannot_be_counted_are_no_pass_and_no_zero() {
     std::fs::remove_file(machine.path("dev/kmsg")).unwrap();
     let (report, kept, _) = machine.run(&WORK, &Told::new(good));
     assert!(matches!(outcome(report), Outcome::Error { .. }));
-    assert_eq!(kept.measurements()["mce mce/new"], None);
+    assert_eq!(kept.measurements()["stress mce/new"], None);
 }
 
 #[test]
@@ -108,4 +108,15 @@ fn unreadable_memory_sizes_are_an_error() {
     let (report, _, _) = machine.run(&WORK, &Told::new(good));
     let Outcome::Error { reason } = outcome(report) else { panic!() };
     assert!(reason.contains("/proc/meminfo: no MemTotal"), "{reason}");
+}
+
+#[test]
+fn a_pass_too_short_for_its_memory_is_made_longer() {
+    let machine = Machine::new();
+    machine.file("proc/meminfo", "MemTotal: 67108864 kB\nMemAvailable: 67108864 kB\n");
+    let tools = Told::new(good);
+    machine.run(&WORK, &tools).0.unwrap();
+    // half of 64 GiB over 2 workers at 64 MiB/s
+    let calls = tools.calls_of("stress-ng");
+    assert!(calls[0].ends_with("--timeout 1s") && calls[1].ends_with("--timeout 255s"), "{calls:?}");
 }

@@ -26,6 +26,14 @@ fn a_machine_as_expected_passes_and_reports_no_diffs() {
 }
 
 #[test]
+fn critical_diffs_fail_and_are_named() {
+    let (report, kept, _) = machine(Some("cpu: {logical_cores: 64}")).run(&WORK, &Told::new(missing));
+    let Outcome::Fail { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("cpu.logical_cores: expected 64, found 2"), "{reason}");
+    assert_eq!(diffs(&kept.records()).iter().filter(|diff| diff.severity == Severity::Critical).count(), 1);
+}
+
+#[test]
 fn a_spec_that_cannot_be_read_is_an_error_and_none_is_a_skip() {
     for bad in ["", "cpu: [", "cpu: {logical_coers: 2}"] {
         let (report, kept, _) = machine(Some(bad)).run(&WORK, &Told::new(missing));

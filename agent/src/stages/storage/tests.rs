@@ -4,7 +4,9 @@ use std::os::unix::fs::FileExt as _;
 
 use vetting_protocol::plan::DiskConsent;
 
-use super::super::tests::{MIB, Machine, Told, garbage, hung, log_to, missing, outcome, recorded};
+use super::super::tests::{
+    MIB, Machine, Told, disk_of_64_mib, garbage, hung, log_to, missing, outcome, recorded,
+};
 use super::*;
 use crate::tools::runner::{Finished, Invocation, ToolError};
 
@@ -277,6 +279,20 @@ fn the_boot_medium_is_never_touched() {
     let (report, _, _) = machine.run(&WRITE, &tools);
     assert!(matches!(outcome(report), Outcome::Skip { .. }));
     assert!(tools.calls.lock().unwrap().is_empty());
+}
+
+/// By hand, as root, on a disk of 64 MiB that may be lost: `VETTING_SCRATCH_DISK=loop0 cargo test -- --ignored scratch`.
+#[test]
+#[ignore = "writes to a real disk"]
+fn on_a_real_scratch_disk() {
+    let name = std::env::var("VETTING_SCRATCH_DISK").unwrap();
+    let mut machine = Machine::new();
+    machine.inventory.disks.push(disk_of_64_mib(&name));
+    for work in [ZONES, WHOLE, WRITE] {
+        let host = crate::host::Host::live();
+        let (report, kept, _) = machine.run_on(&host, &work, &crate::tools::runner::SystemRunner::new());
+        println!("{work:?}\n{report:#?}\n{:#?}\n{:#?}", kept.sub_steps(), kept.measurements());
+    }
 }
 
 #[test]

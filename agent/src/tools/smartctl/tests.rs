@@ -18,7 +18,7 @@ fn report(case: &str) -> SmartReport {
 
 #[test]
 fn ata_nvme_and_sas_are_read_completely() {
-    for case in ["7.3-ata-good", "7.4-nvme-good", "7.3-sas-good"] {
+    for case in ["7.3-ata-good", "7.4-nvme-good", "7.3-sas-good", "7.4-qemu-ide", "7.4-qemu-nvme"] {
         assert_debug_snapshot!(case, report(case));
     }
 }

@@ -17,6 +17,8 @@
 //! thresholds that cannot judge; each with file, line and column.
 
 mod document;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::StageName;

@@ -1,1 +1,242 @@
-//! chart
+//! Charts of temperatures over the run, as inline SVG: one a group of sensors, with the stages behind and the limits
+//! drawn in. Numbers only become coordinates; every text goes through maud.
+
+use maud::{Markup, html};
+
+use super::format;
+use super::html::section;
+use crate::facts::{RunFacts, Series, StageFacts};
+use crate::quantity;
+use crate::threshold::{Rule, RuleSeverity};
+
+const WIDTH: f64 = 1_000.0;
+const HEIGHT: f64 = 280.0;
+const LEFT: f64 = 48.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 26.0;
+const BOTTOM: f64 = 28.0;
+/// Most lines in one chart; as many colours are in the style sheet.
+const MOST_LINES: usize = 8;
+/// Narrowest stage that gets its name written.
+const NARROWEST_LABEL: f64 = 70.0;
+const LABEL_HEIGHT: f64 = 15.0;
+
+/// The charts of all temperatures.
+pub(super) fn temperatures(facts: &RunFacts) -> Markup {
+    let mut groups: Vec<(&str, Vec<&Series>)> = Vec::new();
+    for series in facts.series.iter().filter(|series| series.kind == "temp" && !series.points.is_empty()) {
+        let name = series.key.split('/').next().unwrap_or(&series.key);
+        match groups.iter_mut().find(|(group, _)| *group == name) {
+            Some((_, members)) => members.push(series),
+            None => groups.push((name, vec![series])),
+        }
+    }
+    let body = html! {
+        @if groups.is_empty() { p.empty { "This machine has no temperature sensor that was read." } }
+        @for (name, members) in &mut groups { (figure(name, members, facts)) }
+    };
+    section(
+        "temperatures",
+        "Temperatures",
+        "Highest value in each piece of time; the shade reaches down to the lowest.",
+        &body,
+    )
+}
+
+/// Where times and values lie on the drawing.
+struct Axes {
+    from_ms: i64,
+    to_ms: i64,
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Axes {
+    fn of(members: &[&Series], limits: &[Limit]) -> Self {
+        let points = || members.iter().flat_map(|series| &series.points);
+        let from_ms = points().map(|point| point.ts_ms).min().unwrap_or(0);
+        let to_ms = points().map(|point| point.ts_ms).max().unwrap_or(0);
+        let drawn = || limits.iter().map(|limit| limit.at);
+        let low = points().map(|point| point.min).chain(drawn()).fold(f64::INFINITY, f64::min);
+        let high = points().map(|point| point.max).chain(drawn()).fold(f64::NEG_INFINITY, f64::max);
+        let step = nice_step((high - low).max(1.0) / 5.0);
+        Self {
+            from_ms,
+            to_ms: to_ms.max(from_ms.saturating_add(1)),
+            low: (low / step).floor() * step,
+            high: ((high / step).floor() + 1.0) * step,
+            step,
+        }
+    }
+
+    fn x(&self, ts_ms: i64) -> f64 {
+        let part = ts_ms.saturating_sub(self.from_ms) as f64 / self.to_ms.saturating_sub(self.from_ms) as f64;
+        LEFT + part.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let part = (value - self.low) / (self.high - self.low);
+        HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        (0_u32..=12)
+            .map(|number| self.low + f64::from(number) * self.step)
+            .take_while(|tick| *tick <= self.high + 1e-9)
+    }
+}
+
+/// 1, 2 or 5 times a power of ten, not less than `least`.
+fn nice_step(least: f64) -> f64 {
+    let power = 10_f64.powf(least.log10().floor());
+    [1.0, 2.0, 5.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= least)
+        .unwrap_or(10.0 * power)
+}
+
+struct Limit {
+    at: f64,
+    severity: RuleSeverity,
+    label: String,
+}
+
+fn limits(members: &[&Series], rules: &[Rule]) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = Vec::new();
+    let applying = rules.iter().filter(|rule| {
+        members.iter().any(|series| {
+            rule.kind == series.kind && rule.unit == series.unit && rule.key.matches(&series.key)
+        })
+    });
+    for rule in applying {
+        let (low, high) = rule.limits();
+        for at in [low, high].into_iter().flatten() {
+            let of_all = members.iter().all(|series| rule.key.matches(&series.key));
+            let whose = if of_all { String::new() } else { format!(" for {}", rule.key) };
+            let label = format!("{} at {}{whose}", rule.severity, quantity::in_words(at, &rule.unit));
+            if !limits.iter().any(|limit| limit.label == label) {
+                limits.push(Limit { at, severity: rule.severity, label });
+            }
+        }
+    }
+    limits
+}
+
+fn peak(series: &Series) -> f64 {
+    series.points.iter().map(|point| point.max).fold(f64::NEG_INFINITY, f64::max)
+}
+
+fn figure(name: &str, members: &mut Vec<&Series>, facts: &RunFacts) -> Markup {
+    members.sort_by(|a, b| peak(b).total_cmp(&peak(a)));
+    let left_out = members.len().saturating_sub(MOST_LINES);
+    members.truncate(MOST_LINES);
+    let limits = limits(members, &facts.rules);
+    let axes = Axes::of(members, &limits);
+    let title = format!("{name} temperatures in °C");
+    html! {
+        figure {
+            figcaption { h3 { (name) } }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
+                (bands(&axes, &facts.stages))
+                (grid(&axes))
+                @for (position, series) in members.iter().enumerate() { (line(position, series, &axes)) }
+                @for (position, limit) in limits.iter().enumerate() {
+                    (limit_line(limit, &axes, is_crowded(&limits[..position], limit, &axes)))
+                }
+            }
+            ul.legend {
+                @for (position, series) in members.iter().enumerate() {
+                    li {
+                        span.swatch.{ "s" (position) } aria-hidden="true" {}
+                        (series.key) " " span.muted { (lowest_to_peak(series)) }
+                    }
+                }
+                @if left_out > 0 { li.muted { (left_out) " cooler ones are in report.json" } }
+            }
+        }
+    }
+}
+
+fn lowest_to_peak(series: &Series) -> String {
+    let lowest = series.points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
+    format!("{} to {}", quantity::trimmed(lowest), quantity::in_words(peak(series), &series.unit))
+}
+
+fn bands(axes: &Axes, stages: &[StageFacts]) -> Markup {
+    let timed = stages.iter().filter_map(|stage| {
+        let (from, to) = (axes.x(stage.started_ms?), axes.x(stage.ended_ms?));
+        (to > from).then_some((stage.name.as_str(), from, to - from))
+    });
+    html! {
+        @for (position, (name, x, width)) in timed.enumerate() {
+            @if position % 2 == 0 {
+                rect.band x=(coordinate(x)) y=(TOP) width=(coordinate(width)) height=(HEIGHT - TOP - BOTTOM) {}
+            }
+            @if width >= NARROWEST_LABEL { text.stage x=(coordinate(x + 5.0)) y=(TOP - 8.0) { (name) } }
+        }
+    }
+}
+
+fn grid(axes: &Axes) -> Markup {
+    let whole = axes.to_ms.saturating_sub(axes.from_ms);
+    let times = (0_i64..=4).map(|quarter| axes.from_ms.saturating_add(whole / 4 * quarter));
+    html! {
+        @for tick in axes.ticks() {
+            line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(axes.y(tick))) y2=(coordinate(axes.y(tick))) {}
+            text.axis x=(LEFT - 8.0) y=(coordinate(axes.y(tick) + 4.0)) text-anchor="end" { (quantity::trimmed(tick)) }
+        }
+        @for (position, ts_ms) in times.enumerate() {
+            @let anchor = match position { 0 => "start", 4 => "end", _ => "middle" };
+            text.axis x=(coordinate(axes.x(ts_ms))) y=(HEIGHT - 8.0) text-anchor=(anchor) { (format::clock(ts_ms)) }
+        }
+    }
+}
+
+fn line(position: usize, series: &Series, axes: &Axes) -> Markup {
+    let upper = series.points.iter().map(|point| place(axes, point.ts_ms, point.max));
+    let lower = series.points.iter().rev().map(|point| place(axes, point.ts_ms, point.min));
+    let outline: Vec<String> = upper.clone().chain(lower).collect();
+    let upper: Vec<String> = upper.collect();
+    html! {
+        g.series.{ "s" (position) } {
+            polygon points=(outline.join(" ")) {}
+            polyline points=(upper.join(" ")) {}
+            @if let [point] = series.points.as_slice() {
+                circle cx=(coordinate(axes.x(point.ts_ms))) cy=(coordinate(axes.y(point.max))) r="3" {}
+            }
+        }
+    }
+}
+
+/// Whether the label of an earlier limit is so near that this one needs another place.
+fn is_crowded(earlier: &[Limit], limit: &Limit, axes: &Axes) -> bool {
+    earlier.iter().any(|other| (axes.y(other.at) - axes.y(limit.at)).abs() < LABEL_HEIGHT)
+}
+
+fn limit_line(limit: &Limit, axes: &Axes, on_the_left: bool) -> Markup {
+    let y = axes.y(limit.at);
+    let class = match limit.severity {
+        RuleSeverity::Critical => "limit bad",
+        RuleSeverity::Warning => "limit warn",
+    };
+    html! {
+        g class=(class) {
+            line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(y)) y2=(coordinate(y)) {}
+            @if on_the_left {
+                text x=(LEFT + 4.0) y=(coordinate(y - 5.0)) { (limit.label) }
+            } @else {
+                text x=(WIDTH - RIGHT - 4.0) y=(coordinate(y - 5.0)) text-anchor="end" { (limit.label) }
+            }
+        }
+    }
+}
+
+fn place(axes: &Axes, ts_ms: i64, value: f64) -> String {
+    format!("{:.1},{:.1}", axes.x(ts_ms), axes.y(value))
+}
+
+fn coordinate(number: f64) -> String {
+    format!("{number:.1}")
+}

@@ -1,10 +1,139 @@
-//! The page around the sections: head, style sheet, banner.
+//! The page around the sections: head, style sheet, title, footer. All text goes through maud, which escapes it;
+//! the style sheet is the only text that does not, and it is ours.
 
-use maud::{DOCTYPE, Markup, html};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use vetting_protocol::run::RunResult;
 
-use super::Report;
+use super::{Report, chart, format, hardware, judgement, stages};
+
+const STYLE: &str = include_str!("style.css");
+
+/// What a badge tells; each has its colour and its sign, so that colour alone never carries it.
+#[derive(Clone, Copy)]
+pub(super) enum Tone {
+    Good,
+    Bad,
+    Warn,
+    Quiet,
+}
+
+/// A word with its colour and sign.
+pub(super) fn badge(tone: Tone, text: &str) -> Markup {
+    let (class, sign) = match tone {
+        Tone::Good => ("badge good", "✓"),
+        Tone::Bad => ("badge bad", "✕"),
+        Tone::Warn => ("badge warn", "!"),
+        Tone::Quiet => ("badge quiet", "–"),
+    };
+    html! { span class=(class) { span aria-hidden="true" { (sign) } " " (text) } }
+}
+
+/// A text, or a dash where there is none.
+pub(super) fn or_dash(text: Option<&str>) -> Markup {
+    html! {
+        @match text.filter(|text| !text.is_empty()) {
+            Some(text) => { (text) }
+            None => { span.none title="not told" { "–" } }
+        }
+    }
+}
+
+/// A section with its heading.
+pub(super) fn section(id: &str, title: &str, note: &str, body: &Markup) -> Markup {
+    html! {
+        section id=(id) {
+            header { h2 { (title) } @if !note.is_empty() { p.note { (note) } } }
+            (body)
+        }
+    }
+}
 
 /// The whole page.
 pub(super) fn page(report: &Report) -> Markup {
-    html! { (DOCTYPE) html lang="en" { head { title { (report.facts.host.name) } } body { } } }
+    let facts = &report.facts;
+    let word = word(report.verdict.result);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (word) " · " (facts.host.name) " · run " (facts.run.id) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                (banner(report))
+                main {
+                    (judgement::reasons(&report.verdict))
+                    (stages::stages(facts))
+                    (judgement::diffs(facts))
+                    (judgement::rules(facts))
+                    (chart::temperatures(facts))
+                    (hardware::hardware(facts))
+                    (hardware::firmware(facts))
+                    (stages::events(facts))
+                    (stages::artifacts(facts))
+                }
+                footer {
+                    "vetting · report schema " (report.schema_version) " · judged by " (facts.run.judged_by)
+                    " · times are UTC"
+                }
+            }
+        }
+    }
+}
+
+fn word(result: RunResult) -> &'static str {
+    match result {
+        RunResult::Pass => "PASS",
+        RunResult::Fail => "FAIL",
+    }
+}
+
+fn banner(report: &Report) -> Markup {
+    let (facts, verdict) = (&report.facts, &report.verdict);
+    let (class, sign) = match verdict.result {
+        RunResult::Pass => ("verdict good", "✓"),
+        RunResult::Fail => ("verdict bad", "✕"),
+    };
+    let machine = facts.inventory.as_ref().map(|inventory| {
+        let parts = [inventory.system.manufacturer.as_deref(), inventory.system.product.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    });
+    let consent = match (facts.run.non_destructive, facts.run.wipe) {
+        (true, _) => "read only",
+        (false, true) => "every disk may be overwritten",
+        (false, false) => "empty disks may be overwritten",
+    };
+    html! {
+        header.banner {
+            div.title {
+                p.eyebrow { "Vetting report · run " (facts.run.id) }
+                h1 { (facts.host.name) }
+                p.machine { (or_dash(machine.as_deref())) }
+            }
+            div class=(class) {
+                span.sign aria-hidden="true" { (sign) }
+                div {
+                    strong { (word(verdict.result)) }
+                    @if let Some(stage) = &verdict.failed_stage { span { "in " (stage) } }
+                }
+            }
+            dl.facts {
+                (fact("Profile", facts.run.profile.as_str()))
+                (fact("Started", &format::time(facts.run.started_ms)))
+                (fact("Took", &format::span(Some(facts.run.started_ms), Some(facts.run.ended_ms)).unwrap_or_default()))
+                (fact("MAC", &facts.host.mac.to_string()))
+                (fact("Disks", consent))
+                (fact("Samples", &facts.sample_count.to_string()))
+            }
+            @if !facts.host.notes.is_empty() { p.notes { (facts.host.notes) } }
+        }
+    }
+}
+
+fn fact(name: &str, value: &str) -> Markup {
+    html! { div { dt { (name) } dd { (value) } } }
 }

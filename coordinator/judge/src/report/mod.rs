@@ -5,8 +5,12 @@
 
 mod chart;
 mod format;
+mod hardware;
 mod html;
-mod sections;
+mod judgement;
+mod stages;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,7 @@ use crate::yaml::{self, Mistake};
 
 /// What a host should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping with cpu, memory, disks, nics, gpus, firmware or system")]
 pub struct Spec {
     /// Maker and model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -115,12 +115,6 @@ pub struct DiskSpec {
     /// Size, decimal GB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_gb: Option<ExpectedNumber>,
-    /// The same as `size_gb: {min: …}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_size_gb: Option<f64>,
-    /// The same as `size_gb: {max: …}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_size_gb: Option<f64>,
     /// Firmware revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<ExpectedText>,
@@ -139,9 +133,9 @@ pub struct NicSpec {
     /// Vendor and device in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ExpectedText>,
-    /// Least speed of its link, Mbit/s; a link that is down has none.
+    /// Speed of its link, Mbit/s; a link that is down has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_speed_mbps: Option<f64>,
+    pub speed_mbps: Option<ExpectedNumber>,
 }
 
 /// A group of GPUs that are alike.
@@ -193,7 +187,7 @@ impl Spec {
             None => Ok(spec),
             Some(path) => Err(SpecError {
                 mistake: Mistake {
-                    line: line_of_key(yaml_text, path),
+                    line: yaml::line_of_key(yaml_text, path),
                     column: 1,
                     path: path.to_owned(),
                     what: "asks for nothing, so any machine would do; name at least one field or remove it"
@@ -257,14 +251,6 @@ impl Spec {
 
 fn is_empty<T>(part: Option<&T>, asks_nothing: impl Fn(&T) -> bool) -> bool {
     part.is_some_and(asks_nothing)
-}
-
-/// The line of the last key of a dotted path; 1 if it cannot be told.
-fn line_of_key(text: &str, path: &str) -> usize {
-    let Some(key) = path.rsplit('.').next().filter(|key| !key.is_empty()) else { return 1 };
-    text.lines()
-        .position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))
-        .map_or(1, |position| position + 1)
 }
 
 impl FirmwareSpec {

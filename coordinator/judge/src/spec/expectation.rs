@@ -130,7 +130,7 @@ impl VersionRule {
     pub fn is_met_by(&self, version: &str) -> bool {
         match self {
             Self::Exactly(wanted) => wanted == version,
-            Self::Minimum(least) => compare_versions(version, least).is_ge(),
+            Self::Minimum(least) => compare_versions(version, least).is_some_and(Ordering::is_ge),
             Self::Glob(glob) => glob.matches(version),
         }
     }
@@ -147,12 +147,20 @@ impl fmt::Display for VersionRule {
 }
 
 /// Compares versions piece by piece: numbers as numbers, letters as text, `0x…` as hexadecimal. A version that goes on
-/// where the other ends is the later one.
-pub(super) fn compare_versions(a: &str, b: &str) -> Ordering {
-    pieces(a).cmp(&pieces(b))
+/// where the other ends is the later one. Absent where a number stands against letters: that cannot be told.
+pub(super) fn compare_versions(a: &str, b: &str) -> Option<Ordering> {
+    let (a, b) = (pieces(a), pieces(b));
+    for pair in a.iter().zip(&b) {
+        match pair {
+            (Piece::Number(a), Piece::Number(b)) if a != b => return Some(a.cmp(b)),
+            (Piece::Letters(a), Piece::Letters(b)) if a != b => return Some(a.cmp(b)),
+            (Piece::Number(_), Piece::Letters(_)) | (Piece::Letters(_), Piece::Number(_)) => return None,
+            (Piece::Number(_), Piece::Number(_)) | (Piece::Letters(_), Piece::Letters(_)) => {}
+        }
+    }
+    if a.is_empty() || b.is_empty() { None } else { Some(a.len().cmp(&b.len())) }
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Piece {
     Letters(String),
     Number(u128),
@@ -170,7 +178,7 @@ fn pieces(version: &str) -> Vec<Piece> {
         let end = rest.find(|c| kind(c) != kind(first)).unwrap_or(rest.len());
         let (piece, after) = rest.split_at(end);
         match kind(first) {
-            // a number too long for u128 is compared as text, after all that are not
+            // a number too long for u128 is compared as text
             0 => found.push(piece.parse().map_or_else(|_| Piece::Letters(piece.to_owned()), Piece::Number)),
             1 => found.push(Piece::Letters(piece.to_owned())),
             _ => {}

@@ -14,7 +14,7 @@
 //!   - {count: 2, kind: ssd, model: "INTEL SSDSC2K*", size_gb: 480, firmware: XCV10132}
 //!   - {count: 8, kind: hdd, size_gb: {min: 4000}}
 //! nics:
-//!   - {count: {min: 2}, driver: ixgbe, min_speed_mbps: 10000}
+//!   - {count: {min: 2}, driver: ixgbe, speed_mbps: {min: 10000}}
 //! gpus: []                                    # none at all
 //! firmware:
 //!   bios: {minimum: "2.10"}
@@ -39,6 +39,8 @@ mod document;
 mod expectation;
 mod generate;
 mod groups;
+#[cfg(test)]
+mod tests;
 
 pub use compare::compare;
 pub use document::{

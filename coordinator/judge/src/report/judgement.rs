@@ -1,0 +1,149 @@
+//! Sections on what was judged: the verdict's reasons, differences from the spec, rules.
+
+use maud::{Markup, html};
+use vetting_protocol::diff::Severity;
+use vetting_protocol::ids::StageName;
+use vetting_protocol::run::RunResult;
+
+use super::format;
+use super::html::{Tone, badge, or_dash, section};
+use crate::facts::{DiffFacts, RunFacts};
+use crate::quantity;
+use crate::tally::Evaluation;
+use crate::verdict::{Cause, Reason, Verdict};
+
+/// Why the verdict is what it is, and what should be read beside it.
+pub(super) fn reasons(verdict: &Verdict) -> Markup {
+    let title = match verdict.result {
+        RunResult::Pass => "Why it passed",
+        RunResult::Fail => "Why it failed",
+    };
+    let body = html! {
+        ol.reasons.{ (verdict.result.as_str()) } { @for reason in &verdict.reasons { (entry(reason)) } }
+        @if !verdict.remarks.is_empty() {
+            h3 { "Also worth a look" }
+            ul.reasons.remarks { @for remark in &verdict.remarks { (entry(remark)) } }
+        }
+    };
+    section("reasons", title, "", &body)
+}
+
+fn entry(reason: &Reason) -> Markup {
+    let cause = match reason.cause {
+        Cause::AllGood => "all good",
+        Cause::Ending => "how it ended",
+        Cause::StageFailed => "stage failed",
+        Cause::StageNotJudged => "not judged",
+        Cause::SpecDiff => "differs from spec",
+        Cause::Breach => "rule breached",
+        Cause::Unjudged => "rule not judged",
+        Cause::Record => "record",
+    };
+    html! {
+        li {
+            p.cause { (cause) @if let Some(stage) = &reason.stage { " · " (stage) } }
+            p.what { (reason.text) }
+            @if !reason.next.is_empty() { p.next { (reason.next) } }
+        }
+    }
+}
+
+fn severity(severity: Severity) -> Markup {
+    let tone = match severity {
+        Severity::Critical => Tone::Bad,
+        Severity::Warning => Tone::Warn,
+        Severity::Info => Tone::Quiet,
+    };
+    badge(tone, severity.as_str())
+}
+
+/// What differs from the spec.
+pub(super) fn diffs(facts: &RunFacts) -> Markup {
+    let body = match &facts.diffs {
+        None => html! { p.empty { "The machine was not compared with its spec." } },
+        Some(diffs) if diffs.is_empty() => {
+            html! { p.empty { (badge(Tone::Good, "no difference")) " The machine is what its spec asks for." } }
+        }
+        Some(diffs) => html! {
+            div.scroll { table {
+                thead { tr { th { "Severity" } th { "Field" } th { "Expected" } th { "Found" } } }
+                tbody { @for diff in diffs { (diff_row(diff)) } }
+            } }
+        },
+    };
+    section("diffs", "Differences from the spec", "", &body)
+}
+
+fn diff_row(DiffFacts { diff, ignored }: &DiffFacts) -> Markup {
+    html! {
+        tr.ignored[*ignored] {
+            td { @if *ignored { (badge(Tone::Quiet, "ignored")) } @else { (severity(diff.severity)) } }
+            td { code { (diff.field) } }
+            td { (or_dash(diff.expected.as_deref())) }
+            td { (or_dash(diff.actual.as_deref())) }
+        }
+    }
+}
+
+/// Breaches, rules that could not judge, and all checks.
+pub(super) fn rules(facts: &RunFacts) -> Markup {
+    let (mut bad, good): (Vec<&Evaluation>, Vec<&Evaluation>) =
+        facts.evaluations.iter().partition(|evaluation| evaluation.breaches > 0 || evaluation.is_unjudged());
+    bad.sort_by_key(|evaluation| evaluation.rule.severity);
+    let never: Vec<String> = facts
+        .rules
+        .iter()
+        .filter(|rule| !facts.evaluations.iter().any(|evaluation| evaluation.rule == **rule))
+        .map(ToString::to_string)
+        .collect();
+    let body = html! {
+        @if bad.is_empty() {
+            p.empty { (badge(Tone::Good, "no breach")) " Every rule that met samples was kept." }
+        } @else {
+            (table(&bad))
+        }
+        @if !good.is_empty() {
+            details { summary { (format::count(good.len() as u64, "check", "checks")) " within their rules" } (table(&good)) }
+        }
+        @if !never.is_empty() {
+            details {
+                summary { (format::count(never.len() as u64, "rule", "rules")) " met no sample" }
+                ul.plain { @for rule in &never { li { code { (rule) } } } }
+            }
+        }
+    };
+    section("rules", "Rules", "A rule states what is good; the worst sample of each part is shown.", &body)
+}
+
+fn table(evaluations: &[&Evaluation]) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "Result" } th { "What" } th { "Stage" } th { "Rule" } th.num { "Worst" } th.num { "Out of rule" } th { "First" }
+            } }
+            tbody { @for evaluation in evaluations { (evaluation_row(evaluation)) } }
+        } }
+    }
+}
+
+fn evaluation_row(evaluation: &Evaluation) -> Markup {
+    let result = if evaluation.is_unjudged() {
+        badge(Tone::Warn, "not judged")
+    } else if evaluation.breaches > 0 {
+        severity(evaluation.rule.severity.into())
+    } else {
+        badge(Tone::Good, "within")
+    };
+    let worst = evaluation.worst.map(|worst| quantity::in_words(worst, &evaluation.rule.unit));
+    html! {
+        tr {
+            td { (result) }
+            td { span.muted { (evaluation.rule.kind) } " " code { (evaluation.key) } }
+            td { (or_dash(evaluation.stage.map(StageName::as_str))) }
+            td { (evaluation.rule_text) }
+            td.num { (or_dash(worst.as_deref())) }
+            td.num { (evaluation.breaches) " of " (evaluation.samples) }
+            td { (or_dash(evaluation.first_breach_ms.map(format::clock).as_deref())) }
+        }
+    }
+}

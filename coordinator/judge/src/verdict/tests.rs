@@ -1,0 +1,181 @@
+//! Each way to fail, alone, on a run that would pass.
+
+use super::*;
+use crate::fixtures;
+use crate::threshold::{Op, Rule, RuleSource};
+use vetting_protocol::diff::SpecDiff;
+
+fn only_reason(facts: &RunFacts) -> Reason {
+    let verdict = judge(facts);
+    assert_eq!(verdict.result, RunResult::Fail);
+    match verdict.reasons.as_slice() {
+        [reason] => reason.clone(),
+        reasons => panic!("{reasons:#?}"),
+    }
+}
+
+fn rule(severity: RuleSeverity) -> Rule {
+    Rule {
+        stage: None,
+        kind: "temp".to_owned(),
+        key: "cpu/*".parse().unwrap(),
+        op: Op::Lt,
+        threshold: 95.0,
+        nominal: 0.0,
+        unit: "celsius".to_owned(),
+        severity,
+        source: RuleSource::Profile,
+    }
+}
+
+fn evaluation(severity: RuleSeverity, samples: &[(Option<f64>, &str)]) -> Evaluation {
+    let mut evaluation = Evaluation::empty(rule(severity), Some(StageName::CpuStress), "cpu/0".to_owned());
+    for (value, unit) in samples {
+        evaluation.observe(1, *value, unit);
+    }
+    evaluation
+}
+
+#[test]
+fn a_good_run_passes_and_says_what_was_done() {
+    let verdict = judge(&fixtures::passing());
+    assert_eq!(verdict.result, RunResult::Pass);
+    assert_eq!(verdict.failed_stage, None);
+    assert!(verdict.reasons[0].text.starts_with("All 6 required stages passed"), "{:?}", verdict.reasons);
+}
+
+#[test]
+fn nothing_but_a_regular_end_passes() {
+    let endings = [
+        Ending::NeverAppeared { waited_ms: 600_000, last_seen: "no DHCP request".to_owned() },
+        Ending::WentSilent { stage: Some(StageName::Storage), silent_ms: 120_000 },
+        Ending::UnplannedReboot { stage: Some(StageName::CpuStress), evidence: None },
+        Ending::AgentCrashed { how: "signal SIGSEGV".to_owned() },
+        Ending::Aborted { reason: "wrong machine".to_owned() },
+        Ending::CoordinatorFault { reason: "database is full".to_owned() },
+    ];
+    for ending in endings {
+        let mut facts = fixtures::passing();
+        facts.ending = ending.clone();
+        assert_eq!(only_reason(&facts).cause, Cause::Ending, "{ending:?}");
+    }
+}
+
+#[test]
+fn a_run_that_never_began_blames_no_stage() {
+    let mut facts = fixtures::passing();
+    facts.ending = Ending::NeverAppeared { waited_ms: 600_000, last_seen: "no DHCP request".to_owned() };
+    for stage in &mut facts.stages {
+        stage.outcome = None;
+    }
+    let verdict = judge(&facts);
+    assert_eq!(verdict.failed_stage, None);
+    assert!(verdict.reasons[0].text.contains("within 10m: no DHCP request"), "{:?}", verdict.reasons);
+    assert!(
+        verdict.reasons[1].text.starts_with("Not finished: Inventory, Firmware"),
+        "{:?}",
+        verdict.reasons
+    );
+}
+
+#[test]
+fn a_required_stage_must_pass_whatever_else_it_did() {
+    let not_a_pass = [None, Some(Outcome::fail("x")), Some(Outcome::error("x")), Some(Outcome::skip("x"))];
+    for outcome in not_a_pass {
+        let mut facts = fixtures::passing();
+        facts.stages[3].outcome = outcome.clone();
+        let reason = only_reason(&facts);
+        assert!(matches!(reason.cause, Cause::StageFailed | Cause::StageNotJudged), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_stage_that_is_not_required_fails_the_run_only_when_the_hardware_is_at_fault() {
+    let mut facts = fixtures::passing();
+    facts.stages[3].required = false;
+    for outcome in [None, Some(Outcome::error("x")), Some(Outcome::skip("x"))] {
+        facts.stages[3].outcome = outcome;
+        let verdict = judge(&facts);
+        assert_eq!((verdict.result, verdict.remarks.len()), (RunResult::Pass, 1));
+    }
+    facts.stages[3].outcome = Some(Outcome::fail("sda is dying"));
+    assert_eq!(only_reason(&facts).cause, Cause::StageFailed);
+}
+
+#[test]
+fn no_stage_and_an_unknown_stage_fail() {
+    let mut facts = fixtures::passing();
+    facts.stages[0].name = "Blessing".to_owned();
+    assert_eq!(only_reason(&facts).cause, Cause::Record);
+    facts.stages.clear();
+    assert_eq!(only_reason(&facts).cause, Cause::Record);
+}
+
+#[test]
+fn a_critical_diff_fails_unless_it_is_ignored() {
+    let mut facts = fixtures::passing();
+    let diff = |severity| SpecDiff {
+        field: "memory.total_gib".to_owned(),
+        expected: Some("64".to_owned()),
+        actual: None,
+        severity,
+    };
+    facts.diffs = Some(vec![DiffFacts { diff: diff(Severity::Critical), ignored: false }]);
+    assert_eq!(only_reason(&facts).text, "memory.total_gib: expected 64, found nothing.");
+    facts.diffs = Some(vec![
+        DiffFacts { diff: diff(Severity::Critical), ignored: true },
+        DiffFacts { diff: diff(Severity::Warning), ignored: false },
+        DiffFacts { diff: diff(Severity::Info), ignored: false },
+    ]);
+    let verdict = judge(&facts);
+    assert_eq!((verdict.result, verdict.remarks.len()), (RunResult::Pass, 2));
+}
+
+#[test]
+fn a_comparison_that_got_lost_is_no_pass() {
+    let mut facts = fixtures::passing();
+    facts.diffs = None;
+    assert_eq!(only_reason(&facts).cause, Cause::Record);
+}
+
+#[test]
+fn a_critical_breach_fails_and_is_named() {
+    let mut facts = fixtures::passing();
+    let samples = [(Some(94.9), "celsius"), (Some(97.25), "celsius"), (Some(95.0), "celsius")];
+    facts.evaluations = vec![evaluation(RuleSeverity::Critical, &samples)];
+    let reason = only_reason(&facts);
+    assert_eq!(
+        reason.text,
+        "temp cpu/0 must be < 95 °C, but was out of it in 2 of 3 samples, at worst 97.25 °C."
+    );
+    assert_eq!(judge(&facts).failed_stage.as_deref(), Some("CPUStress"));
+    facts.evaluations = vec![evaluation(RuleSeverity::Warning, &samples)];
+    let verdict = judge(&facts);
+    assert_eq!((verdict.result, verdict.remarks.len()), (RunResult::Pass, 1));
+}
+
+#[test]
+fn a_critical_rule_that_could_judge_nothing_fails() {
+    for samples in [[(None, "celsius"); 2], [(Some(40.0), "fahrenheit"); 2]] {
+        let mut facts = fixtures::passing();
+        facts.evaluations = vec![evaluation(RuleSeverity::Critical, &samples)];
+        assert_eq!(only_reason(&facts).cause, Cause::Unjudged);
+    }
+    let mut facts = fixtures::passing();
+    facts.evaluations =
+        vec![evaluation(RuleSeverity::Critical, &[(None, "celsius"), (Some(40.0), "celsius")])];
+    assert_eq!(judge(&facts).result, RunResult::Pass);
+}
+
+#[test]
+fn the_pipeline_halts_for_a_stage_that_did_not_pass_or_a_critical_breach_in_it() {
+    let facts = fixtures::passing();
+    let cpu = &facts.stages[4];
+    let breach = evaluation(RuleSeverity::Critical, &[(Some(99.0), "celsius")]);
+    let warning = evaluation(RuleSeverity::Warning, &[(Some(99.0), "celsius")]);
+    assert_eq!(reasons_to_halt(cpu, [&warning]), []);
+    assert_eq!(reasons_to_halt(cpu, [&breach, &warning]).len(), 1);
+    assert_eq!(reasons_to_halt(&facts.stages[5], [&breach]), []);
+    let failed = StageFacts { outcome: Some(Outcome::error("stress-ng is missing")), ..cpu.clone() };
+    assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+}
