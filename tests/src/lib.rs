@@ -3,6 +3,7 @@
 //!
 //! Owns no product logic: everything goes through the binaries, the HTTP API and the finished files.
 
+pub mod bench;
 pub mod machines;
 pub mod simulated;
 pub mod site;
