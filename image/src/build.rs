@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::apt::{self, AptError};
 use crate::archive::{self, ArchiveError, Cached};
-use crate::command::CommandError;
 use crate::contents::{self, ContentsError};
 use crate::digest;
 use crate::fetch::{self, FetchError, Unpacked};
 use crate::lock::{self, LockError, LockedPackage};
 use crate::manifest::{Archive, BuiltFile, Manifest, PackageVersion, Part};
-use crate::mirror::Mirror;
+use crate::mirror::{Mirror, MirrorError};
 use crate::recipe::{Recipe, RecipeError};
 use crate::tree::{Tree, TreeError};
 
@@ -53,7 +52,7 @@ impl Places {
         }
     }
 
-    fn mirror(&self) -> Result<Mirror, CommandError> {
+    fn mirror(&self) -> Result<Mirror, MirrorError> {
         self.mirror.as_deref().map_or_else(Mirror::of_this_host, |base| Ok(Mirror::at(base)))
     }
 }
@@ -70,9 +69,9 @@ pub enum BuildError {
     /// The lock file is refused.
     #[error("reading the lock file")]
     Lock(#[from] LockError),
-    /// apt's sources of this host cannot be read.
-    #[error("asking apt for this host's mirror")]
-    Mirror(#[from] CommandError),
+    /// There is no place to take packages from.
+    #[error("looking for packages")]
+    Mirror(#[from] MirrorError),
     /// Packages cannot be resolved.
     #[error("resolving packages")]
     Apt(#[from] AptError),

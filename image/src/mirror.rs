@@ -4,7 +4,16 @@
 
 use crate::command::{CommandError, Tool};
 
-const DEFAULT_MIRROR: &str = "http://deb.debian.org";
+/// No place to take packages from.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// apt cannot be asked.
+    #[error("asking apt for this host's sources")]
+    Apt(#[from] CommandError),
+    /// apt knows no Debian archive.
+    #[error("apt on this host has no Debian archive among its sources; name one with --mirror URL")]
+    NoDebian,
+}
 
 /// Base URLs of the archives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,33 +30,27 @@ impl Mirror {
         Self { debian: format!("{base}/debian"), security: format!("{base}/debian-security") }
     }
 
-    /// What apt on this host uses for Debian; Debian's own address for what it does not have.
-    pub fn of_this_host() -> Result<Self, CommandError> {
+    /// What apt on this host uses for Debian. Where it has no security archive, the one beside the main archive.
+    pub fn of_this_host() -> Result<Self, MirrorError> {
         let targets = Tool::new("apt-get")
             .args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"])
             .run_text()?;
-        Ok(Self::from_index_targets(&targets))
+        Self::from_index_targets(&targets).ok_or(MirrorError::NoDebian)
     }
 
-    fn from_index_targets(targets: &str) -> Self {
-        let mut mirror = Self::at(DEFAULT_MIRROR);
-        let (mut debian_found, mut security_found) = (false, false);
-        for line in targets.lines() {
-            let Some((uri, release)) = line.split_once(' ') else { continue };
-            let uri = uri.trim_end_matches('/');
-            let (found, place) = if uri.ends_with("/debian") {
-                (&mut debian_found, &mut mirror.debian)
-            } else if uri.ends_with("debian-security") && release.ends_with("-security") {
-                (&mut security_found, &mut mirror.security)
-            } else {
-                continue;
-            };
-            if !*found {
-                *found = true;
-                uri.clone_into(place);
-            }
-        }
-        mirror
+    fn from_index_targets(targets: &str) -> Option<Self> {
+        let places = || {
+            let lines = targets.lines().filter_map(|line| line.split_once(' '));
+            lines.map(|(uri, release)| (uri.trim_end_matches('/'), release))
+        };
+        let (debian, _) = places().find(|(uri, _)| uri.ends_with("/debian"))?;
+        let security = places()
+            .find(|(uri, release)| uri.ends_with("debian-security") && release.ends_with("-security"));
+        let beside = Self::at(debian);
+        Some(Self {
+            security: security.map_or(beside.security, |(uri, _)| uri.to_owned()),
+            debian: beside.debian,
+        })
     }
 
     /// Base URL of an archive; none for a name that is neither `debian` nor `debian-security`.
@@ -105,15 +108,22 @@ mod tests {
         let mirror = Mirror::from_index_targets(
             "https://other.example/node_20.x/ nodistro\nhttp://a.example/debian/ bookworm\n\
              http://b.example/debian/ bookworm-updates\nhttp://s.example/x/debian-security/ bookworm-security\n",
-        );
+        )
+        .unwrap();
         assert_eq!(mirror.base("debian"), Some("http://a.example/debian"));
         assert_eq!(mirror.base("debian-security"), Some("http://s.example/x/debian-security"));
         assert_eq!(mirror.base("ubuntu"), None);
     }
 
     #[test]
-    fn no_sources_mean_debians_own_address() {
-        assert_eq!(Mirror::from_index_targets(""), Mirror::at(DEFAULT_MIRROR));
+    fn without_a_debian_archive_there_is_no_mirror() {
+        assert_eq!(Mirror::from_index_targets("https://other.example/node_20.x/ nodistro\n"), None);
+    }
+
+    #[test]
+    fn security_is_looked_for_beside_the_main_archive() {
+        let mirror = Mirror::from_index_targets("http://a.example/debian/ trixie\n").unwrap();
+        assert_eq!(mirror, Mirror::at("http://a.example"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
+use anyhow::ensure;
+use rusqlite::{Connection, OpenFlags};
 use vetting_agent::clock;
 use vetting_protocol::agent_api::{Directive, Record};
 use vetting_protocol::ids::StageName;
@@ -24,6 +25,7 @@ fn every_measurement_is_there_once_after_three_power_cuts() -> anyhow::Result<()
     let run = site.host_with_run("endurance", MAC, "cpu: {logical_cores: 4}\n")?;
     let agent = SimulatedAgent::boot(&site, MAC, "11111111-2222-3333-4444-555555555555")?;
 
+    let mut durable = 0;
     let stages: Vec<StageName> = agent.plan.stages.iter().map(|planned| planned.work.name()).collect();
     assert!(stages.contains(&StageName::CpuStress), "{stages:?}");
     for stage in stages {
@@ -35,7 +37,8 @@ fn every_measurement_is_there_once_after_three_power_cuts() -> anyhow::Result<()
             for number in 0..SAMPLES {
                 agent.say(Record::Measurement(sample(number)));
                 if KILLED_AFTER.contains(&number) {
-                    // sent in part, acknowledged in part: whatever the moment, the sum must be right
+                    // in the middle of the stream: the first batches since the last cut are durable, others under way
+                    wait_for_more_rows(&site, &mut durable)?;
                     site.kill()?;
                     site.serve()?;
                 }
@@ -58,6 +61,23 @@ fn every_measurement_is_there_once_after_three_power_cuts() -> anyhow::Result<()
     assert_eq!((rows, distinct), (SAMPLES, SAMPLES));
     assert!((sum - f64::from(SAMPLES) * f64::from(SAMPLES - 1) / 2.0).abs() < 0.5, "{sum}");
     Ok(())
+}
+
+/// Waits until the database holds more samples than `durable`, and says how many.
+fn wait_for_more_rows(site: &Site, durable: &mut u32) -> anyhow::Result<()> {
+    let database = Connection::open_with_flags(site.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let deadline = clock::monotonic() + Duration::from_mins(1);
+    loop {
+        let rows =
+            database
+                .query_row("SELECT count(*) FROM measurements WHERE kind = 'drill'", [], |row| row.get(0))?;
+        if rows > *durable {
+            *durable = rows;
+            return Ok(());
+        }
+        ensure!(clock::monotonic() < deadline, "nothing more than {durable} rows arrives");
+        std::thread::yield_now();
+    }
 }
 
 fn sample(number: u32) -> Measurement {
