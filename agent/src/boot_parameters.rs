@@ -109,8 +109,10 @@ pub struct BootParameters {
     pub time_ms: Option<i64>,
     /// `BOOTIF=…`, the NIC that the machine booted from.
     pub boot_interface: Option<MacAddress>,
-    /// `vetting.shell`: a shell on the consoles when something went wrong.
-    pub rescue_shell: bool,
+    /// `vetting.shell`: root shells on the first screen and the first serial line, from the start and as long as the
+    /// machine is up. With it, a machine whose run cannot go on stays up for them instead of restarting. For
+    /// finding faults: whoever is at the machine is root on it. `vetting.shell=0` is as good as none.
+    pub shell: bool,
     /// `vetting.` parameters that this program does not know, without their values.
     pub unknown: Vec<String>,
 }
@@ -201,7 +203,7 @@ impl BootParameters {
                 set(&mut self.time_ms, name, time, "milliseconds since 1970")
             }
             "vetting.shell" => {
-                self.rescue_shell = !matches!(text, "0" | "off" | "no");
+                self.shell = !matches!(text, "0" | "off" | "no");
                 Ok(())
             }
             "BOOTIF" => set(&mut self.boot_interface, name, boot_interface(text), "a MAC address"),
@@ -256,7 +258,7 @@ mod tests {
         assert_eq!(parameters.claim.as_ref().unwrap().expose(), "s3cr3t");
         assert_eq!(parameters.time_ms, Some(1_795_000_000_000));
         assert_eq!(parameters.boot_interface.unwrap().to_string(), "52:54:00:ab:cd:01");
-        assert!(parameters.rescue_shell);
+        assert!(parameters.shell);
         assert!(parameters.run_parameters().is_ok());
         assert!(!format!("{parameters:?}").contains("s3cr3t"));
     }

@@ -75,11 +75,11 @@ pub fn spoken(duration: Duration) -> String {
     }
 }
 
-/// An outcome as the console says it: `pass`, `FAIL: sda has bad blocks`.
+/// An outcome as the console says it: `passed`, `FAILED: sda has bad blocks`.
 pub fn outcome_words(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Pass => "pass".to_owned(),
-        Outcome::Fail { reason } => format!("FAIL: {reason}"),
+        Outcome::Pass => "passed".to_owned(),
+        Outcome::Fail { reason } => format!("FAILED: {reason}"),
         Outcome::Error { reason } => format!("ERROR: {reason}"),
         Outcome::Skip { reason } => format!("skipped: {reason}"),
     }
@@ -111,6 +111,54 @@ struct Shown {
     started: HashMap<StageName, Instant>,
     last_progress: HashMap<StageName, Instant>,
     sub_steps: HashMap<(StageName, u32), String>,
+    /// Reasons of sub-steps, each told in a line of its own.
+    told: HashMap<StageName, Vec<String>>,
+}
+
+impl Shown {
+    /// A stage's outcome. What its sub-steps have said of it is not said again.
+    fn stage_words(&self, stage: StageName, outcome: &Outcome) -> String {
+        let told = self.told.get(&stage).map(Vec::as_slice).unwrap_or_default();
+        let is_news = outcome.reason().is_some_and(|reason| {
+            let mut rest = reason.to_owned();
+            for told in told {
+                rest = rest.replacen(told.as_str(), "", 1);
+            }
+            rest.chars().any(char::is_alphanumeric)
+        });
+        let words = outcome_words(outcome);
+        match words.split_once(": ") {
+            Some((word, _reason)) if !is_news => word.to_owned(),
+            Some(_) | None => words,
+        }
+    }
+
+    /// Progress and time left of a stage, if it is time to tell it again.
+    fn progress_words(
+        &mut self,
+        stage: StageName,
+        sub_step: Option<u32>,
+        percent: f64,
+        eta_ms: Option<u64>,
+    ) -> Option<String> {
+        let now = clock::monotonic();
+        let due = self.last_progress.get(&stage).is_none_or(|last| now - *last >= PROGRESS_INTERVAL);
+        // its end has a line of its own
+        if !due || percent >= 100.0 {
+            return None;
+        }
+        self.last_progress.insert(stage, now);
+        let part = sub_step
+            .and_then(|ordinal| self.sub_steps.get(&(stage, ordinal)))
+            .map_or_else(String::new, |name| format!("{name} "));
+        let left = eta_ms.map_or_else(String::new, |eta_ms| {
+            let seconds = eta_ms.div_ceil(1000);
+            let left =
+                if seconds < 10 { format!("{seconds} s") } else { spoken(Duration::from_secs(seconds)) };
+            format!(", about {left} left")
+        });
+        Some(format!("{part}{percent:.0} %{left}"))
+    }
 }
 
 impl<C: Console> ConsoleReporter<C> {
@@ -137,7 +185,8 @@ impl<C: Console> ConsoleReporter<C> {
             }
             Record::StageFinished { stage, outcome, .. } => {
                 let took = shown.started.get(stage).map_or(Duration::ZERO, |start| now - *start);
-                Some(format!("{} {} ({})", self.label(*stage), outcome_words(outcome), spoken(took)))
+                let words = shown.stage_words(*stage, outcome);
+                Some(format!("{} {words} ({})", self.label(*stage), spoken(took)))
             }
             Record::SubStepStarted { stage, ordinal, name, .. } => {
                 shown.sub_steps.insert((*stage, *ordinal), name.clone());
@@ -146,21 +195,14 @@ impl<C: Console> ConsoleReporter<C> {
             Record::SubStepFinished { stage, ordinal, outcome, .. } => {
                 let name = shown.sub_steps.remove(&(*stage, *ordinal));
                 let name = name.unwrap_or_else(|| format!("step {ordinal}"));
+                if let Some(reason) = outcome.reason() {
+                    shown.told.entry(*stage).or_default().push(reason.to_owned());
+                }
                 Some(format!("{}   {name}: {}", self.label(*stage), outcome_words(outcome)))
             }
             Record::Progress { stage, sub_step, percent, eta_ms, .. } => {
-                let due = shown.last_progress.get(stage).is_none_or(|last| now - *last >= PROGRESS_INTERVAL);
-                if !due {
-                    return None;
-                }
-                shown.last_progress.insert(*stage, now);
-                let part = sub_step
-                    .and_then(|ordinal| shown.sub_steps.get(&(*stage, ordinal)))
-                    .map_or_else(String::new, |name| format!(" {name}"));
-                let left = eta_ms.map_or_else(String::new, |eta| {
-                    format!(", about {} left", spoken(Duration::from_secs(eta.div_ceil(1000))))
-                });
-                Some(format!("{}  {percent:.0} %{part}{left}", self.label(*stage)))
+                let words = shown.progress_words(*stage, *sub_step, *percent, *eta_ms)?;
+                Some(format!("{}   {words}", self.label(*stage)))
             }
             Record::Event { level, message, .. } => match level {
                 EventLevel::Info => None,
@@ -245,7 +287,34 @@ mod tests {
             ts_ms: 0,
         });
         let lines = lines.0.lock().unwrap();
-        assert_eq!(*lines, ["[2/2] Storage begins", "[2/2] Storage   sda read: FAIL: sector 7"]);
+        assert_eq!(*lines, ["[2/2] Storage begins", "[2/2] Storage   sda read: FAILED: sector 7"]);
+    }
+
+    #[test]
+    fn a_stage_does_not_say_again_what_its_sub_steps_said() {
+        let mut shown = Shown::default();
+        let (stage, reasons) = (StageName::Storage, ["sda: sector 7", "sdb: gone; away"]);
+        shown.told.insert(stage, reasons.map(ToOwned::to_owned).into());
+        let both = Outcome::fail("sda: sector 7; sdb: gone; away");
+        assert_eq!(shown.stage_words(stage, &both), "FAILED");
+        let more = Outcome::fail("sda: sector 7; the stage crashed");
+        assert_eq!(shown.stage_words(stage, &more), "FAILED: sda: sector 7; the stage crashed");
+        assert_eq!(shown.stage_words(StageName::Smart, &Outcome::error("x: y")), "ERROR: x: y");
+        assert_eq!(shown.stage_words(stage, &Outcome::Pass), "passed");
+    }
+
+    #[test]
+    fn progress_is_short_and_its_end_is_not_progress() {
+        let mut shown = Shown::default();
+        let stage = StageName::CpuStress;
+        shown.sub_steps.insert((stage, 0), "CPU pass".to_owned());
+        let mut words = |percent, eta| {
+            shown.last_progress.clear();
+            shown.progress_words(stage, Some(0), percent, eta)
+        };
+        assert_eq!(words(84.4, Some(900)).unwrap(), "CPU pass 84 %, about 1 s left");
+        assert_eq!(words(1.0, Some(200_000)).unwrap(), "CPU pass 1 %, about 3 min 20 s left");
+        assert_eq!(words(100.0, None), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use device::KernelLog;
+pub use device::{KernelLog, SectorReader};
 
 /// Most bytes read of one file. The largest we read is `/proc/cpuinfo`, 2 KiB a logical CPU.
 pub const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;

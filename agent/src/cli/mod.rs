@@ -183,6 +183,9 @@ enum Command {
         /// When PID 1 began, ms after the kernel
         #[arg(long, value_name = "MS")]
         init_ms: u64,
+        /// How the live session before this one died: nothing is begun again, the coordinator is told
+        #[arg(long, value_name = "HOW")]
+        died: Option<String>,
     },
 }
 
@@ -203,7 +206,8 @@ pub fn execute(arguments: Arguments) -> Result<Exit, CliError> {
     let machine = || Machine::at(arguments.root.as_deref());
     match arguments.command {
         Command::Init => init(),
-        Command::Live { init_ms } => Ok(init::live(init_ms)),
+        Command::Live { died: Some(how), .. } => Ok(init::after_death(&how)),
+        Command::Live { init_ms, died: None } => Ok(init::live(init_ms)),
         Command::Run(run) => run::run(&machine()?, &run),
         Command::Inventory { spec } => facts::inventory(&machine()?, spec),
         Command::Firmware => facts::firmware(&machine()?),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
@@ -39,6 +39,48 @@ impl Host {
             .custom_flags((OFlag::O_EXCL | OFlag::O_NONBLOCK).bits())
             .open(self.checked(device)?)
             .map_err(|source| HostError::Read { path: PathBuf::from(device), source })
+    }
+}
+
+/// Memory for direct reads starts and is sized in multiples of this, which no disk's own sector size exceeds.
+const DIRECT_ALIGNMENT_BYTES: usize = 4096;
+
+/// A disk that is read one logical sector at a time, past the page cache (`O_DIRECT`).
+#[derive(Debug)]
+pub struct SectorReader {
+    file: File,
+    sector_bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl Host {
+    /// Opens a disk (`/dev/sda`) for reading sectors of `sector_bytes`.
+    pub fn sector_reader(&self, device: &str, sector_bytes: u64) -> Result<SectorReader, HostError> {
+        let failed = |source| HostError::Read { path: PathBuf::from(device), source };
+        let length = usize::try_from(sector_bytes).map_err(|error| failed(std::io::Error::other(error)))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECT | OFlag::O_NONBLOCK).bits())
+            .open(self.checked(device)?)
+            .map_err(failed)?;
+        let buffer = vec![0; length.saturating_add(DIRECT_ALIGNMENT_BYTES)];
+        Ok(SectorReader { file, sector_bytes, buffer })
+    }
+}
+
+impl SectorReader {
+    /// Reads one sector, 0-based.
+    ///
+    /// # Errors
+    /// What the disk says of it (EIO, ENODATA, EILSEQ, …), or of the reading as such (ENXIO: it is gone).
+    pub fn read(&mut self, sector: u64) -> std::io::Result<()> {
+        let start = self.buffer.as_ptr().align_offset(DIRECT_ALIGNMENT_BYTES);
+        let length = self.buffer.len() - DIRECT_ALIGNMENT_BYTES;
+        let place = self.buffer.get_mut(start..start.saturating_add(length));
+        let place = place.ok_or_else(|| std::io::Error::other("no aligned memory"))?;
+        let offset = sector.checked_mul(self.sector_bytes);
+        let offset = offset.ok_or_else(|| std::io::Error::other("no disk is that large"))?;
+        self.file.read_exact_at(place, offset)
     }
 }
 
@@ -93,6 +135,21 @@ mod tests {
             .unwrap();
         assert_eq!(log.new_messages().unwrap(), ["I/O error, dev sda, sector 8; really", "last"]);
         assert!(log.new_messages().unwrap().is_empty());
+    }
+
+    #[test]
+    fn sectors_are_read_to_the_end_of_the_disk_and_not_beyond() {
+        // not below /tmp, which may be a file system without direct reads
+        let test = std::env::current_exe().unwrap();
+        let tree = tempfile::tempdir_in(test.parent().unwrap()).unwrap();
+        std::fs::create_dir(tree.path().join("dev")).unwrap();
+        std::fs::write(tree.path().join("dev/sda"), vec![0; 8192]).unwrap();
+        let mut reader = Host::recorded(tree.path()).sector_reader("/dev/sda", 512).unwrap();
+        for sector in 0..16 {
+            reader.read(sector).unwrap();
+        }
+        assert_eq!(reader.read(16).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        assert!(reader.read(u64::MAX).is_err());
     }
 
     #[test]

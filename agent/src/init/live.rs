@@ -13,13 +13,14 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
 
-use super::{fate, modules, network, shell};
+use super::shell::Shells;
+use super::{fate, modules, network};
 use crate::boot_parameters::{BootParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
 use crate::console::{Console, Terminal, chain, spoken};
 use crate::host::Host;
-use crate::tools::runner::{Exit as ToolExit, Service, SystemRunner};
+use crate::tools::runner::{Exit as ToolExit, Leads, Service, SystemRunner};
 
 /// Where the live session keeps its files: in memory, for root.
 pub(super) const RUN_DIRECTORY: &str = "/run/vetting";
@@ -34,6 +35,8 @@ const READING_TIME_SECONDS: u64 = 60;
 /// Appear in [`RUN_DIRECTORY`] when the first interface has an address, and when all devices are there.
 const NETWORK_READY: &str = "network-ready";
 const DEVICES_READY: &str = "devices-ready";
+/// What `run` leaves there after its claim.
+const SESSION_FILE: &str = "session.json";
 
 fn run_file(name: &str) -> PathBuf {
     Path::new(RUN_DIRECTORY).join(name)
@@ -50,7 +53,7 @@ pub fn live(init_ms: u64) -> Exit {
     let runner = SystemRunner::new();
     let host = Host::live();
     let parameters = read_parameters(&host);
-    let rescue_shell = parameters.as_ref().is_ok_and(|parameters| parameters.rescue_shell);
+    let shells = shells_if_asked_for(parameters.as_ref().ok(), &runner, &console);
     let problem = match parameters {
         Ok(parameters) => match session(&parameters, init_ms, &host, &runner, &console) {
             Ok(exit) => return exit,
@@ -58,11 +61,39 @@ pub fn live(init_ms: u64) -> Exit {
         },
         Err(problem) => problem,
     };
-    console.line(&problem);
-    if rescue_shell {
-        shell::offer(&runner, &*console);
-    } else {
-        fate::count_down(&*console, READING_TIME_SECONDS);
+    restart_after(&problem, shells, &*console)
+}
+
+/// What follows when a live session died: no second one, but the coordinator is told, and what it says is done.
+pub fn after_death(how: &str) -> Exit {
+    let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
+    if let Err(error) = SigSet::all().thread_unblock() {
+        console.line(&format!("signals stay blocked: {error}"));
+    }
+    let runner = SystemRunner::new();
+    let parameters = read_parameters(&Host::live());
+    let shells = shells_if_asked_for(parameters.as_ref().ok(), &runner, &console);
+    match obey_coordinator(&*console, &run_file(SESSION_FILE), how, Vec::new()) {
+        Ok(exit) => exit,
+        Err(problem) => restart_after(&problem, shells, &*console),
+    }
+}
+
+fn shells_if_asked_for(
+    parameters: Option<&BootParameters>,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Option<Shells> {
+    let asked = parameters.is_some_and(|parameters| parameters.shell);
+    asked.then(|| Shells::start(runner, console))
+}
+
+/// Shows why the session cannot go on, and leaves time to read it.
+fn restart_after(problem: &str, shells: Option<Shells>, console: &dyn Console) -> Exit {
+    console.line(problem);
+    match shells {
+        Some(shells) => shells.wait_for_end(console),
+        None => fate::count_down(console, READING_TIME_SECONDS),
     }
     Exit::Reboot
 }
@@ -111,9 +142,10 @@ fn session(
     run_agent(&run, init_ms, runner, console)
 }
 
-/// Only warnings and worse among our lines.
+/// Of the kernel's messages only what it cannot survive (below KERN_ERR) among our lines: a failing disk fills the
+/// screen with hundreds, and slows the machine down while a serial line takes them. `dmesg` has them all.
 fn quiet_kernel(console: &dyn Console) {
-    if let Err(error) = std::fs::write("/proc/sys/kernel/printk", "4") {
+    if let Err(error) = std::fs::write("/proc/sys/kernel/printk", "3") {
         console.line(&format!("the kernel's messages cannot be quietened: {error}"));
     }
 }
@@ -125,12 +157,9 @@ fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>)
         .spawn(move || {
             let begin = clock::monotonic();
             let loaded = modules::load_until_settled(&host, &runner, &*console);
-            console.line(&format!(
-                "devices settled: {} kinds, {} disks, in {}",
-                loaded.aliases,
-                loaded.disks,
-                spoken(begin.elapsed())
-            ));
+            let disks = if loaded.disks == 1 { "disk" } else { "disks" };
+            let took = spoken(begin.elapsed());
+            console.line(&format!("drivers are loaded: {} {disks} ({took})", loaded.disks));
             if let Err(error) = std::fs::write(run_file(DEVICES_READY), "") {
                 console.line(&format!("the devices are ready, but that cannot be written down: {error}"));
             }
@@ -147,7 +176,7 @@ fn run_agent(
     console: &Arc<dyn Console>,
 ) -> Result<Exit, String> {
     let claim_file = run_file("claim");
-    let session_file = run_file("session.json");
+    let session_file = run_file(SESSION_FILE);
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&claim_file);
     written
         .and_then(|mut file| file.write_all(run.claim.expose().as_bytes()))
@@ -166,7 +195,7 @@ fn run_agent(
     for (option, value) in options {
         args.extend([option.into(), value]);
     }
-    let service = Service { program: "/proc/self/exe".into(), args, env: Vec::new() };
+    let service = Service { program: "/proc/self/exe".into(), args, env: Vec::new(), leads: Leads::Group };
     let agent =
         runner.spawn(&service).map_err(|error| format!("the agent cannot be started: {}", chain(&error)))?;
     let mut last_lines: VecDeque<String> = VecDeque::new();
@@ -185,7 +214,17 @@ fn run_agent(
     };
     let last_lines: Vec<String> = last_lines.into();
     fate::show_death(&**console, &how, &last_lines);
-    match fate::report(&**console, &session_file, &how, last_lines) {
+    obey_coordinator(&**console, &session_file, &how, last_lines)
+}
+
+/// Reports a death and does what the coordinator says; an error where it does not say.
+fn obey_coordinator(
+    console: &dyn Console,
+    session_file: &Path,
+    how: &str,
+    last_lines: Vec<String>,
+) -> Result<Exit, String> {
+    match fate::report(console, session_file, how, last_lines) {
         Some(AfterRun::PowerOff) => Ok(Exit::PowerOff),
         Some(AfterRun::Reboot) => Ok(Exit::Reboot),
         Some(AfterRun::Stay) | None => Err(format!("this run is over: {how}")),

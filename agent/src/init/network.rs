@@ -15,7 +15,7 @@ use super::interface::{InterfaceError, link_up};
 use crate::clock;
 use crate::console::{Console, chain, spoken};
 use crate::host::Host;
-use crate::tools::runner::{Happening, RunningTool, Service, SystemRunner};
+use crate::tools::runner::{Happening, Leads, RunningTool, Service, SystemRunner};
 
 /// Where Debian's `udhcpc` and busybox keep the script that sets addresses.
 const SCRIPTS: [&str; 2] = ["/etc/udhcpc/default.script", "/usr/share/udhcpc/default.script"];
@@ -228,7 +228,12 @@ fn script() -> Option<&'static str> {
 /// Asks every second, three times, and again after three seconds, until it is killed.
 fn dhcp_client(interface: &str, script: &str) -> Service {
     let args = ["-f", "-R", "-t", "3", "-T", "1", "-A", "3", "-s", script, "-i", interface];
-    Service { program: "udhcpc".into(), args: args.iter().map(Into::into).collect(), env: Vec::new() }
+    Service {
+        program: "udhcpc".into(),
+        args: args.iter().map(Into::into).collect(),
+        env: Vec::new(),
+        leads: Leads::Group,
+    }
 }
 
 /// `udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2, lease time 86400` → the address.

@@ -172,13 +172,13 @@ impl Pipeline {
         if let Some(end) = RunEnd::from_directive(&directive) {
             return Onward::End(end);
         }
-        if let Directive::HaltPipeline { reason } = &directive {
-            self.console.line(&format!("the coordinator halts the pipeline: {reason}"));
-            return Onward::Halt;
-        }
-        match outcome {
-            Outcome::Pass | Outcome::Skip { .. } => Onward::Next,
-            Outcome::Fail { .. } | Outcome::Error { .. } => Onward::Halt,
+        match (outcome, &directive) {
+            (Outcome::Fail { .. } | Outcome::Error { .. }, _) => Onward::Halt,
+            (Outcome::Pass | Outcome::Skip { .. }, Directive::HaltPipeline { reason }) => {
+                self.console.line(&format!("the coordinator ends the testing: {reason}"));
+                Onward::Halt
+            }
+            (Outcome::Pass | Outcome::Skip { .. }, _) => Onward::Next,
         }
     }
 
@@ -214,7 +214,7 @@ impl Pipeline {
         if let Some(end) = RunEnd::from_directive(&self.link.directive()) {
             return end;
         }
-        self.console.line("all stages are over; waiting for the verdict");
+        self.console.line("testing is over; waiting for the verdict");
         loop {
             match self.link.next_answer(seen, &self.cancel) {
                 Ok((directive, answers)) => {

@@ -1,9 +1,10 @@
 //! Stage Storage: reads every disk hard (fio), then goes over its surface (badblocks), all disks side by side.
 //!
-//! Each disk has two sub-steps, and the surface is scanned also when reading failed, so that bad blocks are named.
+//! Each disk has two sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
+mod sectors;
 mod surface;
 
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::tools::fio;
 
 /// What a slow disk reads, for the estimate.
 const READ_BYTES_PER_SECOND: u64 = 150 * 1000 * 1000;
+/// Failed reads that a reason names.
+const FAILED_READS_NAMED: usize = 4;
 
 pub(super) struct StorageStage;
 
@@ -145,11 +148,26 @@ impl Disk<'_, '_, '_> {
         if report.errors == 0 {
             return Found::new(Outcome::Pass, details);
         }
-        let at = match report.failed_offsets.first() {
-            Some(offset) => format!(", first in the MiB at byte {offset} (LBA {})", self.lba(*offset)),
-            None => String::new(),
-        };
-        Found::new(Outcome::fail(format!("{name}: {} read errors{at}", report.errors)), details)
+        Found::new(Outcome::fail(self.read_failure(&report)), details)
+    }
+
+    /// `sda: 2 reads of 1 MiB failed, in sectors 40960 to 43007, 98304 to 100351`: in these lie the ones that the surface
+    /// scan names.
+    fn read_failure(&self, report: &fio::ReadReport) -> String {
+        let places: Vec<String> = report
+            .failed_offsets
+            .iter()
+            .take(FAILED_READS_NAMED)
+            .map(|offset| {
+                let last = self.lba(offset.saturating_add(fio::BLOCK_BYTES - 1));
+                format!("{} to {last}", self.lba(*offset))
+            })
+            .collect();
+        let at =
+            if places.is_empty() { String::new() } else { format!(", in sectors {}", places.join(", ")) };
+        let more = if report.failed_offsets.len() > places.len() { " and more" } else { "" };
+        let reads = if report.errors == 1 { "read" } else { "reads" };
+        format!("{}: {} {reads} of 1 MiB failed{at}{more}", self.name(), report.errors)
     }
 
     /// The logical block at a byte offset.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::clock;
 
-pub use process::{Happening, RunningTool, Service, reap_orphans};
+pub use process::{Happening, Leads, RunningTool, Service, reap_orphans};
 pub use recorded::{RecordError, RecordedRunner, read_recording, record};
 
 /// What to start.
@@ -254,8 +254,12 @@ impl ToolRunner for SystemRunner {
         if cancel.is_raised() {
             return Err(ToolError::Cancelled { tool: invocation.tool.to_owned() });
         }
-        let service =
-            Service { program: invocation.tool.into(), args: invocation.args.clone(), env: Vec::new() };
+        let service = Service {
+            program: invocation.tool.into(),
+            args: invocation.args.clone(),
+            env: Vec::new(),
+            leads: Leads::Group,
+        };
         let begin = clock::monotonic();
         let tool = process::start(&service, OUTPUT_LIMIT_BYTES)?;
         let exit = self.watch(&tool, invocation.timeout, cancel, on_line);

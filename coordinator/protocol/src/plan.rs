@@ -107,6 +107,7 @@ pub enum SurfaceScan {
     },
     /// Reads the whole disk.
     ReadWhole,
-    /// Writes and reads back the whole disk (`badblocks -w`), where consent allows it; reads it whole where not.
+    /// Writes and reads back the whole disk (`badblocks -w`). A non-destructive run reads it whole instead; a disk that
+    /// is in use, or holds something and may not be wiped, is skipped.
     WriteWhole,
 }

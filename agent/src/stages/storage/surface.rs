@@ -10,6 +10,7 @@ use super::super::disks;
 use super::super::sub_steps::Found;
 use super::Disk;
 use super::consent::{self, Permission};
+use super::sectors::Examined;
 use crate::clock;
 use crate::tools::badblocks::{self, LIMIT, Meter, Mode, Range};
 
@@ -58,15 +59,20 @@ impl Disk<'_, '_, '_> {
         let mut tally = Tally::default();
         let ended = self.scan(ordinal, &plan, &mut tally);
         let coverage = tally.scanned_blocks as f64 * plan.block_bytes as f64 * 100.0 / size_bytes as f64;
+        let examined = self.examine(&tally.bad_blocks, plan.block_bytes);
         let found = tally.bad_blocks.len() as f64;
         let measure = |key: &str, value, unit| {
             self.context.measure("badblocks", format!("{}/{key}", self.name()), value, unit);
         };
         // a scan that did not come to its end and found nothing has not counted anything
         measure("bad_blocks", (ended.is_none() || found > 0.0).then_some(found), "count");
+        // likewise: sectors that were not read again are not known to be good
+        let counted = examined.is_complete() && ended.is_none();
+        let sectors = examined.unreadable.len() as f64;
+        measure("bad_sectors", (counted || sectors > 0.0).then_some(sectors), "count");
         measure("coverage", Some(coverage.min(100.0)), "percent");
-        let outcome = self.outcome(&plan, &tally, ended);
-        Found::new(outcome, self.details(&plan, &tally, coverage))
+        let outcome = self.outcome(&plan, &tally, &examined, ended);
+        Found::new(outcome, self.details(&plan, &tally, &examined, coverage))
     }
 
     /// Goes over all ranges. `Some` if it did not come to the end, with the outcome that this alone would be.
@@ -119,29 +125,15 @@ impl Disk<'_, '_, '_> {
         None
     }
 
-    fn outcome(&self, plan: &Plan, tally: &Tally, ended: Option<Outcome>) -> Outcome {
-        let name = self.name();
+    fn outcome(&self, plan: &Plan, tally: &Tally, examined: &Examined, ended: Option<Outcome>) -> Outcome {
         if tally.bad_blocks.is_empty() {
             return ended.unwrap_or(Outcome::Pass);
         }
-        let lbas = tally.bad_blocks.iter().map(|block| self.lba(block * plan.block_bytes));
-        let reason = format!(
-            "{name}: {}{} {} of {} bytes: {} (LBA {})",
-            if tally.is_lower_bound { "at least " } else { "" },
-            tally.bad_blocks.len(),
-            match plan.mode {
-                Mode::Read => "unreadable blocks",
-                Mode::WriteRead => "bad blocks",
-            },
-            plan.block_bytes,
-            named(tally.bad_blocks.iter().copied()),
-            named(lbas),
-        );
-        let because = ended.as_ref().and_then(Outcome::reason).map(|why| format!("; {why}"));
-        Outcome::fail(reason + &because.unwrap_or_default())
+        let because = ended.as_ref().and_then(Outcome::reason);
+        Outcome::fail(format!("{}: {}", self.name(), findings(plan, tally, examined, because)))
     }
 
-    fn details(&self, plan: &Plan, tally: &Tally, coverage_percent: f64) -> Value {
+    fn details(&self, plan: &Plan, tally: &Tally, examined: &Examined, coverage_percent: f64) -> Value {
         json!({
             "mode": match plan.mode { Mode::Read => "read", Mode::WriteRead => "write and read" },
             "block_bytes": plan.block_bytes,
@@ -151,12 +143,43 @@ impl Disk<'_, '_, '_> {
             "coverage_percent": coverage_percent,
             "bad_blocks": tally.bad_blocks,
             "bad_blocks_is_lower_bound": tally.is_lower_bound,
+            "sector_bytes": examined.sector_bytes,
+            "bad_sectors": examined.unreadable,
+            "bad_blocks_read_by_sector": examined.blocks,
+            "read_by_sector_cut_short": examined.cut_short,
         })
     }
 }
 
+/// What a scan with bad blocks found, in words.
+fn findings(plan: &Plan, tally: &Tally, examined: &Examined, because: Option<&str>) -> String {
+    let count = tally.bad_blocks.len();
+    let blocks = format!(
+        "{}{count} {} {} of {} bytes",
+        if tally.is_lower_bound { "at least " } else { "" },
+        match plan.mode {
+            Mode::Read => "unreadable",
+            Mode::WriteRead => "bad",
+        },
+        if count == 1 { "block" } else { "blocks" },
+        plan.block_bytes,
+    );
+    let numbers = named(tally.bad_blocks.iter().copied());
+    let mut text = match (examined.words(), &examined.cut_short) {
+        (Some(sectors), None) => format!("{sectors} (in {blocks})"),
+        (Some(sectors), Some(why)) => format!("{sectors} (in {blocks}; not all read by sector: {why})"),
+        (None, None) => format!("{blocks}: {numbers} (when read by sector, none failed)"),
+        (None, Some(why)) => format!("{blocks}: {numbers} (not read by sector: {why})"),
+    };
+    if let Some(why) = because {
+        text.push_str("; ");
+        text.push_str(why);
+    }
+    text
+}
+
 /// The first ones, and how many more.
-fn named(numbers: impl ExactSizeIterator<Item = u64>) -> String {
+pub(super) fn named(numbers: impl ExactSizeIterator<Item = u64>) -> String {
     let more = numbers.len().saturating_sub(NAMED);
     let first: Vec<String> = numbers.take(NAMED).map(|number| number.to_string()).collect();
     let first = first.join(", ");

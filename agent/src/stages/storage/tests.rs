@@ -65,13 +65,17 @@ fn bad_blocks_are_named_although_reading_failed_before() {
     });
     let (report, kept, _) = machine.run(&WHOLE, &tools);
     let Outcome::Fail { reason } = outcome(report) else { panic!() };
-    assert!(reason.contains("first in the MiB at byte 66060288 (LBA 129024)"), "{reason}");
-    let blocks = "sda: 3 unreadable blocks of 4096 bytes: 16381, 16382, 16383 (LBA 131048, 131056, 131064)";
+    assert!(reason.contains("of 1 MiB failed, in sectors 129024 to 131071"), "{reason}");
+    // the file that stands for the disk reads well
+    let blocks =
+        "sda: 3 unreadable blocks of 4096 bytes: 16381, 16382, 16383 (when read by sector, none failed)";
     assert!(reason.contains(blocks), "{reason}");
     assert!(!reason.contains("sdb"), "{reason}");
     assert_eq!(kept.sub_steps()["sdb surface"], Outcome::Pass);
     let measured = kept.measurements();
     assert_eq!(measured["badblocks sda/bad_blocks"], Some(3.0));
+    assert_eq!(measured["badblocks sda/bad_sectors"], Some(0.0));
+    assert_eq!(measured["badblocks sdb/bad_sectors"], Some(0.0));
     assert_eq!(measured["badblocks sda/coverage"], Some(100.0));
     assert_eq!(measured["kernel sda/io_errors"], Some(2.0));
     assert_eq!(measured["kernel sdb/io_errors"], Some(0.0));
@@ -88,6 +92,8 @@ fn a_dead_disk_ends_the_scan_with_a_lower_bound() {
     let Outcome::Fail { reason } = outcome(report) else { panic!() };
     assert!(reason.starts_with("sda: at least 1000 unreadable blocks"), "{reason}");
     assert!(reason.contains("and 984 more"), "{reason}");
+    assert!(reason.contains("only the first 256 blocks were"), "{reason}");
+    assert_eq!(kept.measurements()["badblocks sda/bad_sectors"], None);
     assert_eq!(tools.calls_of("badblocks").len(), 1);
     assert_eq!(kept.measurements()["badblocks sda/coverage"], Some(0.0));
 }

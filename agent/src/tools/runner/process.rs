@@ -43,6 +43,17 @@ pub struct Service {
     pub args: Vec<OsString>,
     /// Environment variables beyond the inherited ones; `LC_ALL=C` is always set.
     pub env: Vec<(OsString, OsString)>,
+    /// What it is the leader of.
+    pub leads: Leads,
+}
+
+/// What a program that is started becomes the leader of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// A new process group.
+    Group,
+    /// A new session, and with it a new process group: it may take a terminal for its own (`getty`).
+    Session,
 }
 
 /// What a running tool does.
@@ -132,10 +143,18 @@ pub(super) fn start(service: &Service, keep_bytes: usize) -> Result<RunningTool,
         .args(&service.args)
         .env("LC_ALL", "C")
         .envs(service.env.iter().map(|(key, value)| (key, value)))
-        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    match service.leads {
+        Leads::Group => {
+            command.process_group(0);
+        }
+        // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe and allocates nothing
+        Leads::Session => unsafe {
+            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+        },
+    }
     let mut child = {
         // under the lock, so that the reaper cannot see the child before it is known
         let mut children = locked(&CHILDREN);

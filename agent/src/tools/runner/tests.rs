@@ -66,7 +66,7 @@ fn a_file_that_is_no_program_cannot_be_run() {
     let path = folder.path().join("garbage");
     std::fs::write(&path, b"\x00\x01\x02").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let service = Service { program: path.into(), args: vec![], env: vec![] };
+    let service = Service { program: path.into(), args: vec![], env: vec![], leads: Leads::Group };
     assert!(matches!(runner().spawn(&service), Err(ToolError::Start { .. })));
 }
 
@@ -154,11 +154,30 @@ fn garbage_bytes_are_kept_and_lines_of_it_are_text() {
 }
 
 #[test]
+fn a_service_may_lead_a_session_and_is_still_ended_whole() {
+    for (leads, own_session) in [(Leads::Session, true), (Leads::Group, false)] {
+        let service = Service {
+            program: "bash".into(),
+            // the sixth field of stat is the session
+            args: vec!["-c".into(), "cut -d' ' -f6 /proc/$$/stat; sleep 1000 & wait".into()],
+            env: Vec::new(),
+            leads,
+        };
+        let tool = runner().spawn(&service).unwrap();
+        let Some(Happening::Line(_, session)) = tool.next(LONG) else { panic!() };
+        assert_eq!(session == tool.pid().to_string(), own_session, "{leads:?}");
+        tool.kill();
+        assert_eq!(tool.wait(|_, _| {}), Some(Exit::Signal(9)));
+    }
+}
+
+#[test]
 fn a_service_gives_lines_takes_signals_and_dies_when_dropped() {
     let service = |text: &str| Service {
         program: "bash".into(),
         args: vec!["-c".into(), text.into()],
         env: vec![("WORD".into(), "spoken".into())],
+        leads: Leads::Group,
     };
     let tool =
         runner().spawn(&service("trap 'echo bye; exit 3' TERM; echo $WORD; while :; do :; done")).unwrap();
