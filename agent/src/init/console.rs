@@ -3,6 +3,8 @@
 //! A console that hangs (a serial line that nobody takes from) holds nothing up: its lines wait, and when too many
 //! do, the newest are left out and counted.
 
+#![expect(clippy::disallowed_methods, reason = "writes to the consoles")]
+
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
