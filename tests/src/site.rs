@@ -52,11 +52,18 @@ pub struct SiteOptions {
     pub boot: Duration,
     /// Longest silence of an agent before its run ends.
     pub silence: Duration,
+    /// Further words of the live image's kernel command line.
+    pub kernel_args: String,
 }
 
 impl Default for SiteOptions {
     fn default() -> Self {
-        Self { quick_profile: None, boot: Duration::from_mins(15), silence: Duration::from_mins(2) }
+        Self {
+            quick_profile: None,
+            boot: Duration::from_mins(15),
+            silence: Duration::from_mins(2),
+            kernel_args: String::new(),
+        }
     }
 }
 
@@ -110,12 +117,14 @@ impl Site {
         let mut config = format!(
             "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
              listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: {boot}s, silence: {silence}s}}\n\
-             hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n",
+             hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n\
+             boot: {{kernel_args: '{kernel_args}'}}\n",
             image = self.built.image.display(),
             https = self.listening.https,
             http = self.listening.http,
             boot = self.options.boot.as_secs(),
             silence = self.options.silence.as_secs(),
+            kernel_args = self.options.kernel_args,
         );
         if let Some(profile) = &self.options.quick_profile {
             let path = self.directory.join("quick.yaml");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 
-use super::{Host, HostError};
+use super::{FILE_LIMIT_BYTES, Host, HostError};
 
 /// The kernel log from some moment on.
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl KernelLog {
         // a record is at most 8 KiB long and read whole
         let mut chunk = vec![0_u8; 16 * 1024];
         let mut bytes = Vec::new();
-        loop {
+        // a kernel that logs faster than we read must not keep us here
+        while (bytes.len() as u64) < FILE_LIMIT_BYTES {
             match self.file.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
@@ -150,6 +151,29 @@ mod tests {
         }
         assert_eq!(reader.read(16).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         assert!(reader.read(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn garbage_in_the_log_hides_no_message_and_breaks_nothing() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("dev")).unwrap();
+        let path = tree.path().join("dev/kmsg");
+        std::fs::write(&path, "").unwrap();
+        let mut log = Host::recorded(tree.path()).kernel_log_from_now().unwrap();
+        let lines: [&[u8]; 7] = [
+            b"\xff\xfe\x00",
+            b";",
+            b"4,1,2,-",
+            b"",
+            b" DEVICE=b8:0;x",
+            b"3,7,9,-;blk_print_req_error: 23 callbacks suppressed",
+            b"3,8,9,-;I/O error, dev sda, sector \xc3\x28",
+        ];
+        std::fs::write(&path, lines.join(&b'\n')).unwrap();
+        assert_eq!(
+            log.new_messages().unwrap(),
+            ["", "blk_print_req_error: 23 callbacks suppressed", "I/O error, dev sda, sector \u{fffd}("]
+        );
     }
 
     #[test]

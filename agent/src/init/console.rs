@@ -3,14 +3,18 @@
 //! A console that hangs (a serial line that nobody takes from) holds nothing up: its lines wait, and when too many
 //! do, the newest are left out and counted.
 
+#![expect(clippy::disallowed_methods, reason = "writes to the consoles")]
+
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use nix::fcntl::OFlag;
 
 use crate::clock;
 use crate::console::{Console, printable};
@@ -78,13 +82,22 @@ impl Console for TtyConsole {
 
 impl Tty {
     fn open(device: &Path, pending: &Arc<Pending>) -> Option<Self> {
-        let file = OpenOptions::new().write(true).open(device).ok()?;
-        let serial = device.file_name()?.to_string_lossy().starts_with("ttyS");
-        let (lines, receiver) = bounded(WAITING_LINES);
+        let mut file = open_tty(device).ok()?;
+        let device = device.to_owned();
+        let (lines, receiver) = bounded::<Vec<u8>>(WAITING_LINES);
         let pending = Arc::clone(pending);
         std::thread::Builder::new()
             .name(device.display().to_string())
-            .spawn(move || write_lines(file, serial, &receiver, &pending))
+            .spawn(move || {
+                if is_serial(&device) {
+                    // firmware and boot loader leave the line in the middle
+                    write(&device, &mut file, b"\n");
+                }
+                for line in receiver {
+                    write(&device, &mut file, &line);
+                    pending.done();
+                }
+            })
             .ok()?;
         Some(Self { lines, left_out: AtomicU64::new(0) })
     }
@@ -105,22 +118,42 @@ impl Tty {
     }
 }
 
-/// The terminal makes a line feed what it needs.
-fn write_lines(mut file: File, serial: bool, lines: &Receiver<Vec<u8>>, pending: &Pending) {
-    if serial {
-        // firmware and boot loader leave the line in the middle
-        let _ = file.write_all(b"\n");
+fn is_serial(device: &Path) -> bool {
+    device.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"ttyS"))
+}
+
+fn open_tty(device: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(device)
+}
+
+/// Writes to a terminal, which makes of a line feed what it needs. When a shell on it has ended, the kernel has hung
+/// it up (EIO), and only who opens it anew may write.
+fn write(device: &Path, file: &mut File, bytes: &[u8]) {
+    if file.write_all(bytes).is_ok() {
+        return;
     }
-    for line in lines {
-        // /dev/ttyS0 exists on machines without the port: then the lines go nowhere
-        let _ = file.write_all(&line);
-        pending.done();
+    // /dev/ttyS0 exists on machines without the port: then the lines go nowhere
+    if let Ok(anew) = open_tty(device) {
+        *file = anew;
+        let _ = file.write_all(bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_that_was_hung_up_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = folder.path().join("ttyS0");
+        std::fs::write(&device, "").unwrap();
+        // not open for writing: as with one that was hung up, each write fails
+        let mut file = File::open(&device).unwrap();
+        write(&device, &mut file, b"first\n");
+        write(&device, &mut file, b"second\n");
+        assert_eq!(std::fs::read_to_string(&device).unwrap(), "first\nsecond\n");
+    }
 
     #[test]
     fn every_console_gets_every_line() {

@@ -2,6 +2,8 @@
 //!
 //! Holds the run's token, so only root may read it. It lies in the memory of the live image, never on a disk.
 
+#![expect(clippy::disallowed_methods, reason = "the file that `run` leaves for PID 1's child")]
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;

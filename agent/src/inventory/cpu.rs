@@ -64,7 +64,7 @@ pub(super) fn cpuinfo(host: &Host, absent: &mut Absences) -> Option<CpuInfo> {
     }
 }
 
-/// Counts over the CPUs that are online.
+/// Counts over the CPUs that are online; 0 where they are not told.
 struct Topology {
     sockets: u32,
     cores: u32,
@@ -101,6 +101,9 @@ fn topology(host: &Host, info: Option<&CpuInfo>, absent: &mut Absences) -> Topol
     }
     if unplaced > 0 {
         absent.note("cpu.topology", format!("{unplaced} online CPUs tell neither package nor core"));
+        // a count of some of them is no count
+        packages.clear();
+        cores.clear();
     }
     Topology {
         sockets: count(packages.len()),

@@ -34,6 +34,28 @@ fn critical_diffs_fail_and_are_named() {
 }
 
 #[test]
+fn what_inventory_could_not_read_is_never_as_expected() {
+    // a machine that tells nothing of its CPUs and memory: what is counted there is 0, and noted as absent
+    let mut machine = machine(Some(
+        "cpu: {sockets: {min: 0}, physical_cores: {min: 0}, logical_cores: {max: 8}}\nmemory: {total_gib: {max: 64}}",
+    ));
+    for file in ["proc/meminfo", "proc/interrupts"] {
+        std::fs::remove_file(machine.path(file)).unwrap();
+    }
+    let (report, _, facts) = machine.run(&StageWork::Inventory {}, &Told::new(missing));
+    assert_eq!(outcome(report), Outcome::Pass);
+    machine.inventory = facts.inventory.unwrap();
+    let absent: Vec<&str> = machine.inventory.absent.iter().map(|absence| absence.what.as_str()).collect();
+    assert!(absent.contains(&"memory.visible_bytes") && absent.contains(&"cpu.topology"), "{absent:?}");
+    let (report, _, _) = machine.run(&WORK, &Told::new(missing));
+    let Outcome::Fail { reason } = outcome(report) else { panic!() };
+    for field in ["cpu.sockets", "cpu.physical_cores", "cpu.logical_cores", "memory.total_gib"] {
+        assert!(reason.contains(&format!("{field}: expected ")), "{field} is in {reason}");
+    }
+    assert_eq!(reason.matches("found nothing").count(), 4, "{reason}");
+}
+
+#[test]
 fn a_spec_that_cannot_be_read_is_an_error_and_none_is_a_skip() {
     for bad in ["", "cpu: [", "cpu: {logical_coers: 2}"] {
         let (report, kept, _) = machine(Some(bad)).run(&WORK, &Told::new(missing));

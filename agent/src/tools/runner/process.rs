@@ -1,5 +1,7 @@
 //! A running process group: its pipes, its end, and who reaps it.
 
+#![expect(clippy::disallowed_methods, reason = "the door through which processes start")]
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;

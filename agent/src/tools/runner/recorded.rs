@@ -3,6 +3,8 @@
 //! `<dir>/<tool>/<any name>/` holds one call: `args.json` (array of strings), `stdout`, `stderr`, and `exit`
 //! (`code 0`, `signal 9`, `timed_out`). A call is found by its tool and its exact arguments.
 
+#![expect(clippy::disallowed_methods, reason = "reads and writes recordings of tools")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
