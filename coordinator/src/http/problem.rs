@@ -159,8 +159,9 @@ impl From<RunError> for ApiError {
         let kind = match error {
             RunError::Store(error) => return Self::from(error),
             RunError::File(_) | RunError::Io { .. } => {
-                tracing::error!(error = %error_chain(&error), "a file could not be stored");
-                ProblemKind::StorageUnavailable
+                let detail = format!("{}; try again", error_chain(&error));
+                tracing::error!("{detail}");
+                return Self::new(ProblemKind::StorageUnavailable, detail);
             }
             RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
                 return Self::internal(&error);

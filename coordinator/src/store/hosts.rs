@@ -211,10 +211,13 @@ pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
 /// Deletes a machine with its runs and all that hangs from them.
 ///
 /// # Errors
-/// [`StoreError::NotFound`]; [`StoreError::Conflict`] while a run of it is active.
+/// [`StoreError::NotFound`]; [`StoreError::Conflict`] while a run of it is active or holds it.
 pub fn delete(connection: &Connection, id: HostId) -> Result<(), StoreError> {
     if let Some(run) = runs::active_of_host(connection, id)? {
         return Err(StoreError::conflict(format!("run {} of this host is active; abort it first", run.id)));
+    }
+    if let Some(run) = runs::held_of_host(connection, id)? {
+        return Err(StoreError::conflict(format!("this host is held by run {run}; `run release {run}` first")));
     }
     if connection.prepare_cached(DELETE)?.execute([id.0])? == 0 { Err(unknown_id(id)) } else { Ok(()) }
 }

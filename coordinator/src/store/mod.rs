@@ -250,4 +250,6 @@ fn connect_reader(path: &Path, options: &StoreOptions) -> Result<Connection, Sto
 }
 
 #[cfg(test)]
+pub(crate) mod rival;
+#[cfg(test)]
 mod tests;
