@@ -74,7 +74,9 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { problem } => problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-            Self::NotRunning { .. } | Self::File { .. } | Self::Url { .. } | Self::NotUnderstood { .. } => false,
+            Self::NotRunning { .. } | Self::File { .. } | Self::Url { .. } | Self::NotUnderstood { .. } => {
+                false
+            }
         }
     }
 }

@@ -195,12 +195,13 @@ pub fn answer<R: Reply>(outcome: Result<R, ApiError>) -> Response {
 
 /// What warp itself refuses, in the same form.
 pub fn recover(rejection: &Rejection) -> Response {
-    let error = if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+    // path and method fit where the query was looked at, whatever the other routes say
+    let error = if rejection.find::<warp::reject::InvalidQuery>().is_some() {
+        ApiError::new(ProblemKind::Malformed, "the query string cannot be read")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ApiError::new(ProblemKind::MethodNotAllowed, "this path exists, but not with this method")
     } else if rejection.is_not_found() {
         ApiError::not_found("no such path; the API is listed in docs/api.md")
-    } else if rejection.find::<warp::reject::InvalidQuery>().is_some() {
-        ApiError::new(ProblemKind::Malformed, "the query string cannot be read")
     } else if rejection.find::<warp::reject::InvalidHeader>().is_some()
         || rejection.find::<warp::reject::MissingHeader>().is_some()
     {

@@ -70,6 +70,7 @@ pub struct Parts {
     pub(super) listening_since_ms: i64,
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
+    pub(super) waking: tokio::sync::Mutex<()>,
 }
 
 /// What a restart may lose.
@@ -200,6 +201,7 @@ impl Driver {
             listening_since_ms,
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
+            waking: tokio::sync::Mutex::new(()),
         }))
     }
 

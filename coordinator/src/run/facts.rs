@@ -18,9 +18,7 @@ use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{
-    Connection, artifacts, diffs, events, hosts, measurements, runs, sessions, stages,
-};
+use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, runs, sessions, stages};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];

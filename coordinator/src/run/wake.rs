@@ -41,20 +41,18 @@ impl Driver {
     /// Sends the magic packet of a waiting run, unless one has just left. That it does not leave is told in the events
     /// and ends nothing: it is tried again, and a person can press the button.
     pub(super) async fn wake(&self, run: RunId) {
+        // two tasks may want the same packet at the same time; the second finds that it has left
+        let _one_at_a_time = self.waking.lock().await;
         let now_ms = self.clock.now_ms();
-        let before = {
-            // two tasks may want the same packet at the same time
-            let mut memory = self.memory();
-            let before = memory.woken.get(&run).copied();
-            if before.is_some_and(|last| now_ms < last.at_ms.saturating_add(AGAIN_MS)) {
-                return;
-            }
-            memory.woken.insert(run, LastWake { at_ms: now_ms, failed: before.is_some_and(|last| last.failed) });
-            before
-        };
+        let before = self.memory().woken.get(&run).copied();
+        if before.is_some_and(|last| now_ms < last.at_ms.saturating_add(AGAIN_MS)) {
+            return;
+        }
         let told = before.is_some_and(|last| last.failed);
+        self.memory().woken.insert(run, LastWake { at_ms: now_ms, failed: told });
         match self.try_wake(run, now_ms, told).await {
             Ok(failed) => {
+                // it is forgotten when the machine came meanwhile
                 if let Some(last) = self.memory().woken.get_mut(&run) {
                     last.failed = failed;
                 }

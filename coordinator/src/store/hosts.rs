@@ -217,7 +217,9 @@ pub fn delete(connection: &Connection, id: HostId) -> Result<(), StoreError> {
         return Err(StoreError::conflict(format!("run {} of this host is active; abort it first", run.id)));
     }
     if let Some(run) = runs::held_of_host(connection, id)? {
-        return Err(StoreError::conflict(format!("this host is held by run {run}; `run release {run}` first")));
+        return Err(StoreError::conflict(format!(
+            "this host is held by run {run}; `run release {run}` first"
+        )));
     }
     if connection.prepare_cached(DELETE)?.execute([id.0])? == 0 { Err(unknown_id(id)) } else { Ok(()) }
 }

@@ -155,11 +155,11 @@ async fn an_artifact_over_the_limit_leaves_nothing() {
     let piece = Bytes::from(vec![0_u8; 1024 * 1024]);
     let pieces = usize::try_from(MAX_ARTIFACT_BYTES).unwrap() / piece.len() + 1;
     // in chunks, so that the length is not known before the last
-    let body = futures_util::stream::iter(std::iter::repeat_n(Ok::<_, std::io::Error>(piece), pieces));
+    let body = futures_util::stream::iter(std::iter::repeat_n(piece, pieces).map(Ok::<_, std::io::Error>));
     let upload = lab
         .agent(&claimed, Method::PUT, "artifacts/fio/large.bin")
         .header("X-Content-SHA256", Sha256Hex::of(b"").to_string());
-    let chunked = upload.try_clone().unwrap().body(Body::wrap_stream(body));
+    let chunked = upload.body(Body::wrap_stream(body));
     assert_eq!(refused(chunked).await, refusal(413, "too-large"));
     assert_eq!(std::fs::read_dir(lab.path("artifacts/run-1/fio")).unwrap().count(), 0);
     assert!(lab.detail(claimed.run).await.artifacts.is_empty());
