@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use vetting_protocol::ids::{HostId, MacAddress};
 
 use super::runs::{self, RunRow};
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 
 /// A registered machine.

@@ -1,12 +1,12 @@
 //! Table `runs`, and `run_verdicts`: why a run ended as it did.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunResult, RunState};
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 use crate::run::state::EndedBy;
 

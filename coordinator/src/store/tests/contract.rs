@@ -290,6 +290,7 @@ fn every_table_column_key_and_index_is_the_contracts() {
     let Scratch { store, .. } = &scratch();
     store
         .read_blocking(|connection| -> Result<(), super::StoreError> {
+            let connection = connection.raw();
             for table in CONTRACT {
                 check(connection, table);
             }
@@ -347,6 +348,7 @@ fn there_is_no_table_but_the_contracts_and_the_products_own() {
     let Scratch { store, .. } = &scratch();
     let found: BTreeSet<String> = store
         .read_blocking(|connection| -> Result<_, super::StoreError> {
+            let connection = connection.raw();
             Ok(connection
                 .prepare("SELECT name FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')")?
                 .query_map([], |row| row.get(0))?
@@ -366,7 +368,8 @@ fn there_is_no_table_but_the_contracts_and_the_products_own() {
 #[test]
 fn every_connection_keeps_the_contracts_pragmas() {
     let Scratch { store, .. } = &scratch();
-    let pragmas = |connection: &Connection| -> Result<(String, i64, i64), super::StoreError> {
+    let pragmas = |connection: &crate::store::Connection| -> Result<(String, i64, i64), super::StoreError> {
+        let connection = connection.raw();
         Ok((
             connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?,
             connection.query_row("PRAGMA foreign_keys", [], |row| row.get(0))?,
@@ -383,6 +386,7 @@ fn a_removal_scans_no_table_that_grows() {
     let Scratch { store, .. } = &scratch();
     let plans: Vec<(&str, String)> = store
         .read_blocking(|connection| -> Result<_, super::StoreError> {
+            let connection = connection.raw();
             CONTRACT
                 .iter()
                 .flat_map(|table| table.foreign_keys.iter().map(|(column, ..)| (table.name, *column)))
