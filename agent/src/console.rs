@@ -85,6 +85,20 @@ pub fn outcome_words(outcome: &Outcome) -> String {
     }
 }
 
+/// The same beside the name of a sub-step: a reason that begins with the part in that name (`sda: …` of `sda read`)
+/// does not name it again.
+fn words_beside(name: &str, outcome: &Outcome) -> String {
+    let words = outcome_words(outcome);
+    let part = name.split(' ').next().unwrap_or_default();
+    match words.split_once(": ") {
+        Some((word, reason)) => {
+            let rest = reason.strip_prefix(part).and_then(|rest| rest.strip_prefix(": "));
+            format!("{word}: {}", rest.unwrap_or(reason))
+        }
+        None => words,
+    }
+}
+
 /// The verdict in a frame that is seen from across the room.
 pub fn verdict_lines(subject: &str, result: RunResult, reasons: &[String]) -> Vec<String> {
     let frame = "=".repeat(FRAME_WIDTH);
@@ -198,7 +212,7 @@ impl<C: Console> ConsoleReporter<C> {
                 if let Some(reason) = outcome.reason() {
                     shown.told.entry(*stage).or_default().push(reason.to_owned());
                 }
-                Some(format!("{}   {name}: {}", self.label(*stage), outcome_words(outcome)))
+                Some(format!("{}   {name}: {}", self.label(*stage), words_beside(&name, outcome)))
             }
             Record::Progress { stage, sub_step, percent, eta_ms, .. } => {
                 let words = shown.progress_words(*stage, *sub_step, *percent, *eta_ms)?;
@@ -301,6 +315,15 @@ mod tests {
         assert_eq!(shown.stage_words(stage, &more), "FAILED: sda: sector 7; the stage crashed");
         assert_eq!(shown.stage_words(StageName::Smart, &Outcome::error("x: y")), "ERROR: x: y");
         assert_eq!(shown.stage_words(stage, &Outcome::Pass), "passed");
+    }
+
+    #[test]
+    fn a_part_is_named_once_in_a_line() {
+        let failed = Outcome::fail("sda: sector 7: bad");
+        assert_eq!(words_beside("sda read", &failed), "FAILED: sector 7: bad");
+        assert_eq!(words_beside("sd read", &failed), "FAILED: sda: sector 7: bad");
+        assert_eq!(words_beside("", &failed), "FAILED: sda: sector 7: bad");
+        assert_eq!(words_beside("CPU pass", &Outcome::Pass), "passed");
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn assert_died(detail: &RunDetail, how: &str) {
 #[test]
 fn qemu_a_killed_agent_is_told_on_the_console_and_fails_its_run() -> anyhow::Result<()> {
     let told = ["THE AGENT DIED (signal SIGKILL)", "the coordinator knows of it"];
-    assert_died(&vet_and_kill("--live-image", &told)?, "the agent died: signal SIGKILL");
+    assert_died(&vet_and_kill("--live-image", &told)?, "died: signal SIGKILL");
     Ok(())
 }
 

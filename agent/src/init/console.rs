@@ -28,7 +28,17 @@ const WAITING_LINES: usize = 512;
 /// All consoles together. Lines bear the time since the kernel started, as the kernel's own do.
 pub(super) struct TtyConsole {
     ttys: Vec<Tty>,
+    line_start: LineStart,
     pending: Arc<Pending>,
+}
+
+/// Where a line finds the cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LineStart {
+    /// At the start of the line.
+    Alone,
+    /// Perhaps behind the prompt of a shell, which is shorter than a time stamp and is written over.
+    OverPrompt,
 }
 
 struct Tty {
@@ -56,10 +66,10 @@ impl Pending {
 
 impl TtyConsole {
     /// Opens those of the given devices that exist.
-    pub(super) fn open(devices: &[&str]) -> Self {
+    pub(super) fn open(devices: &[&str], line_start: LineStart) -> Self {
         let pending = Arc::new(Pending::default());
         let ttys = devices.iter().filter_map(|device| Tty::open(Path::new(device), &pending)).collect();
-        Self { ttys, pending }
+        Self { ttys, line_start, pending }
     }
 
     /// Waits until all lines are written, at most for `patience`.
@@ -73,7 +83,12 @@ impl TtyConsole {
 impl Console for TtyConsole {
     fn line(&self, text: &str) {
         let uptime_ms = clock::uptime_ms();
-        let line = format!("[{:5}.{:01}] {}", uptime_ms / 1000, uptime_ms % 1000 / 100, printable(text));
+        let start = match self.line_start {
+            LineStart::Alone => "",
+            LineStart::OverPrompt => "\r",
+        };
+        let (seconds, tenths) = (uptime_ms / 1000, uptime_ms % 1000 / 100);
+        let line = format!("{start}[{seconds:5}.{tenths:01}] {}", printable(text));
         for tty in &self.ttys {
             tty.send(&line, &self.pending);
         }
@@ -162,7 +177,7 @@ mod tests {
         std::fs::write(&screen, "").unwrap();
         std::fs::write(&serial, "").unwrap();
         let devices = [&screen, &serial, &absent].map(|path| path.to_str().unwrap());
-        let console = TtyConsole::open(&devices);
+        let console = TtyConsole::open(&devices, LineStart::Alone);
         console.line("first\x1b[2J");
         console.line("second");
         console.drain(Duration::from_mins(1));

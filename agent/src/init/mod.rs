@@ -26,13 +26,15 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use crate::boot_parameters::BootParameters;
 use crate::cli::Exit;
 use crate::clock;
 use crate::console::{Console, chain};
+use crate::host::Host;
 use crate::tools::runner::{
     Exit as ToolExit, Happening, Leads, RunningTool, Service, SystemRunner, reap_orphans,
 };
-use console::{CONSOLES, TtyConsole};
+use console::{CONSOLES, LineStart, TtyConsole};
 use power::Power;
 
 pub use live::{after_death, live};
@@ -64,7 +66,7 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
     // threads inherit the mask: before the first one starts
     let blocked = signals.thread_block();
     let mount_failures = mounts::mount_all();
-    let console = Arc::new(TtyConsole::open(CONSOLES));
+    let console = Arc::new(TtyConsole::open(CONSOLES, line_start()));
     console.line(&format!("vetting-agent {} is PID 1", env!("CARGO_PKG_VERSION")));
     for failure in mount_failures {
         console.line(&chain(&failure));
@@ -77,6 +79,14 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
 
     let power = survive(&*console, std::thread::sleep, || look_after(&console, &signals, init_ms));
     power::go(power, &console)
+}
+
+fn line_start() -> LineStart {
+    let parameters = Host::live().text("/proc/cmdline").ok().and_then(|line| line.parse().ok());
+    match parameters {
+        Some(BootParameters { shell: true, .. }) => LineStart::OverPrompt,
+        Some(_) | None => LineStart::Alone,
+    }
 }
 
 /// Does `work`, and outlives its panic: then the machine restarts.
