@@ -1,4 +1,5 @@
--- What the coordinator needs to lead a run, beyond the contract: its own tables, no column on another's.
+-- What the coordinator needs to lead a run, beyond the contract: its own tables, and indexes on the contract's, but no
+-- column on them.
 
 -- One claim of a run each: the first boot, and every boot after a planned reboot.
 CREATE TABLE run_sessions (
@@ -46,3 +47,13 @@ CREATE TABLE operator_tokens (
     last_used_at TIMESTAMP,
     revoked_at   TIMESTAMP
 );
+
+-- Lists of one run, and deletions: without these, each threshold or stage that a removed host takes with it would scan
+-- every evaluation or sample there is. They cost about a tenth of an insert.
+CREATE INDEX idx_threshold_evals_threshold ON threshold_evaluations (threshold_id);
+CREATE INDEX idx_measurements_stage ON measurements (stage_id);
+CREATE INDEX idx_events_run ON events (run_id, id);
+CREATE INDEX idx_events_host ON events (host_id);
+CREATE INDEX idx_artifacts_run ON artifacts (run_id);
+CREATE INDEX idx_artifacts_stage ON artifacts (stage_id);
+CREATE INDEX idx_spec_diffs_run ON spec_diffs (run_id);

@@ -290,7 +290,8 @@ mod tests {
             ("after_run:\n  pass: explode\n", 2, "explode"),
             ("profiles: {fast: x.yaml}\n", 1, "fast"),
             ("artifacts: {retention_days: -1}\n", 1, "-1"),
-            ("state_dir: [\n", 2, "flow"),
+            ("state_dir: [\n", 1, "path"),
+            ("listen: {https: '0.0.0.0:1\n", 2, "quoted scalar"),
         ] {
             let mistake = Config::parse(text).unwrap_err();
             assert_eq!(mistake.line, line, "{text}: {mistake}");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
-use vetting_coordinator::cli::CommandLine;
+use vetting_coordinator::cli::{CommandError, CommandLine};
 
 /// Exit code of everything that went wrong.
 const TROUBLE: u8 = 2;
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         .init();
     match run(command_line) {
         Ok(code) => code,
+        // `| head` has read what it wanted
+        Err(error) if error.downcast_ref::<CommandError>().is_some_and(CommandError::is_closed_output) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("vetting-coordinator: {error:#}");
             ExitCode::from(TROUBLE)

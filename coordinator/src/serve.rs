@@ -74,11 +74,13 @@ pub struct Surroundings {
     pub clock: Clock,
     /// What switches machines on.
     pub power: Arc<dyn Power>,
+    /// How the database is opened; its clock is replaced by the one above.
+    pub store: StoreOptions,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { clock: Clock::system(), power: Arc::new(WakeOnLan) }
+        Self { clock: Clock::system(), power: Arc::new(WakeOnLan), store: StoreOptions::default() }
     }
 }
 
@@ -123,9 +125,9 @@ fn announce(server: &Server) {
 /// # Errors
 /// Everything that keeps it from starting.
 pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server, ServeError> {
-    let Surroundings { clock, power } = surroundings;
+    let Surroundings { clock, power, store } = surroundings;
     let artifacts_dir = make_folders(config)?;
-    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
+    let options = StoreOptions { clock: clock.clone(), ..store };
     let path = config.database.path.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open_with(path, options));
     let store = opened.await.map_err(RunError::from)??;
@@ -145,6 +147,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         https_port: https.port(),
     });
     let (stop, stopped) = watch::channel(false);
+    driver.sweep_uploads().await?;
     driver.resume().await?;
     let tasks = vec![
         tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),

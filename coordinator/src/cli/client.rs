@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Method, Response, Url};
+use reqwest::{Certificate, Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vetting_protocol::agent_api::TLS_SERVER_NAME;
@@ -66,6 +66,19 @@ pub enum ClientError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl ClientError {
+    /// Whether the coordinator is only away or short of something for a while.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { problem } => problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+            Self::NotRunning { .. } | Self::File { .. } | Self::Url { .. } | Self::NotUnderstood { .. } => {
+                false
+            }
+        }
+    }
 }
 
 /// `coordinator.json`, as far as a client needs it.
@@ -142,9 +155,9 @@ impl Client {
         self.answer(self.send(method, path, &[], Some(body)).await?).await
     }
 
-    /// `DELETE path`.
-    pub async fn delete(&self, path: &[&str]) -> Result<(), ClientError> {
-        self.send(Method::DELETE, path, &[], None::<&()>).await.map(drop)
+    /// `DELETE path?query`.
+    pub async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), ClientError> {
+        self.send(Method::DELETE, path, query, None::<&()>).await.map(drop)
     }
 
     /// The answer, if it is a good one. Each segment of `path` is escaped.

@@ -28,13 +28,13 @@ pub(super) enum HostCommand {
     /// Change a machine; what is not named stays.
     #[command(after_help = "Example:\n  vetting-coordinator host edit rack1-u07 --spec model-v2.yaml")]
     Edit(Edit),
-    /// Remove a machine and every run of it.
+    /// Remove a machine.
     Remove {
         /// Its name.
         name: String,
-        /// The name once more, since its whole history goes with it.
+        /// Also remove every run of it, with its results and files.
         #[arg(long)]
-        confirm: String,
+        with_runs: bool,
     },
 }
 
@@ -114,15 +114,12 @@ impl HostCommand {
                 let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
                 said(&host, json, "changed")
             }
-            Self::Remove { name, confirm } => {
-                if name != confirm {
-                    let source = std::io::Error::other(format!(
-                        "`--confirm {confirm}` does not repeat the name {name}"
-                    ));
-                    return Err(CommandError::Print(source));
+            Self::Remove { name, with_runs } => {
+                client.delete(&["hosts", &name], &[("with_runs", with_runs.to_string())]).await?;
+                if json {
+                    return Ok(output::json(&serde_json::json!({"removed": name}))?);
                 }
-                client.delete(&["hosts", &name]).await?;
-                Ok(output::line(&format!("{name} and its runs are removed"))?)
+                Ok(output::line(&format!("{name} is removed"))?)
             }
         }
     }

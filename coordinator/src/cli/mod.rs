@@ -22,7 +22,8 @@ pub use client::ClientError;
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// Exit codes: 0 done (for `run watch`: the run passed), 1 the watched run failed, 2 something went wrong.
+/// Exit codes: 0 done (for `run watch`: the run passed), 1 the watched run did not pass, 2 something went wrong.
+/// A reader of the output that goes away (`| head`) ends a command quietly.
 #[derive(Debug, Parser)]
 #[command(
     name = "vetting-coordinator",
@@ -113,6 +114,13 @@ pub enum CommandError {
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] std::io::Error),
+}
+
+impl CommandError {
+    /// Whether all that went wrong is that nobody reads the output any more.
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Print(source) if source.kind() == std::io::ErrorKind::BrokenPipe)
+    }
 }
 
 impl CommandLine {

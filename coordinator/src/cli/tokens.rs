@@ -58,7 +58,10 @@ impl TokenCommand {
                 )?)
             }
             Self::Revoke { id } => {
-                client.delete(&["tokens", &id.to_string()]).await?;
+                client.delete(&["tokens", &id.to_string()], &[]).await?;
+                if json {
+                    return Ok(output::json(&serde_json::json!({"revoked": id}))?);
+                }
                 Ok(output::line(&format!("token {id} is revoked"))?)
             }
         }

@@ -1,24 +1,50 @@
-//! `run watch`: a line for each change of a run, until it has its result.
+//! `run watch`: a line for each change of a run, until it has its result. Outlives a restart of the coordinator.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use vetting_protocol::ids::RunId;
-use vetting_protocol::operator_api::RunDetail;
+use vetting_protocol::operator_api::{RunDetail, StageView};
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::RunResult;
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::{CommandError, output};
+use crate::error_chain;
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a coordinator may be away before the watch is given up.
+const AWAY_LIMIT: Duration = Duration::from_mins(5);
+/// Exit code when nobody reads the output any more: the run's result is not known.
+const UNREAD: u8 = 2;
 
 /// Follows a run; with `json` each look is one object a line.
 pub(super) async fn follow(client: &Client, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+    match look_until_the_end(client, id, json).await {
+        Err(error) if error.is_closed_output() => Ok(ExitCode::from(UNREAD)),
+        ended => ended,
+    }
+}
+
+async fn look_until_the_end(client: &Client, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
     let mut shown = String::new();
+    let mut away = Away::default();
     loop {
-        let run: RunDetail = client.get(&["runs", &id.to_string()], &[]).await?;
+        let run: RunDetail = match client.get(&["runs", &id.to_string()], &[]).await {
+            Ok(run) => run,
+            Err(error) => {
+                if let Some(line) = away.bear(error, Instant::now())? {
+                    eprintln!("{line}");
+                }
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        if away.is_over() {
+            eprintln!("the coordinator answers again");
+        }
         let text =
             if json { serde_json::to_string(&run).map_err(std::io::Error::other)? } else { position(&run) };
         if text != shown {
@@ -40,15 +66,115 @@ pub(super) async fn follow(client: &Client, id: RunId, json: bool) -> Result<Exi
     }
 }
 
-/// `run 3 of rack1-u07: stage 5/6 CPUStress 40 %, 70 s left`.
+/// A coordinator that does not answer.
+#[derive(Debug, Default)]
+struct Away {
+    since: Option<Instant>,
+}
+
+impl Away {
+    /// Takes a failed look: what to say of it the first time, or the error once it has lasted too long or is none
+    /// that passes.
+    fn bear(&mut self, error: ClientError, now: Instant) -> Result<Option<String>, ClientError> {
+        if !error.is_temporary() {
+            return Err(error);
+        }
+        let Some(since) = self.since else {
+            self.since = Some(now);
+            let minutes = AWAY_LIMIT.as_secs() / 60;
+            return Ok(Some(format!("{}; trying again for {minutes} minutes", error_chain(&error))));
+        };
+        if now.duration_since(since) > AWAY_LIMIT { Err(error) } else { Ok(None) }
+    }
+
+    /// Whether it was away until now; from now on it is not.
+    fn is_over(&mut self) -> bool {
+        self.since.take().is_some()
+    }
+}
+
+/// `run 3 of rack1-u07: stage 5/6 CPUStress 40 %, 70 s left; memory pass`.
 fn position(run: &RunDetail) -> String {
     let head = format!("run {} of {}", run.summary.id, run.summary.host);
     let running = run.stages.iter().enumerate().find(|(_, stage)| stage.state == StepState::Running);
     if let Some((index, stage)) = running {
         let percent = stage.percent.map(|percent| format!(" {percent:.0} %")).unwrap_or_default();
         let left = stage.eta_ms.map(|eta| format!(", {} s left", eta.div_ceil(1_000))).unwrap_or_default();
-        return format!("{head}: stage {}/{} {}{percent}{left}", index + 1, run.stages.len(), stage.name);
+        let (number, of, name) = (index + 1, run.stages.len(), &stage.name);
+        return format!("{head}: stage {number}/{of} {name}{percent}{left}{}", sub_steps(stage));
     }
     let result = run.summary.result.map(|result| format!(", {result}")).unwrap_or_default();
     format!("{head}: {}{result}", run.summary.state)
+}
+
+/// What a stage is at, and what of it is over.
+fn sub_steps(stage: &StageView) -> String {
+    let of = stage.sub_steps.len();
+    let running: Vec<_> = stage
+        .sub_steps
+        .iter()
+        .filter(|sub_step| sub_step.state == StepState::Running)
+        .map(|sub_step| sub_step.name.as_str())
+        .collect();
+    if running.is_empty() {
+        return String::new();
+    }
+    let over = stage.sub_steps.iter().filter(|sub_step| sub_step.state.is_finished()).count();
+    let over = if over == 0 { String::new() } else { format!(" ({over} of {of} so far done)") };
+    format!("; {}{over}", running.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use vetting_protocol::operator_api::SubStepView;
+    use vetting_protocol::problem::Problem;
+
+    use super::*;
+
+    fn refused(status: u16) -> ClientError {
+        let text = String::new;
+        let problem = Problem { kind: text(), title: text(), status, detail: text() };
+        ClientError::Refused { problem: Box::new(problem) }
+    }
+
+    #[tokio::test]
+    async fn a_restart_is_borne_and_told_once_but_not_for_ever() {
+        let (mut away, start) = (Away::default(), Instant::now());
+        assert!(away.bear(refused(503), start).unwrap().is_some());
+        assert!(away.bear(refused(503), start + AWAY_LIMIT).unwrap().is_none());
+        assert!(away.is_over() && !away.is_over());
+        assert!(away.bear(refused(503), start + AWAY_LIMIT).unwrap().is_some());
+        away.bear(refused(503), start + AWAY_LIMIT * 2 + PAUSE).unwrap_err();
+        Away::default().bear(refused(404), start).unwrap_err();
+    }
+
+    #[test]
+    fn running_sub_steps_are_named() {
+        let sub_step = |name: &str, state| SubStepView {
+            name: name.to_owned(),
+            state,
+            started_at: None,
+            completed_at: None,
+            reason: None,
+            summary: serde_json::Value::Null,
+        };
+        let mut stage = StageView {
+            name: "Storage".to_owned(),
+            state: StepState::Running,
+            started_at: None,
+            completed_at: None,
+            percent: None,
+            eta_ms: None,
+            reason: None,
+            summary: serde_json::Value::Null,
+            sub_steps: Vec::new(),
+        };
+        assert_eq!(sub_steps(&stage), "");
+        stage.sub_steps = vec![
+            sub_step("sda fio", StepState::Passed),
+            sub_step("sdb fio", StepState::Running),
+            sub_step("sdc fio", StepState::Running),
+        ];
+        assert_eq!(sub_steps(&stage), "; sdb fio, sdc fio (1 of 3 so far done)");
+    }
 }

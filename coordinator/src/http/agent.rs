@@ -109,6 +109,7 @@ where
                 "an artifact needs a header X-Content-SHA256 with 64 hex digits",
             )
         })?;
+    body::check_announced_length(&request.headers, MAX_ARTIFACT_BYTES)?;
     let mut upload = app.driver.begin_upload(session, &kind, &name).await?;
     body::for_each_chunk(request.body, MAX_ARTIFACT_BYTES, &mut upload).await?;
     let receipt: ArtifactReceipt = app.driver.finish_upload(upload, announced).await?;

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
+use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 
 use super::problem::{ApiError, ProblemKind};
@@ -64,6 +65,16 @@ where
         }
     }
     if length > limit { Err(too_large(limit)) } else { Ok(length) }
+}
+
+/// Refuses a body that says itself that it is too long, before any of it is read. For bodies so large that reading
+/// them to the end would be a burden; the client may see a broken connection instead of this answer.
+pub fn check_announced_length(headers: &HeaderMap, limit: u64) -> Result<(), ApiError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match announced.and_then(|text| text.parse::<u64>().ok()) {
+        Some(length) if length > limit => Err(too_large(limit)),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn too_large(limit: u64) -> ApiError {

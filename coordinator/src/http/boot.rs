@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 use super::App;
 use super::files;
 use super::listener::Connection;
-use super::problem::ApiError;
+use super::problem::{ApiError, ProblemKind};
 use crate::netboot::ipxe;
 use crate::run::boot::{BootAnswer, ScriptRequest};
 
@@ -50,7 +50,14 @@ pub async fn script(
         Ok(mac) => mac,
         Err(error) => return Ok(text(StatusCode::BAD_REQUEST, format!("{error}\n"))),
     };
-    let answer = app.driver.boot_script(ScriptRequest { mac, remote: connection.remote }).await?;
+    let asked = app.driver.boot_script(ScriptRequest { mac, remote: connection.remote }).await;
+    let answer = match asked.map_err(ApiError::from) {
+        // iPXE would give up at a 503 and start whatever is on the disk
+        Err(error) if error.kind == ProblemKind::StorageUnavailable => {
+            return Ok(text(StatusCode::OK, ipxe::ask_again_later(&base_url, mac)));
+        }
+        asked => asked?,
+    };
     let script = match answer {
         BootAnswer::Unknown => ipxe::unknown_machine(mac),
         BootAnswer::LocalDisk { host_name } => ipxe::local_disk(&host_name),

@@ -1,6 +1,8 @@
 //! The only place that names warp: agent API, operator API, boot endpoints, and what they answer when something is wrong.
 //! Refuses to decide: requests are read here, `run` and `store` act on them.
 
+#![expect(clippy::disallowed_types, reason = "the door: warp is spoken here and nowhere else")]
+
 pub mod agent;
 pub mod body;
 pub mod boot;

@@ -40,6 +40,15 @@ pub struct RunsQuery {
     limit: Option<u32>,
 }
 
+/// Query of `DELETE hosts/{name}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveQuery {
+    /// Also every run of it, with its results and files.
+    #[serde(default)]
+    with_runs: bool,
+}
+
 /// Query of `GET events`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,15 +172,27 @@ where
     Ok(ok(&view))
 }
 
-/// `DELETE hosts/{name}`.
-pub async fn remove_host(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver
+/// `DELETE hosts/{name}`; a history goes only where the query says so.
+pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<Response, ApiError> {
+    let with_runs = query.with_runs;
+    let runs = app
+        .driver
         .store
         .write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
-            hosts::delete(connection, host.id)
+            let runs = runs::ids_of_host(connection, host.id)?;
+            if !runs.is_empty() && !with_runs {
+                return Err(StoreError::conflict(format!(
+                    "{name} has runs ({}), and their results would go with it; `host remove {name} --with-runs` \
+                     (`?with_runs=true`) removes both",
+                    runs.len()
+                )));
+            }
+            hosts::delete(connection, host.id)?;
+            Ok(runs)
         })
         .await?;
+    app.driver.remove_files(runs).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -159,8 +159,9 @@ impl From<RunError> for ApiError {
         let kind = match error {
             RunError::Store(error) => return Self::from(error),
             RunError::File(_) | RunError::Io { .. } => {
-                tracing::error!(error = %error_chain(&error), "a file could not be stored");
-                ProblemKind::StorageUnavailable
+                let detail = format!("{}; try again", error_chain(&error));
+                tracing::error!("{detail}");
+                return Self::new(ProblemKind::StorageUnavailable, detail);
             }
             RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
                 return Self::internal(&error);
@@ -194,12 +195,13 @@ pub fn answer<R: Reply>(outcome: Result<R, ApiError>) -> Response {
 
 /// What warp itself refuses, in the same form.
 pub fn recover(rejection: &Rejection) -> Response {
-    let error = if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+    // path and method fit where the query was looked at, whatever the other routes say
+    let error = if rejection.find::<warp::reject::InvalidQuery>().is_some() {
+        ApiError::new(ProblemKind::Malformed, "the query string cannot be read")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ApiError::new(ProblemKind::MethodNotAllowed, "this path exists, but not with this method")
     } else if rejection.is_not_found() {
         ApiError::not_found("no such path; the API is listed in docs/api.md")
-    } else if rejection.find::<warp::reject::InvalidQuery>().is_some() {
-        ApiError::new(ProblemKind::Malformed, "the query string cannot be read")
     } else if rejection.find::<warp::reject::InvalidHeader>().is_some()
         || rejection.find::<warp::reject::MissingHeader>().is_some()
     {

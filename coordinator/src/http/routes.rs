@@ -164,9 +164,21 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
             operator::edit_host(app, name, body)
         }
     );
-    let remove = operator_route!(app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name| {
-        operator::remove_host(app, name)
-    });
+    let remove = warp::path!("api" / "v1" / "hosts" / String)
+        .and(warp::delete())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<operator::RemoveQuery>())
+        .then(|name, app: App, headers: HeaderMap, query| async move {
+            answer(
+                async {
+                    app.operator(&headers).await?;
+                    operator::remove_host(app, name, query).await
+                }
+                .await,
+            )
+        })
+        .boxed();
     list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
 }
 

@@ -75,6 +75,17 @@ pub fn ask_with_mac(base_url: &str) -> String {
     )
 }
 
+/// For a machine whose run cannot go on just now because the coordinator cannot store anything.
+pub fn ask_again_later(base_url: &str, mac: MacAddress) -> String {
+    format!(
+        "#!ipxe\n\
+         :failed\n\
+         echo vetting: the coordinator cannot write to its database; trying again in 10 s\n\
+         sleep 10\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+    )
+}
+
 /// For a known machine that has nothing to do here.
 pub fn local_disk(host_name: &str) -> String {
     format!(

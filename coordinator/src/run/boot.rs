@@ -67,7 +67,10 @@ impl Driver {
             })
             .await?;
         let Some((host, run)) = found else {
-            self.tell_of_unknown(mac, remote, now_ms).await?;
+            if let Err(error) = self.tell_of_unknown(mac, remote, now_ms).await {
+                // a machine that is none of ours starts whether or not our disk takes the note
+                tracing::warn!(%mac, error = %crate::error_chain(&error), "an unknown machine was not noted");
+            }
             return Ok(BootAnswer::Unknown);
         };
         let host_name = host.name;

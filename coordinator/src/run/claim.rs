@@ -62,7 +62,9 @@ impl Driver {
     pub async fn claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
         let run = claim.run_id;
         let claimed = self.try_claim(claim, remote).await;
-        if let Err(refusal) = &claimed {
+        if let Err(refusal) = &claimed
+            && refusal.is_refusal()
+        {
             self.tell_of_refused_claim(run, refusal, remote).await?;
         }
         claimed

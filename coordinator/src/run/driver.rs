@@ -9,29 +9,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use vetting_judge::facts::Ending;
 use vetting_judge::profile::Registry;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
-use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex, StageName};
+use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
 use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::run::RunState;
 
-use super::deadline::{Limits, Times, deadline};
+use super::deadline::Limits;
 use super::error::RunError;
 use super::live::Live;
-use super::stages::{close_stages, running_stage};
+use super::stages::close_stages;
 use super::state::{Effect, RunEvent, Step, step};
 use super::views;
+use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
-use crate::power::{Power, WakeTarget};
+use crate::power::Power;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange, RunRow};
-use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{Connection, Store, StoreError, hosts, tokens};
+use crate::store::sessions;
+use crate::store::{Connection, Store, StoreError, tokens};
 
-/// Longest sleep of the deadline task, so that a clock that was set is noticed.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a report that could not be written.
 const REPORT_RETRY: Duration = Duration::from_secs(10);
 
@@ -70,7 +69,8 @@ pub struct Parts {
     pub settings: Settings,
     pub(super) listening_since_ms: i64,
     pub(super) memory: Mutex<Memory>,
-    changed: Notify,
+    pub(super) changed: Notify,
+    pub(super) waking: tokio::sync::Mutex<()>,
 }
 
 /// What a restart may lose.
@@ -80,6 +80,8 @@ pub(super) struct Memory {
     pub live: HashMap<RunId, Arc<Mutex<Live>>>,
     /// Runs whose report is being made.
     judging: HashSet<RunId>,
+    /// When machines that are waited for were last asked to come up.
+    pub woken: HashMap<RunId, LastWake>,
     /// Unknown machines, and when they were last told of.
     pub unknown: HashMap<MacAddress, i64>,
 }
@@ -199,6 +201,7 @@ impl Driver {
             listening_since_ms,
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
+            waking: tokio::sync::Mutex::new(()),
         }))
     }
 
@@ -239,6 +242,9 @@ impl Driver {
                 | Effect::RevokeClaim => {}
             }
         }
+        if !waits_for_machine(state) {
+            self.memory().woken.remove(&run);
+        }
         if state.is_terminal() {
             self.memory().live.remove(&run);
         }
@@ -272,42 +278,6 @@ impl Driver {
                 tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run");
             }
         }
-    }
-
-    /// Sends the magic packet of a waiting run. That it does not leave is told in the events and ends nothing:
-    /// a person can press the button.
-    pub async fn wake(&self, run: RunId) -> Result<(), RunError> {
-        let (host, state) = self
-            .store
-            .read(move |connection| {
-                let row = runs::get(connection, run)?;
-                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state))
-            })
-            .await?;
-        if state != RunState::Queued {
-            return Ok(());
-        }
-        let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };
-        match self.power.wake(target).await {
-            Ok(()) => {
-                let now_ms = self.clock.now_ms();
-                let why = format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port);
-                let done = self
-                    .store
-                    .write(move |connection| {
-                        sessions::note(connection, run, TimelineEntry::Woken(now_ms))?;
-                        transition(connection, now_ms, run, RunEvent::WakeSent, &why, None)
-                    })
-                    .await?;
-                self.perform(done);
-            }
-            Err(error) => {
-                let message = format!("{}; switch the machine on by hand", crate::error_chain(&error));
-                let line = of_run(run, self.clock.now_ms(), EventLevel::Warning, "wake_failed", message);
-                self.store.write(move |connection| events::insert(connection, &line)).await?;
-            }
-        }
-        Ok(())
     }
 
     /// A run with all that hangs from it but the samples.
@@ -344,7 +314,7 @@ impl Driver {
         for row in active {
             tracing::info!(run = %row.id, state = %row.state, "taken up again");
             match row.state {
-                RunState::Queued => self.wake(row.id).await?,
+                RunState::Queued => self.wake(row.id).await,
                 RunState::Reporting => self.start_judging(row.id),
                 RunState::Waking
                 | RunState::Booting
@@ -358,107 +328,4 @@ impl Driver {
         }
         Ok(())
     }
-
-    /// Ends every waiting that has lasted long enough; returns when the next one does, ms since the epoch.
-    pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
-        let waiting = self.store.read(waiting).await?;
-        let now_ms = self.clock.now_ms();
-        let mut next: Option<i64> = None;
-        for row in waiting {
-            let times = Times {
-                entered_ms: row.entered_ms,
-                last_contact_ms: row.last_contact_ms,
-                listening_since_ms: self.listening_since_ms,
-            };
-            let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
-            if due_ms > now_ms {
-                next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
-                continue;
-            }
-            let (why, ending) = overdue(event, &row, times, now_ms);
-            match self.apply(row.id, event, why, ending).await {
-                // it moved on between the look and the event
-                Ok(_) | Err(RunError::NotNow { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(next)
-    }
-
-    /// Drives the deadlines until `stop` turns true.
-    pub async fn watch_deadlines(&self, mut stop: watch::Receiver<bool>) {
-        loop {
-            let sleep = match self.check_deadlines().await {
-                Ok(Some(due_ms)) => {
-                    let left_ms = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
-                    Duration::from_millis(left_ms).min(LONGEST_SLEEP)
-                }
-                Ok(None) => LONGEST_SLEEP,
-                Err(error) => {
-                    tracing::error!(error = %crate::error_chain(&error), "cannot check the deadlines");
-                    REPORT_RETRY
-                }
-            };
-            tokio::select! {
-                () = tokio::time::sleep(sleep) => {}
-                () = self.changed.notified() => {}
-                _ = stop.wait_for(|stop| *stop) => return,
-            }
-        }
-    }
-}
-
-/// A run that waits for something.
-#[derive(Debug)]
-struct Waiting {
-    id: RunId,
-    state: RunState,
-    entered_ms: i64,
-    last_contact_ms: Option<i64>,
-    running_stage: Option<StageName>,
-}
-
-fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
-    let mut rows = runs::active(connection)?;
-    rows.extend(runs::in_state(connection, RunState::FailedHolding)?);
-    rows.into_iter()
-        .map(|row| {
-            let timeline = sessions::timeline(connection, row.id)?;
-            Ok(Waiting {
-                id: row.id,
-                state: row.state,
-                entered_ms: timeline.state_since_ms.unwrap_or(row.started_at_ms),
-                last_contact_ms: timeline.last_contact_ms,
-                running_stage: running_stage(connection, row.id)?,
-            })
-        })
-        .collect()
-}
-
-/// Why a run ran out of time, for the event and for the report.
-fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String, Option<Ending>) {
-    let since = |from_ms: i64| u64::try_from(now_ms - from_ms.max(times.listening_since_ms)).unwrap_or(0);
-    if event == RunEvent::NeverAppeared {
-        let last_seen = match row.state {
-            RunState::Booting => "the boot script was fetched, the run never claimed",
-            RunState::Queued => "no magic packet could be sent and the boot script was never asked for",
-            RunState::Waking
-            | RunState::Running
-            | RunState::Rebooting
-            | RunState::Reporting
-            | RunState::Completed
-            | RunState::FailedHolding
-            | RunState::Released
-            | RunState::Aborted => "a magic packet was sent, the boot script never asked for",
-        };
-        let waited_ms = since(row.entered_ms);
-        let why = format!("the machine never appeared in {} s: {last_seen}", waited_ms / 1_000);
-        return (why, Some(Ending::NeverAppeared { waited_ms, last_seen: last_seen.to_owned() }));
-    }
-    if event == RunEvent::WentSilent {
-        let silent_ms = since(row.last_contact_ms.unwrap_or(row.entered_ms).max(row.entered_ms));
-        let why = format!("no word from the agent for {} s", silent_ms / 1_000);
-        return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms }));
-    }
-    ("the time to look at the machine is over".to_owned(), None)
 }

@@ -150,3 +150,33 @@ pub enum RunError {
         found: Sha256Hex,
     },
 }
+
+impl RunError {
+    /// Whether the one who asked was refused; otherwise this coordinator or its disk failed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Store(_)
+            | Self::File(_)
+            | Self::Io { .. }
+            | Self::Random(_)
+            | Self::Corrupt { .. }
+            | Self::Task(_) => false,
+            Self::WipeNonDestructive
+            | Self::NotNow { .. }
+            | Self::ProtocolVersion { .. }
+            | Self::ClaimUnknown { .. }
+            | Self::ClaimExpired { .. }
+            | Self::ClaimUsed { .. }
+            | Self::TokenUnknown
+            | Self::OtherRun { .. }
+            | Self::SequenceGap { .. }
+            | Self::OtherBoot { .. }
+            | Self::StageFinished { .. }
+            | Self::UnknownStage { .. }
+            | Self::UnknownSubStep { .. }
+            | Self::TooManyRecords { .. }
+            | Self::Invalid { .. }
+            | Self::DigestMismatch { .. } => true,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Gathers all that is known of a run from its rows, for the judge.
 
+use serde::de::DeserializeOwned;
 use vetting_judge::facts::{
     DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts,
     SubStepFacts,
@@ -17,9 +18,7 @@ use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{
-    Connection, artifacts, diffs, events, firmware, hosts, measurements, runs, sessions, stages,
-};
+use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, runs, sessions, stages};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
@@ -78,8 +77,8 @@ pub(super) fn gather(
         rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
         evaluations: live.evaluations().cloned().collect(),
         sample_count: measurements::count(connection, run)?,
-        inventory: inventory(driver, run)?,
-        firmware: firmware_report(connection, run)?,
+        inventory: document::<Inventory>(driver, run, "inventory.json")?,
+        firmware: document::<FirmwareReport>(driver, run, "firmware.json")?,
         series: series(connection, run)?,
         events: events.into_iter().map(|event| event_facts(event.values)).collect(),
         artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
@@ -153,19 +152,14 @@ fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> 
     Ok(all)
 }
 
-fn inventory(driver: &Driver, run: RunId) -> Result<Option<Inventory>, RunError> {
-    let path = driver.run_dir(run).join("inventory.json");
+/// A document that an agent told, as `ingest` has filed it.
+fn document<T: DeserializeOwned>(driver: &Driver, run: RunId, name: &str) -> Result<Option<T>, RunError> {
+    let path = driver.run_dir(run).join(name);
     match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| RunError::Corrupt {
-            run,
-            what: format!("its inventory cannot be read: {error}"),
-        }),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| RunError::Corrupt { run, what: format!("its {name} cannot be read: {error}") }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(RunError::Io { path, source }),
     }
-}
-
-fn firmware_report(connection: &Connection, run: RunId) -> Result<Option<FirmwareReport>, RunError> {
-    let versions = firmware::list(connection, run)?;
-    Ok((!versions.is_empty()).then(|| FirmwareReport { versions, absent: Vec::new() }))
 }

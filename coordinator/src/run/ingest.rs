@@ -12,7 +12,6 @@ use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, Batch, EventLevel, Heartbeat, MAX_BATCH_RECORDS, Record,
 };
 use vetting_protocol::ids::RunId;
-use vetting_protocol::inventory::Inventory;
 use vetting_protocol::run::RunState;
 
 use super::claim::Session;
@@ -42,7 +41,7 @@ impl Driver {
         }
         let run = session.run;
         let now_ms = self.clock.now_ms();
-        let inventories = self.store_inventories(run, &batch).await?;
+        let documents = self.store_documents(run, &batch).await?;
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
         let driver = self.clone();
@@ -50,7 +49,7 @@ impl Driver {
             .store
             .write(move |connection| {
                 let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                driver.apply_batch(connection, &mut live, &session, batch, &inventories, remote, now_ms)
+                driver.apply_batch(connection, &mut live, &session, batch, &documents, remote, now_ms)
             })
             .await;
         match applied {
@@ -78,7 +77,7 @@ impl Driver {
         live: &mut Live,
         session: &Session,
         batch: Batch,
-        inventories: &[upload::Stored],
+        documents: &[upload::Stored],
         remote: SocketAddr,
         now_ms: i64,
     ) -> Result<Vec<Transition>, RunError> {
@@ -101,7 +100,7 @@ impl Driver {
             return Ok(Vec::new());
         }
         let mut applier = Applier::new(connection, live, run, now_ms, &self.profiles)?;
-        let mut inventories = inventories.iter();
+        let mut documents = documents.iter();
         let mut transitions = Vec::new();
         let mut finished = false;
         for record in batch.records {
@@ -117,17 +116,17 @@ impl Driver {
                     )?);
                 }
                 Record::PipelineFinished { .. } => finished = true,
-                Record::Inventory(_) => {
-                    if let Some(stored) = inventories.next() {
+                Record::Inventory(_) | Record::Firmware(_) => {
+                    if let Some(stored) = documents.next() {
                         stored.insert(connection, run)?;
                     }
+                    applier.apply(record)?;
                 }
                 Record::Measurement(_)
                 | Record::StageStarted { .. }
                 | Record::SubStepStarted { .. }
                 | Record::Progress { .. }
                 | Record::SubStepFinished { .. }
-                | Record::Firmware(_)
                 | Record::SpecDiffs { .. }
                 | Record::StageFinished { .. }
                 | Record::Event { .. } => applier.apply(record)?,
@@ -211,21 +210,32 @@ impl Driver {
         Ok(Arc::clone(self.memory().live.entry(run).or_insert(live)))
     }
 
-    /// Inventories go to files before the transaction that refers to them.
-    async fn store_inventories(&self, run: RunId, batch: &Batch) -> Result<Vec<upload::Stored>, RunError> {
+    /// Inventories and firmware reports go whole to files, before the transaction that refers to them.
+    async fn store_documents(&self, run: RunId, batch: &Batch) -> Result<Vec<upload::Stored>, RunError> {
+        let corrupt = |error: serde_json::Error| RunError::Corrupt { run, what: error.to_string() };
         let mut stored = Vec::new();
         for record in &batch.records {
-            if let Record::Inventory(inventory) = record {
-                stored.push(self.store_inventory(run, inventory).await?);
-            }
+            let (kind, name, text) = match record {
+                Record::Inventory(inventory) => {
+                    ("inventory", "inventory.json", serde_json::to_vec_pretty(inventory).map_err(corrupt)?)
+                }
+                Record::Firmware(report) => {
+                    ("firmware", "firmware.json", serde_json::to_vec_pretty(report).map_err(corrupt)?)
+                }
+                Record::Measurement(_)
+                | Record::StageStarted { .. }
+                | Record::SubStepStarted { .. }
+                | Record::Progress { .. }
+                | Record::SubStepFinished { .. }
+                | Record::SpecDiffs { .. }
+                | Record::StageFinished { .. }
+                | Record::RebootPlanned { .. }
+                | Record::PipelineFinished { .. }
+                | Record::Event { .. } => continue,
+            };
+            stored.push(self.store_artifact(run, kind, name, text).await?);
         }
         Ok(stored)
-    }
-
-    async fn store_inventory(&self, run: RunId, inventory: &Inventory) -> Result<upload::Stored, RunError> {
-        let text = serde_json::to_vec_pretty(inventory)
-            .map_err(|error| RunError::Corrupt { run, what: format!("an inventory: {error}") })?;
-        self.store_artifact(run, "inventory", "inventory.json", text).await
     }
 }
 

@@ -42,7 +42,8 @@ impl Driver {
                 Ok::<_, RunError>(run)
             })
             .await?;
-        self.wake(run).await?;
+        // the run is stored: whatever becomes of the packet, it was started
+        self.wake(run).await;
         Ok(run)
     }
 

@@ -18,7 +18,9 @@ use crate::store::artifacts::{self, ArtifactValues};
 use crate::store::{Connection, StoreError};
 
 /// Kinds that only the coordinator makes.
-const OWN_KINDS: [&str; 3] = ["inventory", "report", "report_html"];
+const OWN_KINDS: [&str; 4] = ["firmware", "inventory", "report", "report_html"];
+/// What the names of files on their way in begin with.
+const UPLOAD_PREFIX: &str = ".upload-";
 
 /// A file that is on the disk and waits for its row.
 #[derive(Debug, Clone)]
@@ -91,7 +93,7 @@ impl Driver {
         tokio::fs::create_dir_all(&folder).await.map_err(io)?;
         // two uploads of one name at a time must not mix
         let unique = secrets::fresh()?;
-        let temporary = folder.join(format!(".upload-{}", &unique.expose()[..16]));
+        let temporary = folder.join(format!("{UPLOAD_PREFIX}{}", &unique.expose()[..16]));
         let file = tokio::fs::File::create_new(&temporary)
             .await
             .map_err(|source| RunError::Io { path: temporary.clone(), source })?;
@@ -134,6 +136,30 @@ impl Driver {
         Ok(ArtifactReceipt { sha256: found, size_bytes: upload.size_bytes })
     }
 
+    /// Forgets what was on its way in when the coordinator died. To be called before uploads are taken.
+    pub async fn sweep_uploads(&self) -> Result<(), RunError> {
+        let folder = self.settings.artifacts_dir.clone();
+        tokio::task::spawn_blocking(move || sweep(&folder)).await?
+    }
+
+    /// Removes the files of runs whose rows are gone. What cannot be removed is told in the log.
+    pub async fn remove_files(&self, runs: Vec<RunId>) {
+        let folders: Vec<_> = runs.into_iter().map(|run| self.run_dir(run)).collect();
+        let removed = tokio::task::spawn_blocking(move || {
+            for folder in folders {
+                match std::fs::remove_dir_all(&folder) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        tracing::warn!(folder = %folder.display(), %error, "files of a removed run stay");
+                    }
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        });
+        if let Err(error) = removed.await {
+            tracing::error!(%error, "the task that removes files died");
+        }
+    }
+
     /// Writes a file of the coordinator's own. `name` is a word of this program.
     pub(super) async fn store_artifact(
         &self,
@@ -164,6 +190,31 @@ impl Stored {
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Removes `run-*/<kind>/.upload-*` below `artifacts`.
+fn sweep(artifacts: &Path) -> Result<(), RunError> {
+    for run in entries(artifacts)? {
+        for kind in entries(&run)? {
+            for file in entries(&kind)? {
+                let name = file.file_name().unwrap_or_default();
+                if name.as_encoded_bytes().starts_with(UPLOAD_PREFIX.as_bytes()) {
+                    std::fs::remove_file(&file).map_err(|source| RunError::Io { path: file, source })?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is in a folder; nothing in what is none.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
+    let failed = |source| RunError::Io { path: folder.to_owned(), source };
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -202,6 +253,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_sweep_takes_only_what_was_on_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let kind = folder.path().join("run-1/fio");
+        std::fs::create_dir_all(&kind).unwrap();
+        for file in ["run-1/report.json", "run-1/fio/sda.json", "run-1/fio/.upload-0123"] {
+            std::fs::write(folder.path().join(file), "x").unwrap();
+        }
+        sweep(folder.path()).unwrap();
+        assert_eq!(entries(&kind).unwrap(), [kind.join("sda.json")]);
+        assert!(folder.path().join("run-1/report.json").exists());
+    }
 
     #[test]
     fn names_that_could_leave_the_folder_are_refused() {

@@ -1,9 +1,9 @@
 //! Table `artifacts`: files of a run. The files themselves are not the store's.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! Table `spec_diffs`: expected against actual.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::diff::SpecDiff;
 use vetting_protocol::ids::RunId;
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 
 /// A diff of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

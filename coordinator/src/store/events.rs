@@ -1,10 +1,10 @@
 //! Table `events`: the event log.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, RunId};
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 
 /// A new line.

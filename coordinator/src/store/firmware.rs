@@ -1,10 +1,10 @@
 //! Table `firmware_snapshots`: firmware versions seen in a run.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::firmware::FirmwareVersion;
 use vetting_protocol::ids::RunId;
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 
 const FORGET: &str = "DELETE FROM firmware_snapshots WHERE run_id = ?1";
 const INSERT: &str =

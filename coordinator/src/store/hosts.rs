@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use vetting_protocol::ids::{HostId, MacAddress};
 
 use super::runs::{self, RunRow};
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 
 /// A registered machine.
@@ -211,10 +211,15 @@ pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
 /// Deletes a machine with its runs and all that hangs from them.
 ///
 /// # Errors
-/// [`StoreError::NotFound`]; [`StoreError::Conflict`] while a run of it is active.
+/// [`StoreError::NotFound`]; [`StoreError::Conflict`] while a run of it is active or holds it.
 pub fn delete(connection: &Connection, id: HostId) -> Result<(), StoreError> {
     if let Some(run) = runs::active_of_host(connection, id)? {
         return Err(StoreError::conflict(format!("run {} of this host is active; abort it first", run.id)));
+    }
+    if let Some(run) = runs::held_of_host(connection, id)? {
+        return Err(StoreError::conflict(format!(
+            "this host is held by run {run}; `run release {run}` first"
+        )));
     }
     if connection.prepare_cached(DELETE)?.execute([id.0])? == 0 { Err(unknown_id(id)) } else { Ok(()) }
 }

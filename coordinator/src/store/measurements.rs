@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::measurement::Measurement;
 
 use super::thresholds::ThresholdOp;
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::{timestamp_ms, timestamp_text};
 
 /// A new sample.

@@ -4,6 +4,9 @@
 //! [`Store::write`] answers when the job is durable; [`Store::read`] sees one consistent state. Refuses to know what
 //! the rows mean: no state machine, no verdict, no HTTP.
 
+#![expect(clippy::disallowed_types, reason = "the door: SQL is spoken here and nowhere else")]
+
+mod connection;
 mod error;
 mod migrations;
 mod row;
@@ -29,8 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use connection::Connection;
 pub use error::StoreError;
-pub use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -95,7 +98,7 @@ impl Store {
         let (queue, jobs) = mpsc::channel(writer::MAX_WAITING_JOBS);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::serve(&connection, jobs))
+            .spawn(move || writer::serve(&Connection::new(connection), jobs))
             .map_err(|source| StoreError::Create { path: path.clone(), source: Arc::new(source) })?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -191,8 +194,8 @@ impl Store {
             None => connect_reader(&self.shared.path, &self.shared.options)?,
         };
         // a panic in the job drops the connection with its transaction; the next reader opens a new one
-        let transaction = connection.unchecked_transaction().map_err(StoreError::from)?;
-        let result = job(&transaction);
+        let transaction = connection.transaction().map_err(StoreError::from)?;
+        let result = job(&connection);
         transaction.finish().map_err(StoreError::from)?;
         let mut idle = self.shared.idle_readers.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READERS {
@@ -228,10 +231,10 @@ fn create_file(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn connect(path: &Path, options: &StoreOptions) -> Result<Connection, StoreError> {
+fn connect(path: &Path, options: &StoreOptions) -> Result<rusqlite::Connection, StoreError> {
     // no URI flag: a path is a path; no mutex: each connection is used by one thread at a time
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(options.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -246,8 +249,10 @@ fn connect(path: &Path, options: &StoreOptions) -> Result<Connection, StoreError
 fn connect_reader(path: &Path, options: &StoreOptions) -> Result<Connection, StoreError> {
     let connection = connect(path, options)?;
     connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
+    Ok(Connection::new(connection))
 }
 
+#[cfg(test)]
+pub(crate) mod rival;
 #[cfg(test)]
 mod tests;

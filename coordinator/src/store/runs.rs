@@ -1,12 +1,12 @@
 //! Table `runs`, and `run_verdicts`: why a run ended as it did.
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunResult, RunState};
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 use crate::run::state::EndedBy;
 
@@ -138,6 +138,8 @@ const ACTIVE_OF_HOST: &str =
     "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
      WHERE runs.host_id = ?1 AND runs.state NOT IN ('Completed', 'FailedHolding', 'Released', 'Aborted')
      ORDER BY runs.id DESC LIMIT 1";
+const HELD_OF_HOST: &str =
+    "SELECT id FROM runs WHERE host_id = ?1 AND state = 'FailedHolding' ORDER BY id DESC LIMIT 1";
 const IN_STATE: &str =
     "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
      WHERE runs.state = ?1 ORDER BY runs.id";
@@ -195,13 +197,19 @@ fn changed_one(changed: usize, id: RunId) -> Result<(), StoreError> {
 /// Starts a run in `Queued`.
 ///
 /// # Errors
-/// [`StoreError::Conflict`] while another run of the host is active; [`StoreError::NotFound`] without the host.
+/// [`StoreError::Conflict`] while another run of the host is active, or holds its machine; [`StoreError::NotFound`]
+/// without the host.
 pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Result<RunId, StoreError> {
     let host = super::hosts::name_of(connection, values.host_id)?;
     if let Some(active) = active_of_host(connection, values.host_id)? {
         return Err(StoreError::conflict(format!(
             "run {} of host {host} is active ({}); abort it or wait for its end",
             active.id, active.state
+        )));
+    }
+    if let Some(held) = held_of_host(connection, values.host_id)? {
+        return Err(StoreError::conflict(format!(
+            "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
         )));
     }
     let flags = if values.override_flags.wipe { r#"{"wipe":true}"# } else { "{}" };
@@ -238,6 +246,14 @@ pub fn list(connection: &Connection, host: Option<HostId>, limit: u32) -> Result
     }
 }
 
+const IDS_OF_HOST: &str = "SELECT id FROM runs WHERE host_id = ?1 ORDER BY id";
+
+/// The keys of all runs of a host, oldest first.
+pub fn ids_of_host(connection: &Connection, host: HostId) -> Result<Vec<RunId>, StoreError> {
+    let mut statement = connection.prepare_cached(IDS_OF_HOST)?;
+    Ok(statement.query_map([host.0], |row| row.get(0).map(RunId))?.collect::<Result<_, _>>()?)
+}
+
 /// The newest run of a host.
 pub fn latest_of_host(connection: &Connection, host: HostId) -> Result<Option<RunRow>, StoreError> {
     Ok(list(connection, Some(host), 1)?.pop())
@@ -251,6 +267,12 @@ pub fn active(connection: &Connection) -> Result<Vec<RunRow>, StoreError> {
 /// The run of a host that has no result yet.
 pub fn active_of_host(connection: &Connection, host: HostId) -> Result<Option<RunRow>, StoreError> {
     connection.prepare_cached(ACTIVE_OF_HOST)?.query_and_then([host.0], run)?.next().transpose()
+}
+
+/// The failed run that keeps a machine up for a person.
+pub fn held_of_host(connection: &Connection, host: HostId) -> Result<Option<RunId>, StoreError> {
+    let mut statement = connection.prepare_cached(HELD_OF_HOST)?;
+    Ok(statement.query_row([host.0], |row| row.get(0).map(RunId)).optional()?)
 }
 
 /// Every run in `state`, oldest first.

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Row, named_params, params};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 
-use super::{StoreError, row, runs};
+use super::{Connection, StoreError, row, runs};
 use crate::clock::timestamp_text;
 
 /// Key of a row in `run_sessions`.

@@ -1,8 +1,8 @@
 //! Table `settings`: key and value for the coordinator itself.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, params};
 
-use super::StoreError;
+use super::{Connection, StoreError};
 
 const GET: &str = "SELECT value FROM settings WHERE key = ?1";
 const SET: &str = "INSERT INTO settings (key, value) VALUES (?1, ?2)

@@ -1,11 +1,11 @@
 //! Tables `stages` and `sub_steps`.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use serde_json::Value;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::outcome::StepState;
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 
 /// A stage with its sub-steps.

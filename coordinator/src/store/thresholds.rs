@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::RunId;
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 
 /// A text that is no operator or no source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,9 @@
 //! Table `operator_tokens`: who may use the operator API. Only hashes of the tokens are here.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{OptionalExtension as _, Row, params};
 use vetting_protocol::ids::Sha256Hex;
 
-use super::{StoreError, row};
+use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 
 /// A token's use is noted at most this often, ms: a busy client must not cost a commit a request.

@@ -3,10 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::StoreError;
+use super::{Connection, StoreError};
 
 /// Most jobs in one transaction: a bound for how much work one failed commit takes back.
 pub(super) const MAX_GROUP_JOBS: usize = 64;

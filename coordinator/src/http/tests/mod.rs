@@ -2,11 +2,14 @@
 
 mod agent;
 mod boot;
+mod faults;
+mod hold;
 mod lifecycle;
 mod operator;
+mod resume;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
@@ -31,7 +34,7 @@ use crate::config::Config;
 use crate::power::{Power, PowerError, WakeTarget};
 use crate::run::secrets;
 use crate::serve::{Server, Surroundings, start};
-use crate::store::tokens;
+use crate::store::{StoreOptions, tokens};
 
 pub(super) const MAC: &str = "52:54:00:ab:cd:01";
 pub(super) const BOOT: &str = "6f1c0a52-0000-4000-8000-000000000001";
@@ -55,6 +58,7 @@ pub(super) struct Lab {
     pub clock: Clock,
     pub power: Recorder,
     pub server: Server,
+    options: StoreOptions,
     operator: Secret,
     http: Client,
 }
@@ -80,6 +84,10 @@ fn client(state: &TempDir, https: SocketAddr) -> Client {
 
 impl Lab {
     pub async fn open() -> Self {
+        Self::open_with(StoreOptions::default()).await
+    }
+
+    pub async fn open_with(options: StoreOptions) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: state.path().to_owned(), ..Config::default() };
         config.database.path = state.path().join("vetting.db");
@@ -90,7 +98,8 @@ impl Lab {
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
         std::fs::write(config.image.dir.join("initrd.zst"), "0123456789").unwrap();
         let (clock, power) = (Clock::settable(START_MS), Recorder::default());
-        let surroundings = Surroundings { clock: clock.clone(), power: Arc::new(power.clone()) };
+        let surroundings =
+            Surroundings { clock: clock.clone(), power: Arc::new(power.clone()), store: options.clone() };
         let server = start(&config, surroundings).await.unwrap();
         let operator = secrets::fresh().unwrap();
         let hash = operator.sha256();
@@ -101,17 +110,24 @@ impl Lab {
             .await
             .unwrap();
         let http = client(&state, server.https);
-        Self { state, config, clock, power, server, operator, http }
+        Self { state, config, clock, power, server, options, operator, http }
     }
 
     /// Ends the coordinator and starts another on the same files.
     pub async fn restarted(self) -> Self {
-        let Self { state, config, clock, power, server, operator, .. } = self;
+        self.restarted_after(|_| {}).await
+    }
+
+    /// The same, with `meanwhile` done to the database's file while nobody has it open.
+    pub async fn restarted_after(self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let Self { state, config, clock, power, server, options, operator, .. } = self;
         server.stop().await;
-        let surroundings = Surroundings { clock: clock.clone(), power: Arc::new(power.clone()) };
+        meanwhile(&config.database.path);
+        let surroundings =
+            Surroundings { clock: clock.clone(), power: Arc::new(power.clone()), store: options.clone() };
         let server = start(&config, surroundings).await.unwrap();
         let http = client(&state, server.https);
-        Self { state, config, clock, power, server, operator, http }
+        Self { state, config, clock, power, server, options, operator, http }
     }
 
     pub fn https(&self, method: Method, path: &str) -> RequestBuilder {

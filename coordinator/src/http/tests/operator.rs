@@ -58,6 +58,39 @@ async fn a_host_is_checked_before_it_is_saved() {
 }
 
 #[tokio::test]
+async fn a_machine_with_a_history_goes_only_with_it() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    lab.send(&claimed, 1, healthy(&claimed)).await;
+    lab.verdict(&claimed).await;
+    assert!(lab.path("artifacts/run-1/report.json").exists());
+    let remove = |query: &str| lab.operator(Method::DELETE, &format!("hosts/node1{query}"));
+    let problem: Problem = remove("").send().await.unwrap().json().await.unwrap();
+    assert_eq!(problem.status, 409);
+    assert!(problem.detail.contains("--with-runs"), "{}", problem.detail);
+    assert_eq!(refused(remove("?with_runs=false")).await, refusal(409, "taken"));
+    assert_eq!(refused(remove("?with_run=true")).await, refusal(400, "malformed"));
+    assert_eq!(remove("?with_runs=true").send().await.unwrap().status(), 204);
+    assert_eq!(refused(remove("?with_runs=true")).await, refusal(404, "not-found"));
+    assert!(!lab.path("artifacts/run-1").exists());
+    let path = format!("runs/{}", claimed.run);
+    assert_eq!(refused(lab.operator(Method::GET, &path)).await, refusal(404, "not-found"));
+}
+
+#[tokio::test]
+async fn an_edit_is_checked_like_a_new_machine() {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    let edit = |body: Value| refused(lab.operator(Method::PATCH, "hosts/node1").json(&body));
+    assert_eq!(edit(json!({"expected_spec_yaml": ""})).await, refusal(422, "spec-invalid"));
+    assert_eq!(edit(json!({"expected_spec_yaml": "cpu: {socket: 2}"})).await, refusal(422, "spec-invalid"));
+    assert_eq!(edit(json!({"mac": "nonsense"})).await, refusal(422, "invalid"));
+    assert_eq!(edit(json!({"colour": "red"})).await, refusal(400, "malformed"));
+    let host: HostView = good(lab.operator(Method::GET, "hosts/node1")).await;
+    assert_eq!((host.expected_spec_yaml.as_str(), host.mac.to_string().as_str()), (SPEC, MAC));
+}
+
+#[tokio::test]
 async fn one_active_run_a_host_and_abort_ends_it() {
     let lab = Lab::open().await;
     lab.add_host("node1", MAC).await;

@@ -219,6 +219,17 @@ const CONTRACT: &[Table] = &[
 const OWN_TABLES: &[&str] =
     &["schema_migrations", "run_sessions", "run_timeline", "run_verdicts", "operator_tokens"];
 
+/// Indexes on the contract's tables that the product adds: table, name, columns.
+const OWN_INDICES: &[(&str, &str, &[&str])] = &[
+    ("threshold_evaluations", "idx_threshold_evals_threshold", &["threshold_id"]),
+    ("measurements", "idx_measurements_stage", &["stage_id"]),
+    ("events", "idx_events_run", &["run_id", "id"]),
+    ("events", "idx_events_host", &["host_id"]),
+    ("artifacts", "idx_artifacts_run", &["run_id"]),
+    ("artifacts", "idx_artifacts_stage", &["stage_id"]),
+    ("spec_diffs", "idx_spec_diffs_run", &["run_id"]),
+];
+
 type ColumnFacts = (String, bool, Option<String>, bool);
 
 fn columns(connection: &Connection, table: &str) -> BTreeMap<String, ColumnFacts> {
@@ -279,6 +290,7 @@ fn every_table_column_key_and_index_is_the_contracts() {
     let Scratch { store, .. } = &scratch();
     store
         .read_blocking(|connection| -> Result<(), super::StoreError> {
+            let connection = connection.raw();
             for table in CONTRACT {
                 check(connection, table);
             }
@@ -324,7 +336,9 @@ fn check(connection: &Connection, table: &Table) {
     let expected: BTreeSet<_> = table
         .indices
         .iter()
-        .map(|(index, columns)| ((*index).to_owned(), owned(columns), false, false))
+        .copied()
+        .chain(OWN_INDICES.iter().filter(|own| own.0 == name).map(|(_, index, columns)| (*index, *columns)))
+        .map(|(index, columns)| (index.to_owned(), owned(columns), false, false))
         .collect();
     assert_eq!(found, expected, "indices of {name}");
 }
@@ -334,6 +348,7 @@ fn there_is_no_table_but_the_contracts_and_the_products_own() {
     let Scratch { store, .. } = &scratch();
     let found: BTreeSet<String> = store
         .read_blocking(|connection| -> Result<_, super::StoreError> {
+            let connection = connection.raw();
             Ok(connection
                 .prepare("SELECT name FROM sqlite_master WHERE type IN ('table', 'view', 'trigger')")?
                 .query_map([], |row| row.get(0))?
@@ -353,7 +368,8 @@ fn there_is_no_table_but_the_contracts_and_the_products_own() {
 #[test]
 fn every_connection_keeps_the_contracts_pragmas() {
     let Scratch { store, .. } = &scratch();
-    let pragmas = |connection: &Connection| -> Result<(String, i64, i64), super::StoreError> {
+    let pragmas = |connection: &crate::store::Connection| -> Result<(String, i64, i64), super::StoreError> {
+        let connection = connection.raw();
         Ok((
             connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?,
             connection.query_row("PRAGMA foreign_keys", [], |row| row.get(0))?,
@@ -362,4 +378,26 @@ fn every_connection_keeps_the_contracts_pragmas() {
     };
     assert_eq!(store.read_blocking(pragmas).unwrap(), ("wal".to_owned(), 1, 2));
     assert_eq!(store.write_blocking(pragmas).unwrap(), ("wal".to_owned(), 1, 2));
+}
+
+/// Each step of a cascade looks its rows up by one of these; a scan would take the writer away for minutes.
+#[test]
+fn a_removal_scans_no_table_that_grows() {
+    let Scratch { store, .. } = &scratch();
+    let plans: Vec<(&str, String)> = store
+        .read_blocking(|connection| -> Result<_, super::StoreError> {
+            let connection = connection.raw();
+            CONTRACT
+                .iter()
+                .flat_map(|table| table.foreign_keys.iter().map(|(column, ..)| (table.name, *column)))
+                .map(|(table, column)| {
+                    let sql = format!("EXPLAIN QUERY PLAN DELETE FROM {table} WHERE {column} = 1");
+                    Ok((table, connection.query_row(&sql, [], |row| row.get(3))?))
+                })
+                .collect()
+        })
+        .unwrap();
+    for (table, plan) in plans {
+        assert!(plan.contains("USING") && plan.contains("INDEX"), "{table}: {plan}");
+    }
 }

@@ -26,6 +26,7 @@ fn child_of_the_killing_test() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "only another process can be killed")]
 fn an_answered_write_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vetting.db");
@@ -54,7 +55,7 @@ fn an_answered_write_outlives_a_kill() {
     let store = Store::open(&path).unwrap();
     let (count, greatest): (u64, u64) = store
         .read_blocking(|connection| -> Result<_, StoreError> {
-            let found: (i64, i64) = connection.query_row(
+            let found: (i64, i64) = connection.raw().query_row(
                 "SELECT COUNT(*), MAX(CAST(key AS INTEGER)) FROM settings",
                 [],
                 |row| Ok((row.get(0)?, row.get(1)?)),

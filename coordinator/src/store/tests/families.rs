@@ -72,7 +72,7 @@ fn a_host_goes_with_everything_but_not_while_a_run_is_active() {
         assert!(matches!(hosts::delete(db, host), Err(StoreError::Conflict { .. })));
         runs::set_state(db, run, &runs::RunChange::to(RunState::Aborted, NOW_MS))?;
         hosts::delete(db, host)?;
-        let rows: i64 = db.query_row(
+        let rows: i64 = db.raw().query_row(
             "SELECT (SELECT COUNT(*) FROM runs) + (SELECT COUNT(*) FROM stages)
                   + (SELECT COUNT(*) FROM measurements) + (SELECT COUNT(*) FROM run_sessions)
                   + (SELECT COUNT(*) FROM run_timeline) + (SELECT COUNT(*) FROM run_verdicts)",
@@ -145,10 +145,10 @@ fn a_change_leaves_alone_what_it_does_not_name() {
 fn a_text_that_no_type_knows_is_an_error() {
     on_a_database(|db| {
         let (_, run) = host_and_run(db)?;
-        db.execute("UPDATE runs SET state = 'Dreaming'", [])?;
+        db.raw().execute("UPDATE runs SET state = 'Dreaming'", [])?;
         let Err(StoreError::UnknownText { table, column, found }) = runs::get(db, run) else { panic!() };
         assert_eq!((table, column, found.as_str()), ("runs", "state", "Dreaming"));
-        db.execute("UPDATE runs SET state = 'Queued', started_at = 'soon'", [])?;
+        db.raw().execute("UPDATE runs SET state = 'Queued', started_at = 'soon'", [])?;
         assert!(matches!(runs::get(db, run), Err(StoreError::UnknownText { column: "started_at", .. })));
         Ok(())
     });

@@ -29,6 +29,7 @@ fn a_second_start_changes_nothing() {
         store
             .read_blocking(|connection| -> Result<_, StoreError> {
                 Ok(connection
+                    .raw()
                     .prepare("SELECT name, sha256 || applied_at FROM schema_migrations ORDER BY name")?
                     .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<Result<_, _>>()?)

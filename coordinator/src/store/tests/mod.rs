@@ -8,13 +8,12 @@ mod writer;
 
 use std::path::PathBuf;
 
-use rusqlite::Connection;
 use tempfile::TempDir;
 use vetting_protocol::ids::{HostId, RunId};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::BootTarget;
 
-use super::{Store, StoreError, StoreOptions, hosts, runs};
+use super::{Connection, Store, StoreError, StoreOptions, hosts, runs};
 use crate::clock::Clock;
 
 /// 2023-11-14 22:13:20 UTC.

@@ -3,10 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rusqlite::Connection;
-
 use super::{NOW_MS, Scratch, host_values, options, run_values, scratch, scratch_with};
-use crate::store::{Store, StoreError, StoreOptions, hosts, runs, settings};
+use crate::store::rival::WriteLock;
+use crate::store::{Connection, Store, StoreError, StoreOptions, hosts, runs, settings};
 
 /// The refusal of a caller, apart from what the database says.
 #[derive(Debug, PartialEq)]
@@ -70,7 +69,7 @@ async fn a_failing_job_takes_back_only_itself_and_the_thread_lives_on() {
         panic!("on purpose");
     });
     let outside = store.write(move |own| -> Result<_, StoreError> {
-        let other = Connection::open(path)?;
+        let other = Connection::new(rusqlite::Connection::open(path)?);
         Ok((settings::get(own, "kept")?, settings::get(&other, "kept")?))
     });
     let (kept, refused, panicked, outside, ()) =
@@ -106,7 +105,7 @@ async fn in_one_group(
 async fn nobody_is_told_of_a_success_that_the_commit_did_not_have() {
     // a foreign key that is only looked at by the commit
     let (innocent, spoiler) = in_one_group(&scratch(), |connection| {
-        connection.execute_batch(
+        connection.raw().execute_batch(
             "PRAGMA defer_foreign_keys = ON;
              INSERT INTO runs (host_id, state, agent_token_hash) VALUES (99, 'Queued', '')",
         )?;
@@ -121,7 +120,7 @@ async fn nobody_is_told_of_a_success_that_the_commit_did_not_have() {
 async fn a_transaction_that_was_rolled_back_from_within_is_told_to_all_in_it() {
     // as SQLite itself does on some failures of the disk
     let (innocent, spoiler) = in_one_group(&scratch(), |connection| {
-        connection.execute_batch("ROLLBACK")?;
+        connection.raw().execute_batch("ROLLBACK")?;
         Ok(())
     })
     .await;
@@ -178,7 +177,7 @@ fn a_full_disk_is_told_and_takes_nothing_that_was_answered() {
     assert!(matches!(error, StoreError::DiskFull { .. }), "{error:?}");
     assert!(error.is_temporary());
     let count = |connection: &Connection| -> Result<i64, StoreError> {
-        Ok(connection.query_row("SELECT COUNT(*) FROM settings", [], |row| row.get(0))?)
+        Ok(connection.raw().query_row("SELECT COUNT(*) FROM settings", [], |row| row.get(0))?)
     };
     assert!(answered > 0);
     assert_eq!(scratch.store.read_blocking(count).unwrap(), answered);
@@ -196,14 +195,13 @@ fn a_full_disk_is_told_and_takes_nothing_that_was_answered() {
 #[test]
 fn a_lock_of_another_process_is_told_and_passes() {
     let scratch = scratch_with(StoreOptions { busy_timeout: Duration::from_millis(1), ..options() });
-    let other = Connection::open(&scratch.path).unwrap();
-    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let lock = WriteLock::take(&scratch.path);
     let set = |connection: &Connection| settings::set(connection, "a", "1");
     let error = scratch.store.write_blocking(set).unwrap_err();
     assert!(matches!(error, StoreError::Busy { .. }), "{error:?}");
     assert!(error.is_temporary());
     assert_eq!(value(&scratch, "a"), None);
-    other.execute_batch("ROLLBACK").unwrap();
+    drop(lock);
     scratch.store.write_blocking(set).unwrap();
     assert_eq!(value(&scratch, "a"), Some("1".to_owned()));
 }
