@@ -222,3 +222,16 @@ fn the_pipeline_halts_for_a_stage_that_did_not_pass_or_a_critical_breach_in_it()
     let failed = StageFacts { outcome: Some(Outcome::error("stress-ng is missing")), ..cpu.clone() };
     assert_eq!(reasons_to_halt(&failed, []).len(), 1);
 }
+
+#[test]
+fn a_stage_that_is_not_required_halts_only_when_the_hardware_is_at_fault() {
+    let facts = fixtures::passing();
+    let optional = StageFacts { required: false, ..facts.stages[4].clone() };
+    for outcome in [None, Some(Outcome::error("stress-ng is missing")), Some(Outcome::skip("no CPU"))] {
+        assert_eq!(reasons_to_halt(&StageFacts { outcome, ..optional.clone() }, []), []);
+    }
+    let failed = StageFacts { outcome: Some(Outcome::fail("wrong answers")), ..optional.clone() };
+    assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+    let breach = evaluation(RuleSeverity::Critical, &[(Some(99.0), "celsius")]);
+    assert_eq!(reasons_to_halt(&optional, [&breach]).len(), 1);
+}
