@@ -4,7 +4,7 @@ use reqwest::Method;
 use vetting_protocol::agent_api::{AfterRun, Directive, Record};
 use vetting_protocol::diff::{Severity, SpecDiff};
 use vetting_protocol::ids::{Sha256Hex, StageName};
-use vetting_protocol::operator_api::RunSummary;
+use vetting_protocol::operator_api::{HostView, RunSummary};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::{RunResult, RunState};
 
@@ -148,4 +148,19 @@ async fn the_addresses_are_announced() {
     assert_eq!(said["https"], json!(lab.server.https));
     assert_eq!(said["http"], json!(lab.server.http));
     assert_eq!(said["ca_fingerprint"], json!(lab.server.ca_fingerprint));
+}
+
+#[tokio::test]
+async fn every_line_of_a_run_names_its_host() {
+    let lab = Lab::open().await;
+    lab.script("52:54:00:ff:ff:ff").await;
+    let claimed = lab.claimed().await;
+    let host: HostView = good(lab.operator(Method::GET, "hosts/node1")).await;
+    lab.send(&claimed, 1, healthy(&claimed)).await;
+    lab.verdict(&claimed).await;
+    let events = lab.events().await;
+    assert!(events.iter().any(|event| event.run_id == Some(claimed.run)));
+    for event in events {
+        assert_eq!(event.host_id, event.run_id.map(|_| host.id), "{event:?}");
+    }
 }
