@@ -242,8 +242,9 @@ fn note_first_claim(connection: &Connection, claim: &ClaimRequest, now_ms: i64) 
     let run = claim.run_id;
     sessions::note(connection, run, TimelineEntry::Claimed(now_ms))?;
     sessions::note(connection, run, TimelineEntry::KernelToClaim(claim.timeline.claim_ms))?;
-    match claim.timeline.init_ms {
-        Some(init_ms) => sessions::note(connection, run, TimelineEntry::KernelToInit(init_ms)),
-        None => Ok(()),
-    }
+    let told = [
+        claim.timeline.init_ms.map(TimelineEntry::KernelToInit),
+        claim.timeline.network_ms.map(TimelineEntry::KernelToNetwork),
+    ];
+    told.into_iter().flatten().try_for_each(|entry| sessions::note(connection, run, entry))
 }

@@ -22,6 +22,7 @@ async fn a_claim_gives_the_plan_and_only_once() {
     assert_eq!(detail.summary.state, RunState::Running);
     assert_eq!(detail.stages.len(), plan.stages.len());
     assert_eq!((detail.boot.kernel_to_init_ms, detail.boot.kernel_to_claim_ms), (Some(2_000), Some(4_000)));
+    assert_eq!(detail.boot.kernel_to_network_ms, Some(3_000));
 
     let other = Lab::claim_request(claimed.run, &claimed.secret, "another-boot");
     assert_eq!(refused(lab.claiming(&other)).await, refusal(409, "claim-used"));
