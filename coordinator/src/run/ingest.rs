@@ -11,7 +11,7 @@ use vetting_judge::rules::RuleSet;
 use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, Batch, EventLevel, Heartbeat, MAX_BATCH_RECORDS, Record,
 };
-use vetting_protocol::ids::RunId;
+use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::run::RunState;
 
 use super::claim::Session;
@@ -24,6 +24,11 @@ use super::state::RunEvent;
 use super::{rules, upload};
 use crate::store::sessions::{self, SequenceStep, TimelineEntry};
 use crate::store::{Connection, StoreError, events, measurements, runs};
+
+/// Artifact kind of the inventory.
+pub(super) const INVENTORY: &str = "inventory";
+/// Artifact kind of the firmware report.
+pub(super) const FIRMWARE: &str = "firmware";
 
 impl Driver {
     /// Applies a batch; durable when this returns.
@@ -41,7 +46,12 @@ impl Driver {
         }
         let run = session.run;
         let now_ms = self.clock.now_ms();
-        let documents = self.store_documents(run, &batch).await?;
+        let documents = if self.may_be_applied(&session, &batch).await? {
+            self.store_documents(run, &batch).await?
+        } else {
+            // the transaction below refuses it, and says why
+            Vec::new()
+        };
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
         let driver = self.clone();
@@ -117,9 +127,11 @@ impl Driver {
                 }
                 Record::PipelineFinished { .. } => finished = true,
                 Record::Inventory(_) | Record::Firmware(_) => {
-                    if let Some(stored) = documents.next() {
-                        stored.insert(connection, run)?;
-                    }
+                    let stored = documents.next().ok_or_else(|| RunError::Corrupt {
+                        run,
+                        what: "a document of the batch was not filed".to_owned(),
+                    })?;
+                    stored.insert(connection, run)?;
                     applier.apply(record)?;
                 }
                 Record::Measurement(_)
@@ -210,18 +222,31 @@ impl Driver {
         Ok(Arc::clone(self.memory().live.entry(run).or_insert(live)))
     }
 
-    /// Inventories and firmware reports go whole to files, before the transaction that refers to them.
+    /// Whether a batch may still be applied when its turn comes: only then are files made for it. Once no, always no.
+    async fn may_be_applied(&self, session: &Session, batch: &Batch) -> Result<bool, RunError> {
+        if session.boot_id != batch.boot_id {
+            return Ok(false);
+        }
+        let (run, id, sequence) = (session.run, session.id, batch.sequence);
+        self.store
+            .read(move |connection| {
+                let applied = sequence <= sessions::last_sequence(connection, id)?;
+                Ok(!applied && takes_records(runs::get(connection, run)?.state))
+            })
+            .await
+    }
+
+    /// Inventories and firmware reports go whole to files, before the transaction that refers to them. Each is named by
+    /// its digest: one that is refused after all replaces no other.
     async fn store_documents(&self, run: RunId, batch: &Batch) -> Result<Vec<upload::Stored>, RunError> {
         let corrupt = |error: serde_json::Error| RunError::Corrupt { run, what: error.to_string() };
         let mut stored = Vec::new();
         for record in &batch.records {
-            let (kind, name, text) = match record {
+            let (kind, text) = match record {
                 Record::Inventory(inventory) => {
-                    ("inventory", "inventory.json", serde_json::to_vec_pretty(inventory).map_err(corrupt)?)
+                    (INVENTORY, serde_json::to_vec_pretty(inventory).map_err(corrupt)?)
                 }
-                Record::Firmware(report) => {
-                    ("firmware", "firmware.json", serde_json::to_vec_pretty(report).map_err(corrupt)?)
-                }
+                Record::Firmware(report) => (FIRMWARE, serde_json::to_vec_pretty(report).map_err(corrupt)?),
                 Record::Measurement(_)
                 | Record::StageStarted { .. }
                 | Record::SubStepStarted { .. }
@@ -233,6 +258,7 @@ impl Driver {
                 | Record::PipelineFinished { .. }
                 | Record::Event { .. } => continue,
             };
+            let name = format!("{kind}-{}.json", Sha256Hex::of(&text));
             stored.push(self.store_artifact(run, kind, name, text).await?);
         }
         Ok(stored)

@@ -229,6 +229,18 @@ pub fn latest_claimed(connection: &Connection, run: RunId) -> Result<Option<Sess
     connection.prepare_cached(LATEST)?.query_and_then([run.0], session)?.next().transpose()
 }
 
+/// The last batch that is applied; 0 before the first.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub fn last_sequence(connection: &Connection, session: SessionId) -> Result<u64, StoreError> {
+    connection
+        .prepare_cached(LAST_SEQUENCE)?
+        .query_and_then([session.0], |row| row::integer(row, ("run_sessions", "last_sequence")))?
+        .next()
+        .unwrap_or_else(|| Err(StoreError::not_found(format!("session {}", session.0))))
+}
+
 /// Takes note of a batch's number. To be called in the job that applies the batch.
 ///
 /// # Errors
@@ -238,11 +250,7 @@ pub fn advance_sequence(
     session: SessionId,
     sequence: u64,
 ) -> Result<SequenceStep, StoreError> {
-    let last: u64 = connection
-        .prepare_cached(LAST_SEQUENCE)?
-        .query_and_then([session.0], |row| row::integer(row, ("run_sessions", "last_sequence")))?
-        .next()
-        .unwrap_or_else(|| Err(StoreError::not_found(format!("session {}", session.0))))?;
+    let last = last_sequence(connection, session)?;
     if sequence <= last {
         return Ok(SequenceStep::Duplicate);
     }
