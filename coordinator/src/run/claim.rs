@@ -10,7 +10,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::RunState;
 
-use super::driver::{Driver, Transition, of_run, transition};
+use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
 use super::stages::running_stage;
@@ -60,6 +60,11 @@ impl Driver {
     /// # Errors
     /// A secret that is unknown, expired or used, or another protocol: each is also written to the events.
     pub async fn claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_claim(claim, remote).await }).await
+    }
+
+    async fn take_claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
         let run = claim.run_id;
         let claimed = self.try_claim(claim, remote).await;
         if let Err(refusal) = &claimed
@@ -96,6 +101,7 @@ impl Driver {
                 Ok::<_, RunError>((done, plan))
             })
             .await?;
+        self.memory().since.heard(run, self.clock.steady_ms());
         if let Some(done) = done {
             self.perform(done);
         }

@@ -15,7 +15,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::run::RunState;
 
 use super::claim::Session;
-use super::driver::{Driver, Transition, of_run, transition};
+use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::live::Live;
 use super::records::Applier;
@@ -44,7 +44,18 @@ impl Driver {
         if batch.records.len() > MAX_BATCH_RECORDS {
             return Err(RunError::TooManyRecords { found: batch.records.len(), most: MAX_BATCH_RECORDS });
         }
+        let driver = self.clone();
+        to_its_end(async move { driver.take_batch(session, batch, remote).await }).await
+    }
+
+    async fn take_batch(
+        &self,
+        session: Session,
+        batch: Batch,
+        remote: SocketAddr,
+    ) -> Result<Acknowledgement, RunError> {
         let run = session.run;
+        self.hear(&session, &batch.boot_id);
         let now_ms = self.clock.now_ms();
         let documents = if self.may_be_applied(&session, &batch).await? {
             self.store_documents(run, &batch).await?
@@ -153,6 +164,13 @@ impl Driver {
         Ok(transitions)
     }
 
+    /// Notes a sign of life of the boot that claimed, whether or not the database can take it now.
+    fn hear(&self, session: &Session, boot_id: &str) {
+        if session.boot_id == boot_id {
+            self.memory().since.heard(session.run, self.clock.steady_ms());
+        }
+    }
+
     /// A sign of life; the answer says what to do.
     pub async fn heartbeat(
         &self,
@@ -165,6 +183,7 @@ impl Driver {
             self.unplanned_reboot(run).await?;
             return Err(RunError::OtherBoot { run });
         }
+        self.hear(&session, &heartbeat.boot_id);
         let contact = TimelineEntry::LastContact(self.clock.now_ms(), remote.ip());
         let noted: Result<(), StoreError> =
             self.store.write(move |connection| sessions::note(connection, run, contact)).await;
@@ -174,6 +193,11 @@ impl Driver {
 
     /// PID 1 tells that the agent died.
     pub async fn crash(&self, session: Session, crash: AgentCrash) -> Result<Acknowledgement, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_crash(session, crash).await }).await
+    }
+
+    async fn take_crash(&self, session: Session, crash: AgentCrash) -> Result<Acknowledgement, RunError> {
         let run = session.run;
         let now_ms = self.clock.now_ms();
         let AgentCrash { how, last_lines, .. } = crash;

@@ -6,7 +6,7 @@ use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::run::{BootTarget, RunState};
 
-use super::driver::{Driver, of_run};
+use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
 use super::rules;
 use super::state::RunEvent;
@@ -19,6 +19,11 @@ impl Driver {
     /// # Errors
     /// No such host, an active run, or wishes that exclude each other.
     pub async fn start_run(&self, order: RunCreate) -> Result<RunId, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_order(order).await }).await
+    }
+
+    async fn take_order(&self, order: RunCreate) -> Result<RunId, RunError> {
         if order.wipe && order.non_destructive {
             return Err(RunError::WipeNonDestructive);
         }
@@ -42,6 +47,7 @@ impl Driver {
                 Ok::<_, RunError>(run)
             })
             .await?;
+        self.memory().since.entered(run, RunState::Queued, self.clock.steady_ms());
         // the run is stored: whatever becomes of the packet, it was started
         self.wake(run).await;
         Ok(run)

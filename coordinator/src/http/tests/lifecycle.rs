@@ -99,6 +99,32 @@ async fn silence_ends_a_run_but_not_the_coordinators_own_absence() {
 }
 
 #[tokio::test]
+async fn a_corrected_clock_fails_no_run() {
+    const DAY_MS: i64 = 86_400_000;
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    for (jumped_ms, waking) in [(DAY_MS, 2), (-DAY_MS, 3)] {
+        lab.clock.jump(START_MS + jumped_ms);
+        let node = format!("node{waking}");
+        lab.add_host(&node, &format!("52:54:00:ab:cd:0{waking}")).await;
+        let waking = lab.start_run(&node).await;
+        lab.clock.jump(START_MS + 2 * jumped_ms);
+        lab.server.driver.check_deadlines().await.unwrap();
+        assert_eq!(lab.detail(waking).await.summary.state, RunState::Waking, "{jumped_ms}");
+        assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Running, "{jumped_ms}");
+    }
+    // and real silence is still noticed, in its time
+    let now_ms = START_MS - 2 * DAY_MS;
+    lab.clock.set(now_ms + 119_999);
+    lab.server.driver.check_deadlines().await.unwrap();
+    assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Running);
+    lab.clock.set(now_ms + 120_000);
+    lab.server.driver.check_deadlines().await.unwrap();
+    let detail = lab.over(claimed.run).await;
+    assert!(detail.reasons[0].contains("nothing was heard for 2m"), "{:?}", detail.reasons);
+}
+
+#[tokio::test]
 async fn a_run_goes_on_after_the_coordinator_was_restarted() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
