@@ -16,6 +16,15 @@ CREATE TABLE run_sessions (
 );
 CREATE INDEX idx_run_sessions_run ON run_sessions (run_id);
 
+-- The stages a run was ordered with, in their order, and which of them it needs to pass: a profile may be replaced later.
+CREATE TABLE run_plan_stages (
+    run_id     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    stage_name TEXT NOT NULL,
+    ordinal    INTEGER NOT NULL,
+    required   INTEGER NOT NULL,
+    PRIMARY KEY (run_id, stage_name)
+);
+
 -- Where the time before the stages went. `kernel_*` count from the kernel's start, the others from the Unix epoch.
 CREATE TABLE run_timeline (
     run_id               INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,

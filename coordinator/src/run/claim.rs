@@ -16,7 +16,7 @@ use super::secrets;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, runs, stages};
+use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
 
 /// A request whose token was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Driver {
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
                 let done = enter(connection, &claim, kind, remote, now_ms)?;
                 if kind == Kind::First {
-                    driver.seed_stages(connection, run)?;
+                    seed_stages(connection, run)?;
                     note_first_claim(connection, &claim, now_ms)?;
                 }
                 sessions::note(connection, run, TimelineEntry::LastContact(now_ms, remote.ip()))?;
@@ -106,14 +106,6 @@ impl Driver {
             self.perform(done);
         }
         Ok(ClaimResponse { token, server_time_ms: self.clock.now_ms(), plan })
-    }
-
-    fn seed_stages(&self, connection: &Connection, run: RunId) -> Result<(), RunError> {
-        let row = runs::get(connection, run)?;
-        let names: Vec<_> =
-            self.profiles.get(row.profile).stages.iter().map(|stage| stage.work.name()).collect();
-        stages::seed(connection, run, &names)?;
-        Ok(())
     }
 
     /// What is left to do: nothing for a run whose pipeline is over.
@@ -242,6 +234,12 @@ fn enter(
         }
     };
     transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)
+}
+
+/// The stages that the run was ordered with: one that its profile has lost since is never reached.
+fn seed_stages(connection: &Connection, run: RunId) -> Result<(), StoreError> {
+    let names: Vec<_> = plans::list(connection, run)?.into_iter().map(|stage| stage.name).collect();
+    stages::seed(connection, run, &names)
 }
 
 fn note_first_claim(connection: &Connection, claim: &ClaimRequest, now_ms: i64) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use vetting_judge::facts::{
     SubStepFacts,
 };
 use vetting_protocol::firmware::FirmwareReport;
-use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
+use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::run::RunState;
 
@@ -20,7 +20,7 @@ use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, runs, sessions, stages};
+use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
@@ -72,7 +72,7 @@ pub(super) fn gather(
         },
         ending,
         boot: views::boot(&sessions::timeline(connection, run)?),
-        stages: stage_facts(connection, run, |name| profile.requires(name))?,
+        stages: stage_facts(connection, run)?,
         diffs: compared.then(|| {
             diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
         }),
@@ -102,11 +102,8 @@ fn default_ending(ended_by: EndedBy) -> Ending {
     }
 }
 
-fn stage_facts(
-    connection: &Connection,
-    run: RunId,
-    required: impl Fn(StageName) -> bool,
-) -> Result<Vec<StageFacts>, RunError> {
+fn stage_facts(connection: &Connection, run: RunId) -> Result<Vec<StageFacts>, RunError> {
+    let plan = plans::list(connection, run)?;
     let mut facts = Vec::new();
     for row in stages::list(connection, run)? {
         let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
@@ -123,7 +120,7 @@ fn stage_facts(
         }
         facts.push(StageFacts {
             name: row.name.to_string(),
-            required: required(row.name),
+            required: plans::requires(&plan, row.name),
             outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
             started_ms: row.started_at_ms,
             ended_ms: row.completed_at_ms,

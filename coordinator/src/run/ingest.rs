@@ -120,7 +120,7 @@ impl Driver {
             events::insert(connection, &of_run(run, now_ms, EventLevel::Warning, "late_batch", message))?;
             return Ok(Vec::new());
         }
-        let mut applier = Applier::new(connection, live, run, now_ms, &self.profiles)?;
+        let mut applier = Applier::new(connection, live, run, now_ms)?;
         let mut documents = documents.iter();
         let mut transitions = Vec::new();
         let mut finished = false;

@@ -10,6 +10,7 @@ use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
 use super::rules;
 use super::state::RunEvent;
+use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::{events, hosts, thresholds};
 
@@ -29,6 +30,13 @@ impl Driver {
         }
         let now_ms = self.clock.now_ms();
         let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
+        let plan: Vec<_> = self
+            .profiles
+            .get(order.profile)
+            .stages
+            .iter()
+            .map(|stage| PlanStage { name: stage.work.name(), required: stage.required })
+            .collect();
         let run = self
             .store
             .write(move |connection| {
@@ -41,6 +49,7 @@ impl Driver {
                     next_boot_target: BootTarget::Linux,
                 };
                 let run = runs::create(connection, &values, now_ms)?;
+                plans::insert(connection, run, &plan)?;
                 thresholds::seed(connection, run, &rules)?;
                 let message = format!("run {run} of {} ordered, profile {}", host.name, order.profile);
                 events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
