@@ -16,18 +16,28 @@ CREATE TABLE run_sessions (
 );
 CREATE INDEX idx_run_sessions_run ON run_sessions (run_id);
 
+-- The stages a run was ordered with, in their order, and which of them it needs to pass: a profile may be replaced later.
+CREATE TABLE run_plan_stages (
+    run_id     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    stage_name TEXT NOT NULL,
+    ordinal    INTEGER NOT NULL,
+    required   INTEGER NOT NULL,
+    PRIMARY KEY (run_id, stage_name)
+);
+
 -- Where the time before the stages went. `kernel_*` count from the kernel's start, the others from the Unix epoch.
 CREATE TABLE run_timeline (
-    run_id             INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
-    woken_ms           INTEGER,
-    script_served_ms   INTEGER,
-    image_served_ms    INTEGER,
-    claimed_ms         INTEGER,
-    kernel_to_init_ms  INTEGER,
-    kernel_to_claim_ms INTEGER,
-    last_contact_ms    INTEGER,
-    last_contact_ip    TEXT,
-    state_since_ms     INTEGER
+    run_id               INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    woken_ms             INTEGER,
+    script_served_ms     INTEGER,
+    image_served_ms      INTEGER,
+    claimed_ms           INTEGER,
+    kernel_to_init_ms    INTEGER,
+    kernel_to_network_ms INTEGER,
+    kernel_to_claim_ms   INTEGER,
+    last_contact_ms      INTEGER,
+    last_contact_ip      TEXT,
+    state_since_ms       INTEGER
 );
 
 -- What closed a run's pipeline, what there is to know of that, and why the result is what it is.

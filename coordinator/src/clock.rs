@@ -1,4 +1,4 @@
-//! The one reader of the system's clock, and the two text forms of a time in the database.
+//! The one reader of the system's clocks, and the two text forms of a time in the database.
 //!
 //! Times are milliseconds since the Unix epoch, UTC. Refuses years that do not have four digits: their texts would
 //! not sort by time.
@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -37,37 +37,65 @@ pub struct Clock {
 
 #[derive(Debug, Clone)]
 enum Source {
-    System,
-    Set(Arc<AtomicI64>),
+    System { since: Instant },
+    Set(Arc<Hands>),
+}
+
+#[derive(Debug)]
+struct Hands {
+    wall_ms: AtomicI64,
+    steady_ms: AtomicI64,
 }
 
 impl Clock {
     /// The machine's clock.
+    #[expect(clippy::disallowed_methods, reason = "the door: the one place that reads the clock")]
     pub fn system() -> Self {
-        Self { source: Source::System }
+        Self { source: Source::System { since: Instant::now() } }
     }
 
     /// A clock that stands still at `ms` until [`Clock::set`] moves it. For tests and simulations.
     pub fn settable(ms: i64) -> Self {
-        Self { source: Source::Set(Arc::new(AtomicI64::new(ms))) }
+        let hands = Hands { wall_ms: AtomicI64::new(ms), steady_ms: AtomicI64::new(0) };
+        Self { source: Source::Set(Arc::new(hands)) }
     }
 
     /// Now, milliseconds since the epoch. A system clock before 1970 reads as 0.
     #[expect(clippy::disallowed_methods, reason = "the door: the one place that reads the clock")]
     pub fn now_ms(&self) -> i64 {
         match &self.source {
-            Source::System => SystemTime::now()
+            Source::System { .. } => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
-            Source::Set(ms) => ms.load(Ordering::SeqCst),
+            Source::Set(hands) => hands.wall_ms.load(Ordering::SeqCst),
         }
     }
 
-    /// Moves a settable clock; the system's stays as it is.
+    /// Milliseconds since some moment before this clock was first asked. Goes on evenly when someone sets the time, and
+    /// means nothing to another process: to be measured with, not to be stored.
+    pub fn steady_ms(&self) -> i64 {
+        match &self.source {
+            Source::System { since } => i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX),
+            Source::Set(hands) => hands.steady_ms.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Lets time pass on a settable clock until it is `ms`; the system's stays as it is.
     pub fn set(&self, ms: i64) {
         match &self.source {
-            Source::System => {}
-            Source::Set(now) => now.store(ms, Ordering::SeqCst),
+            Source::System { .. } => {}
+            Source::Set(hands) => {
+                let before_ms = hands.wall_ms.swap(ms, Ordering::SeqCst);
+                hands.steady_ms.fetch_add(ms.saturating_sub(before_ms).max(0), Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Someone corrects a settable clock to `ms`: no time passes.
+    pub fn jump(&self, ms: i64) {
+        match &self.source {
+            Source::System { .. } => {}
+            Source::Set(hands) => hands.wall_ms.store(ms, Ordering::SeqCst),
         }
     }
 }
@@ -173,7 +201,11 @@ mod tests {
         let clock = Clock::settable(5);
         let other = clock.clone();
         clock.set(9);
-        assert_eq!(other.now_ms(), 9);
+        assert_eq!((other.now_ms(), other.steady_ms()), (9, 4));
+        clock.jump(1_000);
+        assert_eq!((other.now_ms(), other.steady_ms()), (1_000, 4));
+        clock.set(0);
+        assert_eq!((other.now_ms(), other.steady_ms()), (0, 4));
         assert!(Clock::system().now_ms() > 1_700_000_000_000);
     }
 

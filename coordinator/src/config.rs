@@ -65,10 +65,6 @@ pub struct Config {
     pub hold: Hold,
     /// What becomes of a machine after its run.
     pub after_run: AfterRuns,
-    /// Files of runs.
-    pub artifacts: Retention,
-    /// Log files.
-    pub logs: Retention,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -86,8 +82,6 @@ impl Default for Config {
             claim: Claim::default(),
             hold: Hold::default(),
             after_run: AfterRuns::default(),
-            artifacts: Retention { retention_days: 365 },
-            logs: Retention { retention_days: 90 },
             profiles: BTreeMap::new(),
         }
     }
@@ -214,14 +208,6 @@ impl Default for AfterRuns {
     }
 }
 
-/// How long files are kept. Rows of the database always stay.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retention {
-    /// Days.
-    pub retention_days: u32,
-}
-
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -283,13 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_promised_that_nothing_keeps() {
+        for text in ["artifacts: {retention_days: 365}\n", "logs: {retention_days: 90}\n"] {
+            assert!(Config::parse(text).is_err(), "{text}");
+        }
+        assert!(!COMMENTED_DEFAULTS.contains("retention"));
+    }
+
+    #[test]
     fn values_of_another_kind_are_named_with_their_place() {
         for (text, line, word) in [
             ("listen:\n  https: nowhere\n", 2, "socket address"),
             ("timeouts: {silence: 5}\n", 1, "duration"),
             ("after_run:\n  pass: explode\n", 2, "explode"),
             ("profiles: {fast: x.yaml}\n", 1, "fast"),
-            ("artifacts: {retention_days: -1}\n", 1, "-1"),
+            ("listen: {http: -1}\n", 1, "socket address"),
             ("state_dir: [\n", 1, "path"),
             ("listen: {https: '0.0.0.0:1\n", 2, "quoted scalar"),
         ] {

@@ -109,7 +109,7 @@ pub enum Ending {
     UnplannedReboot {
         /// The stage it was in.
         stage: Option<StageName>,
-        /// What pstore, machine checks or the BMC log say; absent if there is nothing.
+        /// What pstore, machine checks or the BMC log say; absent if they were not looked at or are empty.
         evidence: Option<String>,
     },
     /// The agent's process died.

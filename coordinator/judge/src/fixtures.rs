@@ -230,6 +230,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             claimed_ms: Some(T0 + 87_700),
             kernel_to_init_ms: Some(9_840),
             kernel_to_claim_ms: Some(14_210),
+            kernel_to_network_ms: Some(13_420),
         },
         stages,
         diffs: Some(diffs),

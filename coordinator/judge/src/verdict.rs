@@ -180,10 +180,7 @@ fn ending_reason(ending: &Ending) -> Option<Reason> {
             format!(
                 "The machine restarted {} though no restart was planned{}.",
                 in_stage(stage),
-                evidence.as_ref().map_or_else(
-                    || "; it left no crash record".to_owned(),
-                    |evidence| format!("; it left: {evidence}")
-                )
+                evidence.as_ref().map_or_else(String::new, |evidence| format!("; it left: {evidence}"))
             ),
             "Look at the last measurements before it and at the BMC's event log; power, CPU and memory come first.",
         ),
@@ -303,7 +300,7 @@ fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<R
             cause: Cause::SpecDiff,
             stage: Some(StageName::SpecValidate.to_string()),
             text: format!("{}: expected {expected}, found {actual}.", diff.field),
-            next: "Correct the machine or the spec, or ignore the difference with a reason.".to_owned(),
+            next: "Correct the machine, or its spec if that is wrong, then vet again.".to_owned(),
         };
         match (diff.severity, ignored) {
             (Severity::Critical, false) => reasons.push(reason),
@@ -362,6 +359,9 @@ fn advice(kind: &str, key: &str) -> String {
             format!("Replace the disk {part}, or its cable if only transfers failed.")
         }
         "fio" => format!("Check the link speed and the cable of {part}, then replace it."),
+        "stress" if key == "memory/coverage" => {
+            "The memory pass reached too little: free memory, or a larger share in the profile.".to_owned()
+        }
         "stress" => {
             "Find the CPU or DIMM: look for machine checks and ECC errors, swap and repeat.".to_owned()
         }

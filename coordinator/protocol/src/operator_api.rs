@@ -244,6 +244,9 @@ pub struct BootView {
     pub kernel_to_init_ms: Option<u64>,
     /// From the kernel's start to the claim, ms.
     pub kernel_to_claim_ms: Option<u64>,
+    /// From the kernel's start to the first address, ms.
+    #[serde(default)]
+    pub kernel_to_network_ms: Option<u64>,
 }
 
 /// A line of the event log.

@@ -8,7 +8,7 @@ use vetting_protocol::ids::{MacAddress, RunId};
 use vetting_protocol::run::RunState;
 use vetting_protocol::secret::Secret;
 
-use super::driver::{Driver, transition};
+use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
 use super::state::RunEvent;
@@ -56,6 +56,11 @@ pub enum BootAnswer {
 impl Driver {
     /// Decides what a machine boots. A new secret makes every older one of the run invalid.
     pub async fn boot_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.make_script(request).await }).await
+    }
+
+    async fn make_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
         let ScriptRequest { mac, remote } = request;
         let now_ms = self.clock.now_ms();
         let found = self

@@ -10,13 +10,13 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::RunState;
 
-use super::driver::{Driver, Transition, of_run, transition};
+use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, runs, stages};
+use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
 
 /// A request whose token was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,11 @@ impl Driver {
     /// # Errors
     /// A secret that is unknown, expired or used, or another protocol: each is also written to the events.
     pub async fn claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_claim(claim, remote).await }).await
+    }
+
+    async fn take_claim(&self, claim: ClaimRequest, remote: SocketAddr) -> Result<ClaimResponse, RunError> {
         let run = claim.run_id;
         let claimed = self.try_claim(claim, remote).await;
         if let Err(refusal) = &claimed
@@ -88,7 +93,7 @@ impl Driver {
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
                 let done = enter(connection, &claim, kind, remote, now_ms)?;
                 if kind == Kind::First {
-                    driver.seed_stages(connection, run)?;
+                    seed_stages(connection, run)?;
                     note_first_claim(connection, &claim, now_ms)?;
                 }
                 sessions::note(connection, run, TimelineEntry::LastContact(now_ms, remote.ip()))?;
@@ -96,18 +101,11 @@ impl Driver {
                 Ok::<_, RunError>((done, plan))
             })
             .await?;
+        self.memory().since.heard(run, self.clock.steady_ms());
         if let Some(done) = done {
             self.perform(done);
         }
         Ok(ClaimResponse { token, server_time_ms: self.clock.now_ms(), plan })
-    }
-
-    fn seed_stages(&self, connection: &Connection, run: RunId) -> Result<(), RunError> {
-        let row = runs::get(connection, run)?;
-        let names: Vec<_> =
-            self.profiles.get(row.profile).stages.iter().map(|stage| stage.work.name()).collect();
-        stages::seed(connection, run, &names)?;
-        Ok(())
     }
 
     /// What is left to do: nothing for a run whose pipeline is over.
@@ -238,12 +236,19 @@ fn enter(
     transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)
 }
 
+/// The stages that the run was ordered with: one that its profile has lost since is never reached.
+fn seed_stages(connection: &Connection, run: RunId) -> Result<(), StoreError> {
+    let names: Vec<_> = plans::list(connection, run)?.into_iter().map(|stage| stage.name).collect();
+    stages::seed(connection, run, &names)
+}
+
 fn note_first_claim(connection: &Connection, claim: &ClaimRequest, now_ms: i64) -> Result<(), StoreError> {
     let run = claim.run_id;
     sessions::note(connection, run, TimelineEntry::Claimed(now_ms))?;
     sessions::note(connection, run, TimelineEntry::KernelToClaim(claim.timeline.claim_ms))?;
-    match claim.timeline.init_ms {
-        Some(init_ms) => sessions::note(connection, run, TimelineEntry::KernelToInit(init_ms)),
-        None => Ok(()),
-    }
+    let told = [
+        claim.timeline.init_ms.map(TimelineEntry::KernelToInit),
+        claim.timeline.network_ms.map(TimelineEntry::KernelToNetwork),
+    ];
+    told.into_iter().flatten().try_for_each(|entry| sessions::note(connection, run, entry))
 }

@@ -1,7 +1,8 @@
 //! Carries out what `step()` decides: stores state and event in one transaction, then performs the effects.
 //!
 //! Restart-safe: all that a run needs to go on is in the database. What is only in memory (progress, what the rules
-//! said so far) is rebuilt or does without. One task drives all deadlines from stored times.
+//! said so far) is rebuilt or does without. A write and what follows it run in a task of their own: a client that goes
+//! away cannot come between.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use vetting_protocol::run::RunState;
 use super::deadline::Limits;
 use super::error::RunError;
 use super::live::Live;
+use super::patience::Since;
 use super::stages::close_stages;
 use super::state::{Effect, RunEvent, Step, step};
 use super::views;
@@ -27,7 +29,7 @@ use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::power::Power;
 use crate::store::events::{self, EventValues};
-use crate::store::runs::{self, RunChange, RunRow};
+use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
 use crate::store::{Connection, Store, StoreError, tokens};
 
@@ -67,7 +69,6 @@ pub struct Parts {
     pub profiles: Registry,
     /// From the config.
     pub settings: Settings,
-    pub(super) listening_since_ms: i64,
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
     pub(super) waking: tokio::sync::Mutex<()>,
@@ -82,6 +83,8 @@ pub(super) struct Memory {
     judging: HashSet<RunId>,
     /// When machines that are waited for were last asked to come up.
     pub woken: HashMap<RunId, LastWake>,
+    /// What deadlines are counted from.
+    pub since: Since,
     /// Unknown machines, and when they were last told of.
     pub unknown: HashMap<MacAddress, i64>,
 }
@@ -182,6 +185,17 @@ pub(super) fn of_run(
     }
 }
 
+/// Runs `work` to its end, also when whoever waits for it goes away: what a commit leaves to do must be done.
+pub(super) async fn to_its_end<T, E>(
+    work: impl Future<Output = Result<T, E>> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<tokio::task::JoinError> + Send + 'static,
+{
+    tokio::spawn(work).await?
+}
+
 impl Driver {
     /// A driver over an open database. Nothing runs until [`Driver::resume`].
     pub fn new(
@@ -191,14 +205,12 @@ impl Driver {
         profiles: Registry,
         settings: Settings,
     ) -> Self {
-        let listening_since_ms = clock.now_ms();
         Self(Arc::new(Parts {
             store,
             clock,
             power,
             profiles,
             settings,
-            listening_since_ms,
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
             waking: tokio::sync::Mutex::new(()),
@@ -221,12 +233,15 @@ impl Driver {
         why: impl Into<String>,
         ending: Option<Ending>,
     ) -> Result<RunState, RunError> {
-        let (now_ms, why) = (self.clock.now_ms(), why.into());
-        let done =
-            self.store.write(move |tx| transition(tx, now_ms, run, event, &why, ending.as_ref())).await?;
-        let state = done.state;
-        self.perform(done);
-        Ok(state)
+        let (now_ms, why, driver) = (self.clock.now_ms(), why.into(), self.clone());
+        to_its_end(async move {
+            let job = move |tx: &Connection| transition(tx, now_ms, run, event, &why, ending.as_ref());
+            let done = driver.store.write(job).await?;
+            let state = done.state;
+            driver.perform(done);
+            Ok(state)
+        })
+        .await
     }
 
     /// What follows a stored transition.
@@ -242,42 +257,39 @@ impl Driver {
                 | Effect::RevokeClaim => {}
             }
         }
+        let mut memory = self.memory();
+        memory.since.entered(run, state, self.clock.steady_ms());
         if !waits_for_machine(state) {
-            self.memory().woken.remove(&run);
+            memory.woken.remove(&run);
         }
         if state.is_terminal() {
-            self.memory().live.remove(&run);
+            memory.live.remove(&run);
         }
+        if state.is_terminal() && state != RunState::FailedHolding {
+            memory.since.forget(run);
+        }
+        drop(memory);
         self.changed.notify_one();
     }
 
-    fn start_judging(&self, run: RunId) {
+    /// Makes the report of a run, unless that is under way. One that fails is made again by the next look at the
+    /// deadlines, some time later.
+    pub(super) fn start_judging(&self, run: RunId) {
         if !self.memory().judging.insert(run) {
             return;
         }
         let driver = self.clone();
         tokio::spawn(async move {
-            let outcome = driver.report(run).await;
-            driver.memory().judging.remove(&run);
+            let reporting = driver.clone();
+            let outcome = to_its_end(async move { reporting.report(run).await }).await;
             if let Err(error) = outcome {
                 let error = crate::error_chain(&error);
                 tracing::error!(%run, %error, "the report could not be made; it is tried again");
                 tokio::time::sleep(REPORT_RETRY).await;
-                driver.start_judging_if_due(run).await;
             }
+            driver.memory().judging.remove(&run);
+            driver.changed.notify_one();
         });
-    }
-
-    async fn start_judging_if_due(&self, run: RunId) {
-        let row: Result<RunRow, StoreError> =
-            self.store.read(move |connection| runs::get(connection, run)).await;
-        match row {
-            Ok(row) if row.state == RunState::Reporting => self.start_judging(run),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%run, error = %crate::error_chain(&error), "cannot look at the run");
-            }
-        }
     }
 
     /// A run with all that hangs from it but the samples.
@@ -310,8 +322,27 @@ impl Driver {
 
     /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.
     pub async fn resume(&self) -> Result<(), RunError> {
-        let active = self.store.read(runs::active).await?;
+        let (active, held) = self
+            .store
+            .read(|connection| {
+                let mut held = Vec::new();
+                for row in runs::in_state(connection, RunState::FailedHolding)? {
+                    let since_ms = sessions::timeline(connection, row.id)?.state_since_ms;
+                    held.push((row.id, since_ms.unwrap_or(row.started_at_ms)));
+                }
+                Ok::<_, StoreError>((runs::active(connection)?, held))
+            })
+            .await?;
+        let (now_ms, steady_ms) = (self.clock.now_ms(), self.clock.steady_ms());
+        for (run, since_ms) in held {
+            // a held machine is let go in time also when the coordinator was away
+            let held_ms = now_ms.saturating_sub(since_ms).max(0);
+            let at_ms = steady_ms.saturating_sub(held_ms);
+            self.memory().since.entered(run, RunState::FailedHolding, at_ms);
+        }
         for row in active {
+            // nobody could have been heard while the coordinator was away: each waiting begins anew
+            self.memory().since.entered(row.id, row.state, steady_ms);
             tracing::info!(run = %row.id, state = %row.state, "taken up again");
             match row.state {
                 RunState::Queued => self.wake(row.id).await,

@@ -1,24 +1,26 @@
 //! Gathers all that is known of a run from its rows, for the judge.
 
+use std::path::PathBuf;
+
 use serde::de::DeserializeOwned;
 use vetting_judge::facts::{
     DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts,
     SubStepFacts,
 };
 use vetting_protocol::firmware::FirmwareReport;
-use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::run::RunState;
 
 use super::driver::Driver;
 use super::error::RunError;
-use super::ingest::new_live;
+use super::ingest::{FIRMWARE, INVENTORY, new_live};
 use super::records::SPEC_COMPARED;
 use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, runs, sessions, stages};
+use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
@@ -70,15 +72,15 @@ pub(super) fn gather(
         },
         ending,
         boot: views::boot(&sessions::timeline(connection, run)?),
-        stages: stage_facts(connection, run, |name| profile.requires(name))?,
+        stages: stage_facts(connection, run)?,
         diffs: compared.then(|| {
             diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
         }),
         rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
         evaluations: live.evaluations().cloned().collect(),
         sample_count: measurements::count(connection, run)?,
-        inventory: document::<Inventory>(driver, run, "inventory.json")?,
-        firmware: document::<FirmwareReport>(driver, run, "firmware.json")?,
+        inventory: document::<Inventory>(connection, run, INVENTORY)?,
+        firmware: document::<FirmwareReport>(connection, run, FIRMWARE)?,
         series: series(connection, run)?,
         events: events.into_iter().map(|event| event_facts(event.values)).collect(),
         artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
@@ -100,11 +102,8 @@ fn default_ending(ended_by: EndedBy) -> Ending {
     }
 }
 
-fn stage_facts(
-    connection: &Connection,
-    run: RunId,
-    required: impl Fn(StageName) -> bool,
-) -> Result<Vec<StageFacts>, RunError> {
+fn stage_facts(connection: &Connection, run: RunId) -> Result<Vec<StageFacts>, RunError> {
+    let plan = plans::list(connection, run)?;
     let mut facts = Vec::new();
     for row in stages::list(connection, run)? {
         let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
@@ -121,7 +120,7 @@ fn stage_facts(
         }
         facts.push(StageFacts {
             name: row.name.to_string(),
-            required: required(row.name),
+            required: plans::requires(&plan, row.name),
             outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
             started_ms: row.started_at_ms,
             ended_ms: row.completed_at_ms,
@@ -152,14 +151,22 @@ fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> 
     Ok(all)
 }
 
-/// A document that an agent told, as `ingest` has filed it.
-fn document<T: DeserializeOwned>(driver: &Driver, run: RunId, name: &str) -> Result<Option<T>, RunError> {
-    let path = driver.run_dir(run).join(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| RunError::Corrupt { run, what: format!("its {name} cannot be read: {error}") }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RunError::Io { path, source }),
+/// The newest document of a kind that an agent told, as `ingest` has filed it.
+///
+/// # Errors
+/// There is a row, but not the file that goes with it.
+fn document<T: DeserializeOwned>(
+    connection: &Connection,
+    run: RunId,
+    kind: &str,
+) -> Result<Option<T>, RunError> {
+    let Some(row) = artifacts::latest(connection, run, kind)? else { return Ok(None) };
+    let path = PathBuf::from(row.values.path);
+    let bytes = std::fs::read(&path).map_err(|source| RunError::Io { path, source })?;
+    if Sha256Hex::of(&bytes) != row.values.sha256 {
+        return Err(RunError::Corrupt { run, what: format!("its {kind} is not the file that was stored") });
     }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| RunError::Corrupt { run, what: format!("its {kind} cannot be read: {error}") })
 }

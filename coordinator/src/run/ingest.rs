@@ -11,11 +11,11 @@ use vetting_judge::rules::RuleSet;
 use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, Batch, EventLevel, Heartbeat, MAX_BATCH_RECORDS, Record,
 };
-use vetting_protocol::ids::RunId;
+use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::run::RunState;
 
 use super::claim::Session;
-use super::driver::{Driver, Transition, of_run, transition};
+use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::live::Live;
 use super::records::Applier;
@@ -24,6 +24,11 @@ use super::state::RunEvent;
 use super::{rules, upload};
 use crate::store::sessions::{self, SequenceStep, TimelineEntry};
 use crate::store::{Connection, StoreError, events, measurements, runs};
+
+/// Artifact kind of the inventory.
+pub(super) const INVENTORY: &str = "inventory";
+/// Artifact kind of the firmware report.
+pub(super) const FIRMWARE: &str = "firmware";
 
 impl Driver {
     /// Applies a batch; durable when this returns.
@@ -39,9 +44,25 @@ impl Driver {
         if batch.records.len() > MAX_BATCH_RECORDS {
             return Err(RunError::TooManyRecords { found: batch.records.len(), most: MAX_BATCH_RECORDS });
         }
+        let driver = self.clone();
+        to_its_end(async move { driver.take_batch(session, batch, remote).await }).await
+    }
+
+    async fn take_batch(
+        &self,
+        session: Session,
+        batch: Batch,
+        remote: SocketAddr,
+    ) -> Result<Acknowledgement, RunError> {
         let run = session.run;
+        self.hear(&session, &batch.boot_id);
         let now_ms = self.clock.now_ms();
-        let documents = self.store_documents(run, &batch).await?;
+        let documents = if self.may_be_applied(&session, &batch).await? {
+            self.store_documents(run, &batch).await?
+        } else {
+            // the transaction below refuses it, and says why
+            Vec::new()
+        };
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
         let driver = self.clone();
@@ -99,7 +120,7 @@ impl Driver {
             events::insert(connection, &of_run(run, now_ms, EventLevel::Warning, "late_batch", message))?;
             return Ok(Vec::new());
         }
-        let mut applier = Applier::new(connection, live, run, now_ms, &self.profiles)?;
+        let mut applier = Applier::new(connection, live, run, now_ms)?;
         let mut documents = documents.iter();
         let mut transitions = Vec::new();
         let mut finished = false;
@@ -117,9 +138,11 @@ impl Driver {
                 }
                 Record::PipelineFinished { .. } => finished = true,
                 Record::Inventory(_) | Record::Firmware(_) => {
-                    if let Some(stored) = documents.next() {
-                        stored.insert(connection, run)?;
-                    }
+                    let stored = documents.next().ok_or_else(|| RunError::Corrupt {
+                        run,
+                        what: "a document of the batch was not filed".to_owned(),
+                    })?;
+                    stored.insert(connection, run)?;
                     applier.apply(record)?;
                 }
                 Record::Measurement(_)
@@ -141,6 +164,13 @@ impl Driver {
         Ok(transitions)
     }
 
+    /// Notes a sign of life of the boot that claimed, whether or not the database can take it now.
+    fn hear(&self, session: &Session, boot_id: &str) {
+        if session.boot_id == boot_id {
+            self.memory().since.heard(session.run, self.clock.steady_ms());
+        }
+    }
+
     /// A sign of life; the answer says what to do.
     pub async fn heartbeat(
         &self,
@@ -153,6 +183,7 @@ impl Driver {
             self.unplanned_reboot(run).await?;
             return Err(RunError::OtherBoot { run });
         }
+        self.hear(&session, &heartbeat.boot_id);
         let contact = TimelineEntry::LastContact(self.clock.now_ms(), remote.ip());
         let noted: Result<(), StoreError> =
             self.store.write(move |connection| sessions::note(connection, run, contact)).await;
@@ -162,6 +193,11 @@ impl Driver {
 
     /// PID 1 tells that the agent died.
     pub async fn crash(&self, session: Session, crash: AgentCrash) -> Result<Acknowledgement, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_crash(session, crash).await }).await
+    }
+
+    async fn take_crash(&self, session: Session, crash: AgentCrash) -> Result<Acknowledgement, RunError> {
         let run = session.run;
         let now_ms = self.clock.now_ms();
         let AgentCrash { how, last_lines, .. } = crash;
@@ -210,18 +246,31 @@ impl Driver {
         Ok(Arc::clone(self.memory().live.entry(run).or_insert(live)))
     }
 
-    /// Inventories and firmware reports go whole to files, before the transaction that refers to them.
+    /// Whether a batch may still be applied when its turn comes: only then are files made for it. Once no, always no.
+    async fn may_be_applied(&self, session: &Session, batch: &Batch) -> Result<bool, RunError> {
+        if session.boot_id != batch.boot_id {
+            return Ok(false);
+        }
+        let (run, id, sequence) = (session.run, session.id, batch.sequence);
+        self.store
+            .read(move |connection| {
+                let applied = sequence <= sessions::last_sequence(connection, id)?;
+                Ok(!applied && takes_records(runs::get(connection, run)?.state))
+            })
+            .await
+    }
+
+    /// Inventories and firmware reports go whole to files, before the transaction that refers to them. Each is named by
+    /// its digest: one that is refused after all replaces no other.
     async fn store_documents(&self, run: RunId, batch: &Batch) -> Result<Vec<upload::Stored>, RunError> {
         let corrupt = |error: serde_json::Error| RunError::Corrupt { run, what: error.to_string() };
         let mut stored = Vec::new();
         for record in &batch.records {
-            let (kind, name, text) = match record {
+            let (kind, text) = match record {
                 Record::Inventory(inventory) => {
-                    ("inventory", "inventory.json", serde_json::to_vec_pretty(inventory).map_err(corrupt)?)
+                    (INVENTORY, serde_json::to_vec_pretty(inventory).map_err(corrupt)?)
                 }
-                Record::Firmware(report) => {
-                    ("firmware", "firmware.json", serde_json::to_vec_pretty(report).map_err(corrupt)?)
-                }
+                Record::Firmware(report) => (FIRMWARE, serde_json::to_vec_pretty(report).map_err(corrupt)?),
                 Record::Measurement(_)
                 | Record::StageStarted { .. }
                 | Record::SubStepStarted { .. }
@@ -233,6 +282,7 @@ impl Driver {
                 | Record::PipelineFinished { .. }
                 | Record::Event { .. } => continue,
             };
+            let name = format!("{kind}-{}.json", Sha256Hex::of(&text));
             stored.push(self.store_artifact(run, kind, name, text).await?);
         }
         Ok(stored)

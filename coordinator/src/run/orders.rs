@@ -6,10 +6,11 @@ use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::run::{BootTarget, RunState};
 
-use super::driver::{Driver, of_run};
+use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
 use super::rules;
 use super::state::RunEvent;
+use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::{events, hosts, thresholds};
 
@@ -19,11 +20,23 @@ impl Driver {
     /// # Errors
     /// No such host, an active run, or wishes that exclude each other.
     pub async fn start_run(&self, order: RunCreate) -> Result<RunId, RunError> {
+        let driver = self.clone();
+        to_its_end(async move { driver.take_order(order).await }).await
+    }
+
+    async fn take_order(&self, order: RunCreate) -> Result<RunId, RunError> {
         if order.wipe && order.non_destructive {
             return Err(RunError::WipeNonDestructive);
         }
         let now_ms = self.clock.now_ms();
         let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
+        let plan: Vec<_> = self
+            .profiles
+            .get(order.profile)
+            .stages
+            .iter()
+            .map(|stage| PlanStage { name: stage.work.name(), required: stage.required })
+            .collect();
         let run = self
             .store
             .write(move |connection| {
@@ -36,12 +49,14 @@ impl Driver {
                     next_boot_target: BootTarget::Linux,
                 };
                 let run = runs::create(connection, &values, now_ms)?;
+                plans::insert(connection, run, &plan)?;
                 thresholds::seed(connection, run, &rules)?;
                 let message = format!("run {run} of {} ordered, profile {}", host.name, order.profile);
                 events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
                 Ok::<_, RunError>(run)
             })
             .await?;
+        self.memory().since.entered(run, RunState::Queued, self.clock.steady_ms());
         // the run is stored: whatever becomes of the packet, it was started
         self.wake(run).await;
         Ok(run)

@@ -1,6 +1,10 @@
-//! The patience with machines: ends every waiting that has lasted long enough, and wakes again who sleeps on. One
-//! task drives all of it from stored times, so that a restart loses nothing.
+//! The patience with machines: ends every waiting that has lasted long enough, wakes again who sleeps on, and takes up
+//! what was left undone. One task drives all of it from the stored states.
+//!
+//! Times are measured by a clock that nobody sets: a corrected time of day fails no run. Stored times count only for
+//! what began before this coordinator did.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,26 +17,61 @@ use super::driver::Driver;
 use super::error::RunError;
 use super::stages::running_stage;
 use super::state::RunEvent;
-use crate::store::{Connection, StoreError, runs, sessions};
+use crate::store::{Connection, StoreError, runs};
 
-/// Longest sleep of the task, so that a clock that was set is noticed.
+/// Longest sleep of the task: how long something left undone may wait.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// After a look that failed.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// When runs came into their states and when their agents were heard, by [`crate::clock::Clock::steady_ms`].
+#[derive(Default)]
+pub(super) struct Since {
+    entered: HashMap<RunId, (RunState, i64)>,
+    heard: HashMap<RunId, i64>,
+}
+
+impl Since {
+    /// A run is in `state` since `at_ms`, unless it was before.
+    pub fn entered(&mut self, run: RunId, state: RunState, at_ms: i64) {
+        if self.entered.get(&run).is_none_or(|(before, _)| *before != state) {
+            self.entered.insert(run, (state, at_ms));
+        }
+    }
+
+    /// The agent of a run said something. What it says after the end is not waited for.
+    pub fn heard(&mut self, run: RunId, at_ms: i64) {
+        if self.entered.contains_key(&run) {
+            self.heard.insert(run, at_ms);
+        }
+    }
+
+    /// Nothing is waited for any more.
+    pub fn forget(&mut self, run: RunId) {
+        self.entered.remove(&run);
+        self.heard.remove(&run);
+    }
+
+    /// What is known; a state that nobody told of begins now.
+    fn times(&mut self, run: RunId, state: RunState, now_ms: i64) -> Times {
+        self.entered(run, state, now_ms);
+        let entered_ms = self.entered.get(&run).map_or(now_ms, |(_, at_ms)| *at_ms);
+        Times { entered_ms, last_contact_ms: self.heard.get(&run).copied() }
+    }
+}
+
 impl Driver {
-    /// Ends every waiting that has lasted long enough, and wakes machines again that did not come; returns when there
-    /// is something to do next, ms since the epoch.
+    /// Ends every waiting that has lasted long enough, wakes machines again that did not come, and makes reports that
+    /// were not made; returns when there is something to do next, by the steady clock.
     pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
         let waiting = self.store.read(waiting).await?;
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.steady_ms();
         let mut next: Option<i64> = None;
         for row in waiting {
-            let times = Times {
-                entered_ms: row.entered_ms,
-                last_contact_ms: row.last_contact_ms,
-                listening_since_ms: self.listening_since_ms,
-            };
+            if row.state == RunState::Reporting {
+                self.start_judging(row.id);
+            }
+            let times = self.memory().since.times(row.id, row.state, now_ms);
             let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
             if due_ms > now_ms {
                 let wake_ms = self.wake_if_due(row.id, row.state).await;
@@ -55,7 +94,7 @@ impl Driver {
         loop {
             let sleep = match self.check_deadlines().await {
                 Ok(Some(due_ms)) => {
-                    let left_ms = u64::try_from(due_ms - self.clock.now_ms()).unwrap_or(0);
+                    let left_ms = u64::try_from(due_ms - self.clock.steady_ms()).unwrap_or(0);
                     Duration::from_millis(left_ms).min(LONGEST_SLEEP)
                 }
                 Ok(None) => LONGEST_SLEEP,
@@ -78,8 +117,6 @@ impl Driver {
 struct Waiting {
     id: RunId,
     state: RunState,
-    entered_ms: i64,
-    last_contact_ms: Option<i64>,
     running_stage: Option<StageName>,
 }
 
@@ -88,21 +125,15 @@ fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
     rows.extend(runs::in_state(connection, RunState::FailedHolding)?);
     rows.into_iter()
         .map(|row| {
-            let timeline = sessions::timeline(connection, row.id)?;
-            Ok(Waiting {
-                id: row.id,
-                state: row.state,
-                entered_ms: timeline.state_since_ms.unwrap_or(row.started_at_ms),
-                last_contact_ms: timeline.last_contact_ms,
-                running_stage: running_stage(connection, row.id)?,
-            })
+            let running_stage = running_stage(connection, row.id)?;
+            Ok(Waiting { id: row.id, state: row.state, running_stage })
         })
         .collect()
 }
 
 /// Why a run ran out of time, for the event and for the report.
 fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String, Option<Ending>) {
-    let since = |from_ms: i64| u64::try_from(now_ms - from_ms.max(times.listening_since_ms)).unwrap_or(0);
+    let since = |from_ms: i64| u64::try_from(now_ms.saturating_sub(from_ms)).unwrap_or(0);
     if event == RunEvent::NeverAppeared {
         let last_seen = match row.state {
             RunState::Booting => "the boot script was fetched, the run never claimed",
@@ -116,12 +147,12 @@ fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String
             | RunState::Released
             | RunState::Aborted => "a magic packet was sent, the boot script never asked for",
         };
-        let waited_ms = since(row.entered_ms);
+        let waited_ms = since(times.entered_ms);
         let why = format!("the machine never appeared in {} s: {last_seen}", waited_ms / 1_000);
         return (why, Some(Ending::NeverAppeared { waited_ms, last_seen: last_seen.to_owned() }));
     }
     if event == RunEvent::WentSilent {
-        let silent_ms = since(row.last_contact_ms.unwrap_or(row.entered_ms).max(row.entered_ms));
+        let silent_ms = since(times.last_contact_ms.unwrap_or(times.entered_ms).max(times.entered_ms));
         let why = format!("no word from the agent for {} s", silent_ms / 1_000);
         return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms }));
     }

@@ -1,7 +1,6 @@
 //! Applies the records of one batch to the database, inside its transaction.
 
 use vetting_judge::facts::StageFacts;
-use vetting_judge::profile::Registry;
 use vetting_judge::verdict::reasons_to_halt;
 use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::diff::Severity;
@@ -15,8 +14,9 @@ use super::live::{Live, Progress};
 use super::rules::ANY_STAGE;
 use super::stages::{StepSummary, close_sub_steps, halt_after};
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
+use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
-use crate::store::{Connection, diffs, events, firmware, runs};
+use crate::store::{Connection, diffs, events, firmware, plans};
 
 /// Kind of the event that says the machine was compared with its spec.
 pub(super) const SPEC_COMPARED: &str = "spec_compared";
@@ -27,7 +27,7 @@ pub(super) struct Applier<'a> {
     live: &'a mut Live,
     run: RunId,
     now_ms: i64,
-    profiles: &'a Registry,
+    plan: Vec<PlanStage>,
     rows: Vec<StageRow>,
     samples: Vec<MeasurementValues>,
     evaluations: Vec<EvaluationValues>,
@@ -40,11 +40,10 @@ impl<'a> Applier<'a> {
         live: &'a mut Live,
         run: RunId,
         now_ms: i64,
-        profiles: &'a Registry,
     ) -> Result<Self, RunError> {
-        let rows = stages::list(connection, run)?;
+        let (plan, rows) = (plans::list(connection, run)?, stages::list(connection, run)?);
         let (samples, evaluations) = (Vec::new(), Vec::new());
-        Ok(Self { connection, live, run, now_ms, profiles, rows, samples, evaluations })
+        Ok(Self { connection, live, run, now_ms, plan, rows, samples, evaluations })
     }
 
     /// Applies one record. Those that move the run or need a file are not its business and change nothing here.
@@ -169,7 +168,10 @@ impl<'a> Applier<'a> {
         }
         stages::finish(self.connection, self.run, stage, summary.state(), ts_ms, &summary.stored())?;
         self.live.forget_progress(stage);
-        let level = if reasons.is_empty() { EventLevel::Info } else { EventLevel::Warning };
+        let level = match summary.outcome {
+            Some(Outcome::Pass | Outcome::Skip { .. }) if reasons.is_empty() => EventLevel::Info,
+            Some(_) | None => EventLevel::Warning,
+        };
         let message = match summary.reason() {
             Some(reason) => format!("{stage} {}: {reason}", summary.state()),
             None => format!("{stage} {}", summary.state()),
@@ -184,10 +186,9 @@ impl<'a> Applier<'a> {
 
     /// Why no further stage may start; empty if it may.
     fn halting_reasons(&self, stage: StageName, reported: &Outcome) -> Result<Vec<String>, RunError> {
-        let profile = runs::get(self.connection, self.run)?.profile;
         let facts = StageFacts {
             name: stage.to_string(),
-            required: self.profiles.get(profile).requires(stage),
+            required: plans::requires(&self.plan, stage),
             outcome: Some(reported.clone()),
             started_ms: None,
             ended_ms: None,

@@ -160,15 +160,15 @@ impl Driver {
         }
     }
 
-    /// Writes a file of the coordinator's own. `name` is a word of this program.
+    /// Writes a file of the coordinator's own. `name` is made by this program.
     pub(super) async fn store_artifact(
         &self,
         run: RunId,
         kind: &'static str,
-        name: &'static str,
+        name: impl Into<String>,
         bytes: Vec<u8>,
     ) -> Result<Stored, RunError> {
-        let folder = self.run_dir(run);
+        let (folder, name) = (self.run_dir(run), name.into());
         tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&folder)
                 .map_err(|source| RunError::Io { path: folder.clone(), source })?;

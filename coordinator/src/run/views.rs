@@ -70,6 +70,7 @@ pub fn boot(timeline: &Timeline) -> BootView {
         claimed_ms: timeline.claimed_ms,
         kernel_to_init_ms: timeline.kernel_to_init_ms,
         kernel_to_claim_ms: timeline.kernel_to_claim_ms,
+        kernel_to_network_ms: timeline.kernel_to_network_ms,
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) const AGAIN_MS: i64 = 30_000;
 /// What became of the last magic packet of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastWake {
+    /// By the steady clock.
     at_ms: i64,
     failed: bool,
 }
@@ -43,13 +44,13 @@ impl Driver {
     pub(super) async fn wake(&self, run: RunId) {
         // two tasks may want the same packet at the same time; the second finds that it has left
         let _one_at_a_time = self.waking.lock().await;
-        let now_ms = self.clock.now_ms();
+        let (now_ms, at_ms) = (self.clock.now_ms(), self.clock.steady_ms());
         let before = self.memory().woken.get(&run).copied();
-        if before.is_some_and(|last| now_ms < last.at_ms.saturating_add(AGAIN_MS)) {
+        if before.is_some_and(|last| at_ms < last.at_ms.saturating_add(AGAIN_MS)) {
             return;
         }
         let told = before.is_some_and(|last| last.failed);
-        self.memory().woken.insert(run, LastWake { at_ms: now_ms, failed: told });
+        self.memory().woken.insert(run, LastWake { at_ms, failed: told });
         match self.try_wake(run, now_ms, told).await {
             Ok(failed) => {
                 // it is forgotten when the machine came meanwhile
@@ -63,7 +64,8 @@ impl Driver {
         }
     }
 
-    /// [`Driver::wake`] when the last packet is long enough ago; returns when the next one is due, ms since the epoch.
+    /// [`Driver::wake`] when the last packet is long enough ago; returns when the next one is due, by the steady
+    /// clock.
     pub(super) async fn wake_if_due(&self, run: RunId, state: RunState) -> Option<i64> {
         if !waits_for_machine(state) {
             return None;

@@ -12,7 +12,7 @@ use crate::clock::timestamp_text;
 pub struct EventValues {
     /// The run it belongs to.
     pub run_id: Option<RunId>,
-    /// The host it belongs to.
+    /// The host it belongs to; a line of a run is stored with the run's.
     pub host_id: Option<HostId>,
     /// Ms since the epoch.
     pub ts_ms: i64,
@@ -36,7 +36,7 @@ pub struct EventRow {
 }
 
 const INSERT: &str = "INSERT INTO events (run_id, host_id, ts, level, kind, message, data_json)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+     VALUES (?1, COALESCE(?2, (SELECT host_id FROM runs WHERE id = ?1)), ?3, ?4, ?5, ?6, ?7)";
 const AFTER: &str = "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
 const LATEST: &str = "SELECT * FROM (SELECT * FROM events ORDER BY id DESC LIMIT ?1) ORDER BY id";
 const OF_RUN: &str = "SELECT * FROM events WHERE run_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";

@@ -18,6 +18,7 @@ pub mod events;
 pub mod firmware;
 pub mod hosts;
 pub mod measurements;
+pub mod plans;
 pub mod runs;
 pub mod sessions;
 pub mod settings;

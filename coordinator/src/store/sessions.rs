@@ -94,6 +94,8 @@ pub enum TimelineEntry {
     Claimed(i64),
     /// From the kernel's start to PID 1, ms.
     KernelToInit(u64),
+    /// From the kernel's start to the first address, ms.
+    KernelToNetwork(u64),
     /// From the kernel's start to the claim, ms.
     KernelToClaim(u64),
     /// The agent was heard, ms since the epoch, and whence.
@@ -113,6 +115,8 @@ pub struct Timeline {
     pub claimed_ms: Option<i64>,
     /// From the kernel's start to PID 1, ms.
     pub kernel_to_init_ms: Option<u64>,
+    /// From the kernel's start to the first address, ms.
+    pub kernel_to_network_ms: Option<u64>,
     /// From the kernel's start to the claim, ms.
     pub kernel_to_claim_ms: Option<u64>,
     /// The agent was heard last, ms since the epoch.
@@ -225,6 +229,18 @@ pub fn latest_claimed(connection: &Connection, run: RunId) -> Result<Option<Sess
     connection.prepare_cached(LATEST)?.query_and_then([run.0], session)?.next().transpose()
 }
 
+/// The last batch that is applied; 0 before the first.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub fn last_sequence(connection: &Connection, session: SessionId) -> Result<u64, StoreError> {
+    connection
+        .prepare_cached(LAST_SEQUENCE)?
+        .query_and_then([session.0], |row| row::integer(row, ("run_sessions", "last_sequence")))?
+        .next()
+        .unwrap_or_else(|| Err(StoreError::not_found(format!("session {}", session.0))))
+}
+
 /// Takes note of a batch's number. To be called in the job that applies the batch.
 ///
 /// # Errors
@@ -234,11 +250,7 @@ pub fn advance_sequence(
     session: SessionId,
     sequence: u64,
 ) -> Result<SequenceStep, StoreError> {
-    let last: u64 = connection
-        .prepare_cached(LAST_SEQUENCE)?
-        .query_and_then([session.0], |row| row::integer(row, ("run_sessions", "last_sequence")))?
-        .next()
-        .unwrap_or_else(|| Err(StoreError::not_found(format!("session {}", session.0))))?;
+    let last = last_sequence(connection, session)?;
     if sequence <= last {
         return Ok(SequenceStep::Duplicate);
     }
@@ -260,6 +272,8 @@ const SET_CLAIMED: &str = "INSERT INTO run_timeline (run_id, claimed_ms) VALUES 
      ON CONFLICT (run_id) DO UPDATE SET claimed_ms = excluded.claimed_ms";
 const SET_TO_INIT: &str = "INSERT INTO run_timeline (run_id, kernel_to_init_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_init_ms = excluded.kernel_to_init_ms";
+const SET_TO_NETWORK: &str = "INSERT INTO run_timeline (run_id, kernel_to_network_ms) VALUES (?1, ?2)
+     ON CONFLICT (run_id) DO UPDATE SET kernel_to_network_ms = excluded.kernel_to_network_ms";
 const SET_TO_CLAIM: &str = "INSERT INTO run_timeline (run_id, kernel_to_claim_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET kernel_to_claim_ms = excluded.kernel_to_claim_ms";
 const SET_CONTACT: &str =
@@ -276,6 +290,9 @@ pub fn note(connection: &Connection, run: RunId, entry: TimelineEntry) -> Result
         TimelineEntry::ImageServed(ms) => (SET_IMAGE, ms),
         TimelineEntry::Claimed(ms) => (SET_CLAIMED, ms),
         TimelineEntry::KernelToInit(ms) => (SET_TO_INIT, row::signed(ms, "run_timeline.kernel_to_init_ms")?),
+        TimelineEntry::KernelToNetwork(ms) => {
+            (SET_TO_NETWORK, row::signed(ms, "run_timeline.kernel_to_network_ms")?)
+        }
         TimelineEntry::KernelToClaim(ms) => {
             (SET_TO_CLAIM, row::signed(ms, "run_timeline.kernel_to_claim_ms")?)
         }
@@ -299,6 +316,7 @@ pub fn timeline(connection: &Connection, run: RunId) -> Result<Timeline, StoreEr
         image_served_ms: row.get("image_served_ms")?,
         claimed_ms: row.get("claimed_ms")?,
         kernel_to_init_ms: row::integer_or_null(row, ("run_timeline", "kernel_to_init_ms"))?,
+        kernel_to_network_ms: row::integer_or_null(row, ("run_timeline", "kernel_to_network_ms"))?,
         kernel_to_claim_ms: row::integer_or_null(row, ("run_timeline", "kernel_to_claim_ms"))?,
         last_contact_ms: row.get("last_contact_ms")?,
         last_contact_ip: row::parsed_or_null(row, ("run_timeline", "last_contact_ip"))?,

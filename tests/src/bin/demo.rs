@@ -171,8 +171,12 @@ fn times(results: &[Vetted]) -> Table {
         between(vetted.detail.boot.script_served_ms, vetted.detail.boot.image_served_ms)
     });
     row("kernel to PID 1", &|vetted| ms(vetted.detail.boot.kernel_to_init_ms));
+    row("network", &|vetted| {
+        Some(ms(vetted.detail.boot.kernel_to_network_ms)? - ms(vetted.detail.boot.kernel_to_init_ms)?)
+    });
     row("agent to claim", &|vetted| {
-        Some(ms(vetted.detail.boot.kernel_to_claim_ms)? - ms(vetted.detail.boot.kernel_to_init_ms)?)
+        let boot = &vetted.detail.boot;
+        Some(ms(boot.kernel_to_claim_ms)? - ms(boot.kernel_to_network_ms.or(boot.kernel_to_init_ms))?)
     });
     let stages: Vec<String> = results
         .first()

@@ -40,6 +40,8 @@ fn the_built_in_profiles_are_what_they_say() {
         assert!(profile.thresholds.iter().all(|threshold| threshold.note.len() > 10));
         assert!(profile.rules().any(|rule| rule.severity == RuleSeverity::Critical));
     }
+    let ceilings_ms: u64 = registry.get(ProfileName::Quick).stages.iter().map(|stage| stage.limit_ms).sum();
+    assert!(ceilings_ms <= 30 * 60_000, "{ceilings_ms}");
     let work_ms = |name| -> u64 {
         let of = |stage: &ProfileStage| match stage.work {
             StageWork::CpuStress { cpu_ms, memory_ms, .. } => cpu_ms + memory_ms,

@@ -60,12 +60,17 @@ pub(super) fn stages(facts: &RunFacts) -> Markup {
 
 fn boot(boot: &BootView) -> Markup {
     let between = |from: Option<i64>, to: Option<i64>| format::span(from, to);
-    let from_kernel = |ms: Option<u64>| ms.and_then(|ms| i64::try_from(ms).ok()).map(format::duration);
+    let took = |from: Option<u64>, to: Option<u64>| {
+        to?.checked_sub(from?).and_then(|ms| i64::try_from(ms).ok()).map(format::duration)
+    };
+    // an agent that did not set up the network itself tells nothing of it
+    let ready = boot.kernel_to_network_ms.or(boot.kernel_to_init_ms);
     let steps = [
         ("Firmware to boot script", between(boot.woken_ms, boot.script_served_ms)),
         ("Image download", between(boot.script_served_ms, boot.image_served_ms)),
-        ("Kernel to agent", from_kernel(boot.kernel_to_init_ms)),
-        ("Kernel to claim", from_kernel(boot.kernel_to_claim_ms)),
+        ("Kernel to PID 1", took(Some(0), boot.kernel_to_init_ms)),
+        ("Network", took(boot.kernel_to_init_ms, boot.kernel_to_network_ms)),
+        ("Agent to claim", took(ready, boot.kernel_to_claim_ms)),
     ];
     html! {
         @if steps.iter().any(|(_, took)| took.is_some()) {

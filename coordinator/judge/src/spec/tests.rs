@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use vetting_protocol::diff::{Severity, SpecDiff};
 use vetting_protocol::firmware::FirmwareReport;
-use vetting_protocol::inventory::{DiskKind, Inventory};
+use vetting_protocol::inventory::{Dimm, DiskKind, Inventory};
 
 use super::*;
 use crate::fixtures;
@@ -124,6 +124,40 @@ fn memory_that_is_plugged_in_must_also_be_seen() {
         diffs_of("memory: {total_gib: 384}", &server),
         ["memory.visible_gib | >= 345.6 of the 384 installed | 300 | critical"]
     );
+}
+
+#[test]
+fn a_dead_dimm_does_not_hide_in_the_gap() {
+    let (server, firmware) = fixtures::server();
+    let found = |visible_bytes: u64, dimms: &[u64]| {
+        let mut inventory = server.clone();
+        let dimm = inventory.memory.dimms[0].clone();
+        inventory.memory.dimms =
+            dimms.iter().map(|gib| Dimm { size_bytes: gib << 30, ..dimm.clone() }).collect();
+        inventory.memory.installed_bytes = Some(dimms.iter().sum::<u64>() << 30);
+        inventory.memory.visible_bytes = visible_bytes;
+        let total = dimms.iter().sum::<u64>();
+        // its own severity does not soften it
+        diffs_of(
+            &format!("memory: {{total_gib: {{value: {total}, severity: warning}}}}"),
+            &(inventory, firmware.clone()),
+        )
+    };
+    // one of 12 is a twelfth: less than the tenth that the kernel may keep
+    assert_eq!(
+        found(352 << 30, &[32; 12]),
+        ["memory.visible_gib | > 352 of the 384 installed, or a DIMM of 32 is not used | 352 | critical"]
+    );
+    assert_eq!(found((352 << 30) + 1, &[32; 12]), Vec::<String>::new());
+    // of many small ones, one is lost in what firmware takes: 1 of 64 is 1.6 %, 2 are 3.1 %
+    assert_eq!(found(63 << 30, &[1; 64]), Vec::<String>::new());
+    assert_eq!(found(62 << 30, &[1; 64]).len(), 1);
+    // exactly 3 % is not more than 3 %
+    assert_eq!(found(97 << 30, &[1; 100]), Vec::<String>::new());
+    assert_eq!(found((97 << 30) - 1, &[1; 100]).len(), 1);
+    // the smallest counts, and a slot that tells no size does not
+    assert_eq!(found(128 << 30, &[128, 8]).len(), 1);
+    assert_eq!(found(128 << 30, &[128, 8, 0]).len(), 1);
 }
 
 #[test]

@@ -62,6 +62,46 @@ fn nothing_but_a_regular_end_passes() {
 }
 
 #[test]
+fn nothing_is_said_of_evidence_that_nobody_gathered() {
+    let mut facts = fixtures::passing();
+    let reboot = |evidence: Option<&str>| Ending::UnplannedReboot {
+        stage: Some(StageName::CpuStress),
+        evidence: evidence.map(str::to_owned),
+    };
+    facts.ending = reboot(None);
+    assert_eq!(
+        only_reason(&facts).text,
+        "The machine restarted in stage CPUStress though no restart was planned."
+    );
+    facts.ending = reboot(Some("a panic in pstore"));
+    assert!(only_reason(&facts).text.ends_with("planned; it left: a panic in pstore."));
+}
+
+#[test]
+fn a_memory_pass_that_reached_too_little_blames_no_part() {
+    let of_stress = |key: &str| {
+        let rule = Rule {
+            kind: "stress".to_owned(),
+            key: "memory/*".parse().unwrap(),
+            op: Op::Gte,
+            threshold: 50.0,
+            unit: "percent".to_owned(),
+            ..rule(RuleSeverity::Critical)
+        };
+        let mut evaluation = Evaluation::empty(rule, Some(StageName::CpuStress), key.to_owned());
+        evaluation.observe(1, Some(20.0), "percent");
+        let mut facts = fixtures::passing();
+        facts.evaluations = vec![evaluation];
+        only_reason(&facts).next
+    };
+    assert_eq!(
+        of_stress("memory/coverage"),
+        "The memory pass reached too little: free memory, or a larger share in the profile."
+    );
+    assert!(of_stress("memory/verify_failures").contains("CPU or DIMM"));
+}
+
+#[test]
 fn a_run_that_never_began_blames_no_stage() {
     let mut facts = fixtures::passing();
     facts.ending = Ending::NeverAppeared { waited_ms: 600_000, last_seen: "no DHCP request".to_owned() };
@@ -121,7 +161,10 @@ fn a_critical_diff_fails_unless_it_is_ignored() {
         severity,
     };
     facts.diffs = Some(vec![DiffFacts { diff: diff(Severity::Critical), ignored: false }]);
-    assert_eq!(only_reason(&facts).text, "memory.total_gib: expected 64, found nothing.");
+    let reason = only_reason(&facts);
+    assert_eq!(reason.text, "memory.total_gib: expected 64, found nothing.");
+    // no command can
+    assert!(!reason.next.contains("ignore"), "{}", reason.next);
     facts.diffs = Some(vec![
         DiffFacts { diff: diff(Severity::Critical), ignored: true },
         DiffFacts { diff: diff(Severity::Warning), ignored: false },
@@ -178,4 +221,17 @@ fn the_pipeline_halts_for_a_stage_that_did_not_pass_or_a_critical_breach_in_it()
     assert_eq!(reasons_to_halt(&facts.stages[5], [&breach]), []);
     let failed = StageFacts { outcome: Some(Outcome::error("stress-ng is missing")), ..cpu.clone() };
     assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+}
+
+#[test]
+fn a_stage_that_is_not_required_halts_only_when_the_hardware_is_at_fault() {
+    let facts = fixtures::passing();
+    let optional = StageFacts { required: false, ..facts.stages[4].clone() };
+    for outcome in [None, Some(Outcome::error("stress-ng is missing")), Some(Outcome::skip("no CPU"))] {
+        assert_eq!(reasons_to_halt(&StageFacts { outcome, ..optional.clone() }, []), []);
+    }
+    let failed = StageFacts { outcome: Some(Outcome::fail("wrong answers")), ..optional.clone() };
+    assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+    let breach = evaluation(RuleSeverity::Critical, &[(Some(99.0), "celsius")]);
+    assert_eq!(reasons_to_halt(&optional, [&breach]).len(), 1);
 }

@@ -5,6 +5,7 @@ use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, ArtifactReceipt, Directive, MAX_BODY_BYTES, Record,
 };
 use vetting_protocol::ids::{Sha256Hex, StageName};
+use vetting_protocol::inventory::Inventory;
 use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::RunState;
@@ -22,6 +23,7 @@ async fn a_claim_gives_the_plan_and_only_once() {
     assert_eq!(detail.summary.state, RunState::Running);
     assert_eq!(detail.stages.len(), plan.stages.len());
     assert_eq!((detail.boot.kernel_to_init_ms, detail.boot.kernel_to_claim_ms), (Some(2_000), Some(4_000)));
+    assert_eq!(detail.boot.kernel_to_network_ms, Some(3_000));
 
     let other = Lab::claim_request(claimed.run, &claimed.secret, "another-boot");
     assert_eq!(refused(lab.claiming(&other)).await, refusal(409, "claim-used"));
@@ -226,4 +228,56 @@ async fn an_artifact_is_kept_only_if_it_is_the_announced_one() {
         assert_eq!(refused(upload(path, digest)).await, refusal(422, "invalid"), "{path}");
     }
     assert_eq!(lab.detail(claimed.run).await.artifacts.len(), 1);
+}
+
+/// What a virtual machine tells of itself, under this serial number.
+fn inventory(serial: &str) -> Record {
+    let text = include_str!("../../../judge/fixtures/qemu-q35.inventory.json");
+    let mut inventory: Inventory = serde_json::from_str(text).unwrap();
+    inventory.system.serial = Some(serial.to_owned());
+    Record::Inventory(Box::new(inventory))
+}
+
+#[tokio::test]
+async fn a_batch_that_is_not_taken_leaves_the_documents_as_they_are() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    lab.send(&claimed, 1, vec![inventory("first")]).await;
+    let stored = lab.detail(claimed.run).await.artifacts;
+    let [document] = stored.as_slice() else { panic!("{stored:?}") };
+    let files = || std::fs::read_dir(lab.path("artifacts/run-1")).unwrap().count();
+    let unchanged = async |said: &str| {
+        assert_eq!(lab.detail(claimed.run).await.artifacts, stored, "{said}");
+        let bytes = std::fs::read(&document.path).unwrap();
+        assert_eq!(Sha256Hex::of(&bytes), document.sha256, "{said}");
+    };
+    // a resend with another content, and one out of order
+    lab.send(&claimed, 1, vec![inventory("again")]).await;
+    assert_eq!(files(), 1);
+    unchanged("a batch that was applied before").await;
+    let early = lab.sending(&claimed, 3, vec![inventory("early")]);
+    assert_eq!(refused(early).await, refusal(409, "sequence-gap"));
+    unchanged("a batch out of order").await;
+    lab.send(&claimed, 2, healthy(&claimed)).await;
+    lab.verdict(&claimed).await;
+    let before = files();
+    lab.send(&claimed, 3, vec![inventory("late")]).await;
+    assert_eq!(files(), before);
+    assert_eq!(Sha256Hex::of(&std::fs::read(&document.path).unwrap()), document.sha256);
+    let report = lab.operator(Method::GET, &format!("runs/{}/artifacts/report", claimed.run));
+    let report = report.send().await.unwrap().text().await.unwrap();
+    assert!(report.contains("\"first\"") && !report.contains("\"early\""));
+}
+
+#[tokio::test]
+async fn a_document_from_another_boot_is_not_kept() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let batch = Batch { sequence: 1, boot_id: "another-boot".to_owned(), records: vec![inventory("foreign")] };
+    let foreign = lab.agent(&claimed, Method::POST, "batches").json(&batch);
+    assert_eq!(refused(foreign).await, refusal(409, "other-boot"));
+    let detail = lab.over(claimed.run).await;
+    assert!(detail.artifacts.iter().all(|artifact| artifact.kind != "inventory"));
+    let names: Vec<_> = std::fs::read_dir(lab.path("artifacts/run-1")).unwrap().flatten().collect();
+    assert!(names.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("inventory")));
 }

@@ -1,11 +1,12 @@
 //! Runs from their order to their end, restarts and deadlines.
 
 use reqwest::Method;
-use vetting_protocol::agent_api::{AfterRun, Directive, Record};
+use vetting_protocol::agent_api::{AfterRun, Directive, EventLevel, Record};
 use vetting_protocol::diff::{Severity, SpecDiff};
 use vetting_protocol::ids::{Sha256Hex, StageName};
-use vetting_protocol::operator_api::RunSummary;
+use vetting_protocol::operator_api::{HostView, RunSummary};
 use vetting_protocol::outcome::Outcome;
+use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{RunResult, RunState};
 
 use super::*;
@@ -99,6 +100,32 @@ async fn silence_ends_a_run_but_not_the_coordinators_own_absence() {
 }
 
 #[tokio::test]
+async fn a_corrected_clock_fails_no_run() {
+    const DAY_MS: i64 = 86_400_000;
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    for (jumped_ms, waking) in [(DAY_MS, 2), (-DAY_MS, 3)] {
+        lab.clock.jump(START_MS + jumped_ms);
+        let node = format!("node{waking}");
+        lab.add_host(&node, &format!("52:54:00:ab:cd:0{waking}")).await;
+        let waking = lab.start_run(&node).await;
+        lab.clock.jump(START_MS + 2 * jumped_ms);
+        lab.server.driver.check_deadlines().await.unwrap();
+        assert_eq!(lab.detail(waking).await.summary.state, RunState::Waking, "{jumped_ms}");
+        assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Running, "{jumped_ms}");
+    }
+    // and real silence is still noticed, in its time
+    let now_ms = START_MS - 2 * DAY_MS;
+    lab.clock.set(now_ms + 119_999);
+    lab.server.driver.check_deadlines().await.unwrap();
+    assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Running);
+    lab.clock.set(now_ms + 120_000);
+    lab.server.driver.check_deadlines().await.unwrap();
+    let detail = lab.over(claimed.run).await;
+    assert!(detail.reasons[0].contains("nothing was heard for 2m"), "{:?}", detail.reasons);
+}
+
+#[tokio::test]
 async fn a_run_goes_on_after_the_coordinator_was_restarted() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
@@ -126,6 +153,60 @@ async fn a_breach_before_a_restart_still_fails_the_stage_after_it() {
     assert!(matches!(answer.directive, Directive::HaltPipeline { .. }), "{answer:?}");
 }
 
+/// The same coordinator with a profile quick in which SMART need not pass.
+async fn with_optional_smart(mut lab: Lab) -> Lab {
+    let builtin = include_str!("../../../judge/profiles/quick.yaml");
+    let replaced = builtin.replace("{stage: SMART, ", "{stage: SMART, required: false, ");
+    assert_ne!(replaced, builtin);
+    let path = lab.path("quick.yaml");
+    std::fs::write(&path, replaced).unwrap();
+    lab.config.profiles.insert(ProfileName::Quick, path);
+    lab.restarted().await
+}
+
+fn up_to_smart_in_error(claimed: &Claimed) -> (Vec<Record>, Vec<Record>) {
+    let mut records = healthy(claimed);
+    let smart = finished(StageName::Smart, Outcome::error("smartctl is missing"));
+    let position = records
+        .iter()
+        .position(|record| matches!(record, Record::StageFinished { stage: StageName::Smart, .. }))
+        .unwrap();
+    records[position] = smart;
+    let rest = records.split_off(position + 1);
+    (records, rest)
+}
+
+#[tokio::test]
+async fn a_stage_that_need_not_pass_does_not_halt_when_it_errs() {
+    let lab = with_optional_smart(Lab::open().await).await;
+    let claimed = lab.claimed().await;
+    let (before, rest) = up_to_smart_in_error(&claimed);
+    assert_eq!(lab.send(&claimed, 1, before).await.directive, Directive::Continue);
+    let waiting = lab.detail(claimed.run).await;
+    assert!(waiting.stages.last().unwrap().state.as_str() == "pending");
+    lab.send(&claimed, 2, rest).await;
+    let Directive::Finished { result, reasons, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!(result, RunResult::Pass, "{reasons:?}");
+    let detail = lab.detail(claimed.run).await;
+    assert_eq!(detail.summary.failed_stage, None);
+    let told = |event: &EventView| event.level == EventLevel::Warning && event.message.contains("smartctl");
+    assert!(lab.events().await.iter().any(told));
+}
+
+#[tokio::test]
+async fn what_a_run_was_ordered_with_counts_whatever_its_profile_says_later() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let lab = with_optional_smart(lab).await;
+    let (before, _) = up_to_smart_in_error(&claimed);
+    let answer = lab.send(&claimed, 1, before).await;
+    assert!(matches!(answer.directive, Directive::HaltPipeline { .. }), "{answer:?}");
+    lab.send(&claimed, 2, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
+    let Directive::Finished { result, reasons, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!(result, RunResult::Fail);
+    assert!(reasons[0].contains("smartctl is missing"), "{reasons:?}");
+}
+
 #[tokio::test]
 async fn an_aborted_agent_is_told_so() {
     let lab = Lab::open().await;
@@ -148,4 +229,19 @@ async fn the_addresses_are_announced() {
     assert_eq!(said["https"], json!(lab.server.https));
     assert_eq!(said["http"], json!(lab.server.http));
     assert_eq!(said["ca_fingerprint"], json!(lab.server.ca_fingerprint));
+}
+
+#[tokio::test]
+async fn every_line_of_a_run_names_its_host() {
+    let lab = Lab::open().await;
+    lab.script("52:54:00:ff:ff:ff").await;
+    let claimed = lab.claimed().await;
+    let host: HostView = good(lab.operator(Method::GET, "hosts/node1")).await;
+    lab.send(&claimed, 1, healthy(&claimed)).await;
+    lab.verdict(&claimed).await;
+    let events = lab.events().await;
+    assert!(events.iter().any(|event| event.run_id == Some(claimed.run)));
+    for event in events {
+        assert_eq!(event.host_id, event.run_id.map(|_| host.id), "{event:?}");
+    }
 }

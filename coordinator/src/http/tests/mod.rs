@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod cut_short;
 mod faults;
 mod hold;
 mod lifecycle;

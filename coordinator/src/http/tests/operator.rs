@@ -25,6 +25,29 @@ async fn nothing_is_told_without_a_valid_token() {
 }
 
 #[tokio::test]
+async fn a_query_that_cannot_be_read_is_400_whatever_else_the_path_knows() {
+    let lab = Lab::open().await;
+    for (method, path) in [
+        (Method::GET, "runs?foo=1"),
+        (Method::GET, "runs?limit=many"),
+        (Method::GET, "events?foo=1"),
+        (Method::GET, "events?run=x"),
+        (Method::DELETE, "hosts/node1?foo=1"),
+    ] {
+        let said = format!("{method} {path}");
+        assert_eq!(refused(lab.operator(method, path)).await, refusal(400, "malformed"), "{said}");
+    }
+    for (method, path) in [
+        (Method::GET, "/boot/ipxe?mac=nonsense"),
+        (Method::GET, "/boot/ipxe?mac=1&mac=2"),
+        (Method::GET, "/boot/files/vmlinuz?mac=1&mac=2"),
+    ] {
+        assert_eq!(lab.http(method, path).send().await.unwrap().status(), 400, "{path}");
+    }
+    assert_eq!(refused(lab.operator(Method::DELETE, "runs?foo=1")).await, refusal(405, "method-not-allowed"));
+}
+
+#[tokio::test]
 async fn a_host_is_checked_before_it_is_saved() {
     let lab = Lab::open().await;
     lab.add_host("node1", MAC).await;
