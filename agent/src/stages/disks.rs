@@ -1,13 +1,16 @@
 //! The disks that SMART and Storage work on, and working on all of them side by side. The boot medium and empty
 //! drives are left out, by name.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::inventory::{Disk, Inventory};
 use vetting_protocol::outcome::Outcome;
 
-use super::StageContext;
+use super::{StageContext, StageError};
 use crate::clock;
+use crate::host::Host;
 
 /// A disk to work on.
 pub(super) struct Target<'i> {
@@ -16,6 +19,38 @@ pub(super) struct Target<'i> {
     pub(super) disk: &'i Disk,
     /// Its device file.
     pub(super) device: String,
+    /// What the kernel told of it when it was first seen; `None` if the kernel tells nothing of the kind.
+    first_seen: Option<Sighting>,
+}
+
+/// What stays the same for as long as a disk stays: where it was read, and what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    path: String,
+    value: String,
+}
+
+impl Sighting {
+    /// The kernel's number for this appearance of a disk (`diskseq`, Linux 5.15), which a disk that comes back does
+    /// not get again; on older kernels what would at least tell another disk in its place.
+    fn of(host: &Host, disk: &str) -> Option<Self> {
+        ["diskseq", "wwid", "device/wwid", "device/serial", "serial"].iter().find_map(|file| {
+            let path = format!("/sys/block/{disk}/{file}");
+            let value = host.text(&path).ok().filter(|value| !value.is_empty())?;
+            Some(Self { path, value })
+        })
+    }
+
+    /// The same is told now. A file that was there and cannot be read any more tells of another disk, too.
+    fn holds(&self, host: &Host) -> bool {
+        host.text(&self.path).is_ok_and(|now| now == self.value)
+    }
+}
+
+/// The disks as they are at first sight, by name.
+pub(super) fn first_seen(host: &Host, inventory: &Inventory) -> BTreeMap<String, Sighting> {
+    let seen = |disk: &Disk| Some((disk.name.clone(), Sighting::of(host, &disk.name)?));
+    inventory.disks.iter().filter_map(seen).collect()
 }
 
 /// A disk that is not worked on.
@@ -40,6 +75,18 @@ impl Targets<'_> {
     }
 }
 
+/// The disks to work on now. Those that Inventory did not see the numbers of are taken as they are now.
+pub(super) fn targets_of<'c>(context: &'c StageContext<'_>) -> Result<Targets<'c>, StageError> {
+    let mut targets = targets(context.inventory()?);
+    for target in &mut targets.chosen {
+        let name = &target.disk.name;
+        let seen = context.facts.disks_first_seen.get(name).cloned();
+        target.first_seen = seen.or_else(|| Sighting::of(context.host, name));
+    }
+    Ok(targets)
+}
+
+/// The disks to work on, as far as the inventory tells.
 pub(super) fn targets(inventory: &Inventory) -> Targets<'_> {
     let mut targets = Targets { chosen: Vec::new(), left_out: Vec::new() };
     for disk in &inventory.disks {
@@ -57,6 +104,7 @@ pub(super) fn targets(inventory: &Inventory) -> Targets<'_> {
                 disk,
                 // the kernel writes a slash in a device's name as an exclamation mark (`cciss!c0d0`)
                 device: format!("/dev/{}", disk.name.replace('!', "/")),
+                first_seen: None,
             }),
         }
     }
@@ -96,18 +144,24 @@ pub(super) fn side_by_side<'i>(
     })
 }
 
-/// The failure of a disk that the kernel no longer has, or has without its size.
-pub(super) fn vanished(context: &StageContext<'_>, disk: &Disk) -> Option<Outcome> {
+/// The failure of a disk that the kernel no longer has, has without its size, or lost and found again meanwhile.
+pub(super) fn vanished(context: &StageContext<'_>, target: &Target<'_>) -> Option<Outcome> {
+    let disk = target.disk;
     let folder = format!("/sys/block/{}", disk.name);
     // a controller that lost its disk may keep the device with no size
     let has_lost_its_size = || {
         let size = context.host.number::<u64>(&format!("{folder}/size"));
         disk.size_bytes > 0 && size.is_ok_and(|size| size == 0)
     };
-    if context.host.exists(&folder) && !has_lost_its_size() {
+    let what = if !context.host.exists(&folder) || has_lost_its_size() {
+        "vanished during the test"
+    } else if target.first_seen.as_ref().is_some_and(|seen| !seen.holds(context.host)) {
+        // it may also have gone between the two looks
+        if context.host.exists(&folder) { "went away and came back" } else { "vanished during the test" }
+    } else {
         return None;
-    }
-    let message = format!("{}: vanished during the test", disk.name);
+    };
+    let message = format!("{}: {what}", disk.name);
     context.reporter.record(Record::Event {
         level: EventLevel::Error,
         kind: "disk_vanished".to_owned(),

@@ -9,6 +9,7 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::StageWork;
 
+use super::disks;
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::inventory;
 
@@ -45,6 +46,7 @@ impl Stage for InventoryStage {
             "absent": inventory.absent.len(),
         });
         context.reporter.record(Record::Inventory(Box::new(inventory.clone())));
+        context.facts.disks_first_seen = disks::first_seen(context.host, &inventory);
         context.facts.inventory = Some(inventory);
         Ok(StageReport { outcome: Outcome::Pass, details })
     }

@@ -9,6 +9,7 @@ mod spec_validate;
 mod storage;
 mod sub_steps;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vetting_protocol::agent_api::Record;
@@ -24,6 +25,8 @@ use crate::clock;
 use crate::host::Host;
 use crate::reporter::Reporter;
 use crate::tools::runner::{ToolError, ToolRunner};
+
+pub use disks::Sighting;
 
 /// What a stage does to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +128,8 @@ pub struct Facts {
     pub inventory: Option<Inventory>,
     /// Left by Firmware.
     pub firmware: Option<FirmwareReport>,
+    /// Left by Inventory: what tells whether a disk went away and came back, by the disk's name.
+    pub disks_first_seen: BTreeMap<String, Sighting>,
 }
 
 impl StageContext<'_> {

@@ -35,7 +35,7 @@ impl Stage for SmartStage {
             return Err(StageError::WrongWork { stage: StageName::Smart });
         };
         let context: &StageContext<'_> = context;
-        let targets = disks::targets(context.inventory()?);
+        let targets = disks::targets_of(context)?;
         let sub_steps = SubSteps::new(context, targets.count());
         let outcomes = disks::side_by_side(&targets.chosen, |target| {
             let name = format!("{} SMART", target.disk.name);
@@ -51,7 +51,7 @@ impl Stage for SmartStage {
 fn ask(context: &StageContext<'_>, target: &Target<'_>) -> Found {
     let disk = &target.disk.name;
     let finished = context.tools.run(&smartctl::invocation(&target.device), &context.cancel, &mut |_, _| {});
-    if let Some(vanished) = disks::vanished(context, target.disk) {
+    if let Some(vanished) = disks::vanished(context, target) {
         return Found::new(vanished, json!({}));
     }
     let answer = match finished.and_then(|finished| smartctl::parse(&finished)) {

@@ -63,7 +63,7 @@ impl Stage for StorageStage {
             return Err(StageError::WrongWork { stage: StageName::Storage });
         };
         let context: &StageContext<'_> = context;
-        let targets = disks::targets(context.inventory()?);
+        let targets = disks::targets_of(context)?;
         let sub_steps = SubSteps::new(context, targets.count().saturating_mul(2));
         let read_for = Duration::from_millis(*fio_read_ms);
         let outcomes = disks::side_by_side(&targets.chosen, |target| {
@@ -105,7 +105,7 @@ impl Disk<'_, '_, '_> {
 
     /// The disk is gone, has no size, or the work was cancelled.
     fn obstacle(&self) -> Option<Found> {
-        if let Some(vanished) = disks::vanished(self.context, self.target.disk) {
+        if let Some(vanished) = disks::vanished(self.context, self.target) {
             return Some(Found::new(vanished, json!({})));
         }
         if self.target.disk.size_bytes == 0 {
@@ -123,7 +123,7 @@ impl Disk<'_, '_, '_> {
         let invocation = fio::invocation(&self.target.device, read_for);
         let finished = self.context.tools.run(&invocation, &self.context.cancel, &mut |_, _| {});
         let report = finished.and_then(|finished| fio::parse(&finished));
-        if let Some(vanished) = disks::vanished(self.context, self.target.disk) {
+        if let Some(vanished) = disks::vanished(self.context, self.target) {
             return Found::new(vanished, json!({}));
         }
         let report = match report {

@@ -212,8 +212,33 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept, Facts) {
+        let mut facts = Facts {
+            inventory: Some(self.inventory.clone()),
+            firmware: self.firmware.clone(),
+            disks_first_seen: disks::first_seen(host, &self.inventory),
+        };
+        let (report, kept) = self.run_on_with(host, &mut facts, work, tools);
+        (report, kept, facts)
+    }
+
+    /// With the facts that stages before it left.
+    pub(super) fn run_with(
+        &self,
+        facts: &mut Facts,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<StageReport, StageError>, Kept) {
+        self.run_on_with(&Host::recorded(self.folder.path()), facts, work, tools)
+    }
+
+    fn run_on_with(
+        &self,
+        host: &Host,
+        facts: &mut Facts,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<StageReport, StageError>, Kept) {
         let kept = Kept::default();
-        let mut facts = Facts { inventory: Some(self.inventory.clone()), firmware: self.firmware.clone() };
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
         let mut context = StageContext {
             stage: work.name(),
@@ -223,10 +248,10 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: self.spec.as_deref(),
-            facts: &mut facts,
+            facts,
         };
         let report = stage.run(&mut context, work);
-        (report, kept, facts)
+        (report, kept)
     }
 }
 

@@ -9,6 +9,7 @@
 //! for: it calls [`reap_orphans`], which looks (`WNOWAIT`) before it reaps and leaves the children of this module
 //! to their own threads. Nothing else in the process may call `waitpid(-1)`.
 
+mod kept;
 mod lines;
 mod process;
 mod recorded;
@@ -51,11 +52,11 @@ pub enum Exit {
 pub struct Finished {
     /// How.
     pub exit: Exit,
-    /// At most [`OUTPUT_LIMIT_BYTES`].
+    /// Of more than [`OUTPUT_LIMIT_BYTES`] the beginning and the end, with a marker between.
     pub stdout: Vec<u8>,
-    /// At most [`OUTPUT_LIMIT_BYTES`].
+    /// Likewise.
     pub stderr: Vec<u8>,
-    /// Output beyond the limit was thrown away.
+    /// Output beyond the limit was thrown away, from the middle of it.
     pub truncated: bool,
     /// From start to end.
     pub elapsed: Duration,
@@ -102,7 +103,7 @@ impl Finished {
     }
 }
 
-/// Most bytes kept of each output stream.
+/// Most bytes kept of each output stream: half of its beginning, half of its end.
 pub const OUTPUT_LIMIT_BYTES: usize = 8 * 1024 * 1024;
 
 /// A tool that gave no answer which can be used.

@@ -105,7 +105,7 @@ pub struct SmartReport {
 /// The part that differs by command set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Health {
-    /// ATA: the vendor's attributes; a disk without the table has none.
+    /// ATA: the vendor's attributes; never empty.
     Ata(Vec<AtaAttribute>),
     /// NVMe: the SMART / Health Information log page.
     Nvme(NvmeHealth),
@@ -123,21 +123,17 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
     let exit = ExitBits(u8::try_from(code).map_err(|_| garbage(format!("its exit status is {code}")))?);
     let json: Value = serde_json::from_slice(&finished.stdout)
         .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
-    let messages = messages(&json);
-    let words = || {
-        if messages.is_empty() { "it gives no reason".to_owned() } else { messages.join("; ") }
-    };
     if exit.not_asked() {
         // local_time is only written once the command line was accepted: what failed then is finding the device type
         let accepted = json.get("local_time").is_some() && json.get("device").is_none();
         return if accepted {
-            Ok(Answer::NotSupported { reason: words() })
+            Ok(Answer::NotSupported { reason: words(&json) })
         } else {
-            Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words() })
+            Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words(&json) })
         };
     }
     if exit.not_opened() {
-        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words() });
+        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words(&json) });
     }
     let supported = json.pointer("/smart_support/available").and_then(Value::as_bool);
     if supported == Some(false) {
@@ -148,18 +144,24 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message });
     }
     let Some(passed) = json.pointer("/smart_status/passed").and_then(Value::as_bool) else {
-        return Err(garbage(format!("there is no health status in it ({})", words())));
+        return Err(garbage(format!("there is no health status in it ({})", words(&json))));
     };
-    let health = health::read(&json)?;
+    let health = health::read(&json, exit)?;
     Ok(Answer::Report(Box::new(SmartReport {
         passed,
         exit,
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: health::number(&json, "/temperature/current"),
         self_test_failures: health::self_test_failures(&json),
-        messages,
+        messages: messages(&json),
         health,
     })))
+}
+
+/// What smartctl has to say of a failure.
+fn words(json: &Value) -> String {
+    let messages = messages(json);
+    if messages.is_empty() { "it gives no reason".to_owned() } else { messages.join("; ") }
 }
 
 fn messages(json: &Value) -> Vec<String> {

@@ -108,7 +108,7 @@ impl Disk<'_, '_, '_> {
                 }
                 Err(error) => Some(error),
             };
-            if let Some(vanished) = disks::vanished(self.context, self.target.disk) {
+            if let Some(vanished) = disks::vanished(self.context, self.target) {
                 tally.is_lower_bound = true;
                 return Some(vanished);
             }

@@ -118,6 +118,40 @@ fn a_disk_that_vanishes_fails_by_name_and_is_not_asked_again() {
 }
 
 #[test]
+fn a_disk_that_goes_away_and_comes_back_fails_and_is_not_asked_again() {
+    for file in ["diskseq", "device/wwid"] {
+        let machine = Machine::new().with_disk("sda").with_disk("sdb");
+        for disk in ["sda", "sdb"] {
+            machine.file(&format!("sys/block/{disk}/{file}"), "17\n");
+        }
+        let tools = Told::new(|invocation: &Invocation| {
+            if invocation.tool == "fio" && invocation.args.iter().any(|arg| arg == "--filename=/dev/sda") {
+                machine.file(&format!("sys/block/sda/{file}"), "18\n");
+            }
+            good(invocation)
+        });
+        let (report, kept, _) = machine.run(&ZONES, &tools);
+        let Outcome::Fail { reason } = outcome(report) else { panic!() };
+        assert!(reason.contains("sda: went away and came back") && !reason.contains("sdb"), "{reason}");
+        assert!(tools.calls_of("badblocks").iter().all(|scan| scan.contains("/dev/sdb")));
+        assert_eq!(kept.sub_steps()["sdb surface"], Outcome::Pass);
+    }
+}
+
+#[test]
+fn a_disk_that_was_away_between_two_stages_fails() {
+    let machine = Machine::new().with_disk("sda");
+    machine.file("sys/block/sda/diskseq", "17\n");
+    machine.file("sys/block/sda/device/model", "EXAMPLE HD\n");
+    let tools = Told::new(missing);
+    let mut facts = machine.run(&StageWork::Inventory {}, &tools).2;
+    facts.inventory = Some(machine.inventory.clone());
+    machine.file("sys/block/sda/diskseq", "18\n");
+    let (report, _) = machine.run_with(&mut facts, &ZONES, &Told::new(good));
+    assert!(outcome(report).reason().unwrap().contains("sda: went away and came back"));
+}
+
+#[test]
 fn a_disk_that_vanishes_in_the_scan_fails_too() {
     let machine = Machine::new().with_disk("sda");
     let tools = Told::new(|invocation: &Invocation| {

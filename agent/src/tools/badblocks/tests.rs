@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::tools::fixture;
+use crate::tools::runner::{OUTPUT_LIMIT_BYTES, read_recording};
 
 fn parsed(case: &str) -> Result<Scan, ToolError> {
     parse(&fixture(TOOL, case))
@@ -14,6 +15,26 @@ fn a_good_range_has_no_bad_blocks() {
     for case in ["1.47.0-read-good", "1.47.2-read-good", "1.47.0-write-good", "1.47.2-write-good"] {
         assert_eq!(parsed(case).unwrap(), Scan { bad_blocks: vec![], stopped_at_limit: false }, "{case}");
     }
+}
+
+#[test]
+fn a_scan_of_days_is_read_although_its_progress_is_longer_than_what_is_kept() {
+    // a recording is bounded as a live run is
+    let folder = tempfile::tempdir().unwrap();
+    let progress = " 12.50% done, 30:02:11 elapsed. (0/0/0 errors)";
+    let erase = "\x08".repeat(progress.len());
+    let mut stderr = b"Checking blocks 0 to 5859442687\nTesting with pattern 0xaa: ".to_vec();
+    while stderr.len() <= OUTPUT_LIMIT_BYTES {
+        stderr.extend_from_slice(progress.as_bytes());
+        stderr.extend_from_slice(erase.as_bytes());
+    }
+    stderr.extend_from_slice(b"done                                                 \nPass completed, 2 bad blocks found. (2/0/0 errors)\n");
+    std::fs::write(folder.path().join("stderr"), stderr).unwrap();
+    std::fs::write(folder.path().join("stdout"), "7\n9\n").unwrap();
+    std::fs::write(folder.path().join("exit"), "code 0\n").unwrap();
+    let finished = read_recording(folder.path(), TOOL).unwrap();
+    assert!(finished.truncated);
+    assert_eq!(parse(&finished).unwrap().bad_blocks, [7, 9]);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::kept::Kept;
 use super::lines::LineCutter;
 use super::{Exit, Stream, ToolError};
 
@@ -67,8 +68,15 @@ pub enum Happening {
     Exited(Exit),
 }
 
-/// What was kept of the output.
+/// The streams while they are read.
 #[derive(Debug, Default)]
+struct Streams {
+    stdout: Kept,
+    stderr: Kept,
+}
+
+/// What was kept of the output.
+#[derive(Debug)]
 pub(super) struct Output {
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: Vec<u8>,
@@ -80,7 +88,7 @@ pub(super) struct Output {
 pub struct RunningTool {
     leader: Pid,
     happenings: Receiver<Happening>,
-    output: Arc<Mutex<Output>>,
+    output: Arc<Mutex<Streams>>,
     /// Set, under its lock, when the leader is reaped and its number may belong to someone else.
     reaped: Arc<Mutex<bool>>,
 }
@@ -117,7 +125,10 @@ impl RunningTool {
     }
 
     pub(super) fn take_output(&self) -> Output {
-        std::mem::take(&mut *locked(&self.output))
+        let streams = std::mem::take(&mut *locked(&self.output));
+        let (stdout, stdout_left_out) = streams.stdout.into_bytes();
+        let (stderr, stderr_left_out) = streams.stderr.into_bytes();
+        Output { stdout, stderr, truncated: stdout_left_out || stderr_left_out }
     }
 
     fn signal(&self, signal: Signal) {
@@ -136,7 +147,8 @@ impl Drop for RunningTool {
     }
 }
 
-/// Starts a program as the leader of a new process group and keeps at most `keep_bytes` of each output stream.
+/// Starts a program as the leader of a new process group and keeps at most `keep_bytes` of each output stream, of its
+/// beginning and its end.
 pub(super) fn start(service: &Service, keep_bytes: usize) -> Result<RunningTool, ToolError> {
     let name = service.program.to_string_lossy().into_owned();
     let program = find(&service.program).ok_or_else(|| ToolError::Missing { tool: name.clone() })?;
@@ -166,7 +178,8 @@ pub(super) fn start(service: &Service, keep_bytes: usize) -> Result<RunningTool,
     };
     let leader = pid_of(&child);
     let (sender, happenings) = bounded(LINES_WAITING);
-    let output = Arc::new(Mutex::new(Output::default()));
+    let output =
+        Arc::new(Mutex::new(Streams { stdout: Kept::new(keep_bytes), stderr: Kept::new(keep_bytes) }));
     let reaped = Arc::new(Mutex::new(false));
     let (read_sender, read) = bounded(2);
     let streams = [
@@ -237,7 +250,7 @@ fn exit_of(status: ExitStatus) -> Exit {
 struct Reader {
     stream: Stream,
     keep_bytes: usize,
-    output: Arc<Mutex<Output>>,
+    output: Arc<Mutex<Streams>>,
     sender: Sender<Happening>,
 }
 
@@ -268,16 +281,10 @@ impl Reader {
         if self.keep_bytes == 0 {
             return;
         }
-        let mut output = locked(&self.output);
-        let kept = match self.stream {
-            Stream::Stdout => &mut output.stdout,
-            Stream::Stderr => &mut output.stderr,
-        };
-        let room = self.keep_bytes.saturating_sub(kept.len());
-        let fits = bytes.get(..room.min(bytes.len())).unwrap_or_default();
-        kept.extend_from_slice(fits);
-        if fits.len() < bytes.len() {
-            output.truncated = true;
+        let mut streams = locked(&self.output);
+        match self.stream {
+            Stream::Stdout => streams.stdout.push(bytes),
+            Stream::Stderr => streams.stderr.push(bytes),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::kept::Kept;
 use super::lines::LineCutter;
 use super::{Exit, Finished, Invocation, OUTPUT_LIMIT_BYTES, Stream, ToolError, ToolRunner};
 use crate::cancel::Cancel;
@@ -143,10 +144,14 @@ pub fn read_recording(call: &Path, tool: &str) -> Result<Finished, ToolError> {
         tool: tool.to_owned(),
         message: format!("its recorded exit is `{}`", exit_text.trim()),
     })?;
-    let (mut stdout, mut stderr) = (read("stdout")?, read("stderr")?);
-    let truncated = stdout.len() > OUTPUT_LIMIT_BYTES || stderr.len() > OUTPUT_LIMIT_BYTES;
-    stdout.truncate(OUTPUT_LIMIT_BYTES);
-    stderr.truncate(OUTPUT_LIMIT_BYTES);
+    let bounded = |bytes: Vec<u8>| {
+        let mut kept = Kept::new(OUTPUT_LIMIT_BYTES);
+        kept.push(&bytes);
+        kept.into_bytes()
+    };
+    let (stdout, stdout_left_out) = bounded(read("stdout")?);
+    let (stderr, stderr_left_out) = bounded(read("stderr")?);
+    let truncated = stdout_left_out || stderr_left_out;
     Ok(Finished { exit, stdout, stderr, truncated, elapsed: Duration::ZERO })
 }
 

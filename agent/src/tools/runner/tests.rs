@@ -139,8 +139,17 @@ fn huge_output_is_bounded_and_does_not_block() {
     let finished = run(&script("head -c 20000000 /dev/zero; echo end >&2", LONG)).unwrap();
     assert_eq!(finished.exit, Exit::Code(0));
     assert!(finished.truncated);
-    assert_eq!(finished.stdout.len(), OUTPUT_LIMIT_BYTES);
+    assert!((OUTPUT_LIMIT_BYTES..OUTPUT_LIMIT_BYTES + 100).contains(&finished.stdout.len()));
     assert_eq!(finished.stderr, b"end\n");
+}
+
+#[test]
+fn the_last_line_of_huge_output_is_kept() {
+    let finished =
+        run(&script("echo first >&2; head -c 20000000 /dev/zero >&2; echo last >&2", LONG)).unwrap();
+    assert!(finished.truncated);
+    assert!(finished.stderr.starts_with(b"first\n") && finished.stderr.ends_with(b"last\n"));
+    assert_eq!(finished.last_words(), "last");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Health, garbage};
+use super::{ExitBits, Health, garbage, words};
 use crate::tools::runner::ToolError;
 
 /// One ATA SMART attribute.
@@ -80,11 +80,11 @@ pub struct ScsiErrors {
     pub uncorrected: f64,
 }
 
-pub(super) fn read(json: &Value) -> Result<Health, ToolError> {
+pub(super) fn read(json: &Value, exit: ExitBits) -> Result<Health, ToolError> {
     match json.pointer("/device/protocol").and_then(Value::as_str) {
         Some("ATA") => ata(json).map(Health::Ata),
         Some("NVMe") => nvme(json).map(Health::Nvme),
-        Some("SCSI") => scsi(json).map(Health::Scsi),
+        Some("SCSI") => scsi(json, exit).map(Health::Scsi),
         Some(other) => Err(garbage(format!("the protocol `{other}` is not known here"))),
         None => Err(garbage("it does not tell the disk's protocol")),
     }
@@ -100,11 +100,15 @@ fn required(json: &Value, pointer: &str) -> Result<f64, ToolError> {
     number(json, pointer).ok_or_else(|| garbage(format!("there is no number at {pointer}")))
 }
 
+/// Hard disks and SSDs alike have the table: without it the health status alone says nothing of the medium.
 fn ata(json: &Value) -> Result<Vec<AtaAttribute>, ToolError> {
     let Some(table) = json.pointer("/ata_smart_attributes/table") else {
-        return Ok(Vec::new());
+        return Err(garbage(format!("the attribute table is not in it ({})", words(json))));
     };
     let table = table.as_array().ok_or_else(|| garbage("ata_smart_attributes.table is no array"))?;
+    if table.is_empty() {
+        return Err(garbage(format!("the attribute table is empty ({})", words(json))));
+    }
     table.iter().map(ata_attribute).collect()
 }
 
@@ -169,7 +173,8 @@ fn nvme(json: &Value) -> Result<NvmeHealth, ToolError> {
     })
 }
 
-fn scsi(json: &Value) -> Result<ScsiHealth, ToolError> {
+/// A disk may lack any one of these pages, but where a command failed and none is there, nothing was read.
+fn scsi(json: &Value, exit: ExitBits) -> Result<ScsiHealth, ToolError> {
     let errors = |page: &str| -> Result<Option<ScsiErrors>, ToolError> {
         let Some(page) = json.pointer(&format!("/scsi_error_counter_log/{page}")) else {
             return Ok(None);
@@ -179,11 +184,18 @@ fn scsi(json: &Value) -> Result<ScsiHealth, ToolError> {
             uncorrected: required(page, "/total_uncorrected_errors")?,
         }))
     };
+    let (read, write, verify) = (errors("read")?, errors("write")?, errors("verify")?);
+    let grown_defects = number(json, "/scsi_grown_defect_list");
+    let has_counters = [read, write, verify].iter().any(Option::is_some) || grown_defects.is_some();
+    if exit.command_failed() && !has_counters {
+        let words = words(json);
+        return Err(garbage(format!("neither error counters nor the grown defect list are in it ({words})")));
+    }
     Ok(ScsiHealth {
-        grown_defects: number(json, "/scsi_grown_defect_list"),
-        read: errors("read")?,
-        write: errors("write")?,
-        verify: errors("verify")?,
+        grown_defects,
+        read,
+        write,
+        verify,
         non_medium_errors: number(json, "/scsi_error_counter_log/non_medium_error/count"),
         pending_defects: number(json, "/scsi_pending_defects/count"),
         percentage_used: number(json, "/scsi_percentage_used_endurance_indicator"),

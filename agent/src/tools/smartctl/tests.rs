@@ -49,6 +49,18 @@ fn a_missing_log_page_does_not_hide_the_health() {
 }
 
 #[test]
+fn a_disk_whose_smart_data_could_not_be_read_is_an_error() {
+    for case in ["bad-ata-no-attributes", "bad-ata-empty-table", "bad-sas-no-counters", "bad-nvme-no-log"] {
+        assert!(matches!(parsed(case), Err(ToolError::Garbage { .. })), "{case}: {:?}", parsed(case));
+    }
+    let reason = parsed("bad-ata-no-attributes").unwrap_err().reason();
+    assert!(reason.contains("attribute table is not in it (Read SMART Data failed"), "{reason}");
+    // a virtual disk lacks other pages, but has the table
+    let virtual_disk = report("7.4-qemu-ide");
+    assert!(virtual_disk.exit.command_failed() && virtual_disk.passed);
+}
+
+#[test]
 fn a_disk_without_smart_is_not_supported() {
     for case in ["7.3-type-unknown", "7.4-type-unknown", "7.4-scsi-no-smart"] {
         assert!(matches!(parsed(case), Ok(Answer::NotSupported { .. })), "{case}");
