@@ -1,5 +1,5 @@
 //! Stage CPUStress: every logical CPU works and checks its answers, then the memory is filled and checked. Counts
-//! wrong answers, machine checks, and measures how much of the memory was really touched.
+//! wrong answers, machine checks and memory errors, and measures how much of the memory was really touched.
 
 mod kernel;
 
@@ -14,6 +14,7 @@ use vetting_protocol::plan::StageWork;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::host::Host;
+use crate::sensors::edac;
 use crate::tools::runner::{Invocation, ToolError};
 use crate::tools::stress_ng::{self, StressReport};
 use kernel::KernelWatch;
@@ -52,6 +53,7 @@ impl Stage for CpuStressStage {
         let context: &StageContext<'_> = context;
         let workers = context.inventory()?.cpu.logical_cores.max(1);
         let watch = KernelWatch::from_now(context.host);
+        let memory_errors = edac::Counters::read(context.host);
         let sub_steps = SubSteps::new(context, 2);
         let cpu = sub_steps.run(0, "CPU pass", || {
             let duration = Duration::from_millis(*cpu_ms);
@@ -68,6 +70,9 @@ impl Stage for CpuStressStage {
         let count = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
         // without a value no rule can take it for a good one
         context.measure("stress", "mce/new", count, "count");
+        for new in edac::Counters::read(context.host).since(&memory_errors) {
+            context.measure("edac", new.key, new.count.map(|count| count as f64), "count");
+        }
         let kernel = match seen {
             Ok(seen) => seen.outcome(),
             Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),

@@ -163,3 +163,25 @@ fn a_worker_that_died_is_an_error_of_its_pass() {
         assert_eq!(kept.sub_steps()["CPU pass"], Outcome::Pass);
     }
 }
+
+#[test]
+fn new_memory_errors_are_measured_and_old_ones_are_not() {
+    const EDAC: &str = "sys/devices/system/edac/mc/mc0";
+    let machine = Machine::new();
+    for (file, count) in [("ce_count", "40"), ("ue_count", "2"), ("dimm1/dimm_ce_count", "40")] {
+        machine.file(&format!("{EDAC}/{file}"), count);
+    }
+    machine.file(&format!("{EDAC}/dimm1/dimm_ue_count"), "2");
+    machine.file(&format!("{EDAC}/dimm1/dimm_label"), "DIMM_A1\n");
+    let tools = Told::new(|invocation: &Invocation| {
+        machine.file(&format!("{EDAC}/ce_count"), "43");
+        machine.file(&format!("{EDAC}/dimm1/dimm_ce_count"), "43");
+        good(invocation)
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    let measured = kept.measurements();
+    assert_eq!(measured["edac mc0/DIMM_A1/ce"], Some(3.0));
+    assert_eq!(measured["edac mc0/DIMM_A1/ue"], Some(0.0));
+    assert_eq!(measured["edac mc0/ce"], Some(0.0));
+}
