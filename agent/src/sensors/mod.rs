@@ -24,7 +24,7 @@ use vetting_protocol::measurement::Measurement;
 
 use crate::host::Host;
 
-pub use sidecar::{Sidecar, StageCell};
+pub use sidecar::{Sidecar, SidecarDied, StageCell};
 
 /// What sampling needs to remember from one time to the next.
 #[derive(Debug, Default)]
