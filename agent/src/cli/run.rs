@@ -92,6 +92,19 @@ impl RunArguments {
         None
     }
 
+    /// Waits until every device of the live image is there; says so if they are not after `patience`.
+    fn devices_doubt(&self, patience: Duration) -> Option<String> {
+        let file = self.devices_ready_file.as_ref()?;
+        let begin = clock::monotonic();
+        while !file.exists() {
+            if begin.elapsed() >= patience {
+                return Some(format!("devices were still appearing after {} s", patience.as_secs()));
+            }
+            std::thread::sleep(LOOK);
+        }
+        None
+    }
+
     fn claim_request(
         &self,
         machine: &Machine,
@@ -127,6 +140,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
     })?;
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
     settle_in(arguments, &answer, &session, &*console)?;
+    let inventory_doubt = arguments.devices_doubt(DEVICES_PATIENCE);
 
     // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
     let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
@@ -147,6 +161,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         link: Arc::clone(&uplink),
         shown: Arc::new(ConsoleReporter::new(Arc::clone(&console), order)),
         console: Arc::clone(&console),
+        inventory_doubt,
         cancel,
         grace: pipeline::STAGE_GRACE,
     };
@@ -172,12 +187,6 @@ fn settle_in(
         SessionFile::new(&arguments.coordinator, arguments.ca, session)
             .write(path)
             .map_err(|source| CliError::File { path: path.clone(), source })?;
-    }
-    if let Some(path) = &arguments.devices_ready_file {
-        let begin = clock::monotonic();
-        while !path.exists() && begin.elapsed() < DEVICES_PATIENCE {
-            std::thread::sleep(LOOK);
-        }
     }
     let plan = &answer.plan;
     console.line(&format!(
@@ -220,4 +229,35 @@ fn leave(
         // stay() ends only with another word
         AfterRun::Stay => Exit::Error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArguments,
+    }
+
+    fn arguments(more: &[&str]) -> RunArguments {
+        let ca = format!("sha256:{}", "ab".repeat(32));
+        let words = ["run", "--coordinator", "10.0.0.1:8443", "--ca", &ca, "--run", "7"];
+        Line::parse_from(words.iter().chain(more)).run
+    }
+
+    #[test]
+    fn devices_that_do_not_settle_put_the_inventory_in_doubt() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("devices-ready");
+        let late = arguments(&["--devices-ready-file", file.to_str().unwrap()]);
+        let doubt = late.devices_doubt(Duration::ZERO);
+        assert_eq!(doubt.unwrap(), "devices were still appearing after 0 s");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(late.devices_doubt(Duration::ZERO), None);
+        assert_eq!(arguments(&[]).devices_doubt(Duration::ZERO), None);
+    }
 }

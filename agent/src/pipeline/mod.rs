@@ -1,15 +1,16 @@
 //! Works through the plan: one stage after the other, each announced, limited in time, reported, acknowledged.
 //!
 //! Owns the order of records around stages and what ends a run early. A stage starts only when everything before
-//! it is durable at the coordinator. A fail or an error halts the pipeline; a skip does not. Judges nothing: the
-//! verdict comes from the coordinator.
+//! it is durable at the coordinator, which says whether the pipeline goes on: only it knows which stages are required.
+//! Judges nothing: the verdict comes from the coordinator.
 
 mod stage_thread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use vetting_protocol::agent_api::{AfterRun, Directive, Record};
+use vetting_protocol::agent_api::{AfterRun, Directive, EventLevel, Record};
+use vetting_protocol::ids::StageName;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{Plan, PlannedStage};
 use vetting_protocol::run::RunResult;
@@ -18,6 +19,7 @@ use crate::cancel::Cancel;
 use crate::clock;
 use crate::console::{Console, verdict_lines};
 use crate::host::Host;
+use crate::inventory;
 use crate::reporter::{Reporter, Tee};
 use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, Stage};
@@ -46,6 +48,8 @@ pub struct Pipeline {
     pub shown: Arc<dyn Reporter>,
     /// Where the verdict is shown.
     pub console: Arc<dyn Console>,
+    /// Why the inventory may lack devices; it is then an error.
+    pub inventory_doubt: Option<String>,
     /// Raised by a signal, or by the link when the coordinator ends the run.
     pub cancel: Cancel,
     /// [`STAGE_GRACE`], shorter in tests.
@@ -116,16 +120,18 @@ impl Pipeline {
         let current = StageCell::new();
         let sampled = Arc::clone(&self.link) as Arc<dyn Reporter>;
         let interval = Duration::from_millis(self.plan.sampling_interval_ms.max(100));
-        let sidecar = match Sidecar::start(self.host.clone(), sampled, current.clone(), interval) {
-            Ok(sidecar) => Some(sidecar),
-            Err(error) => {
-                self.console.line(&format!("the sensors are not sampled: {error}"));
-                None
-            }
-        };
+        let sidecar = Sidecar::start(self.host.clone(), sampled, current.clone(), interval);
+        if let Err(error) = &sidecar {
+            self.without_sensors(&format!("the sensors are not sampled: {error}"));
+        }
+        if let Some(doubt) = &self.inventory_doubt {
+            self.event(EventLevel::Warning, "devices_not_ready", doubt);
+        }
         let early_end = self.stages_in_order(&current);
-        if let Some(sidecar) = sidecar {
-            sidecar.stop();
+        if let Ok(sidecar) = sidecar
+            && let Err(died) = sidecar.stop()
+        {
+            self.without_sensors(&died.to_string());
         }
         if let Some(end) = early_end {
             return end;
@@ -137,8 +143,39 @@ impl Pipeline {
         }
     }
 
-    fn stages_in_order(&self, current: &StageCell) -> Option<RunEnd> {
+    fn without_sensors(&self, message: &str) {
+        self.event(EventLevel::Error, "sensors_unavailable", message);
+    }
+
+    /// For the event log, and on the console.
+    fn event(&self, level: EventLevel, kind: &str, message: &str) {
+        self.console.line(message);
+        self.link.record(Record::Event {
+            level,
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            ts_ms: clock::now_ms(),
+        });
+    }
+
+    /// What stages left that the plan does not have (any more): after a planned reboot those that are over are left
+    /// out, but what comes after them needs their facts. Nothing is recorded.
+    fn facts_before(&self) -> Facts {
         let mut facts = Facts::default();
+        let planned = |name| self.plan.stages.iter().any(|planned| planned.work.name() == name);
+        if self.plan.stages.is_empty() || planned(StageName::Inventory) {
+            return facts;
+        }
+        let inventory = inventory::collect(&self.host, &*self.tools);
+        if planned(StageName::SpecValidate) && !planned(StageName::Firmware) {
+            facts.firmware = Some(inventory::firmware::collect(&self.host, &*self.tools, &inventory));
+        }
+        facts.inventory = Some(inventory);
+        facts
+    }
+
+    fn stages_in_order(&self, current: &StageCell) -> Option<RunEnd> {
+        let mut facts = self.facts_before();
         for planned in &self.plan.stages {
             match self.one_stage(planned, current, &mut facts) {
                 Onward::Next => {}
@@ -158,12 +195,7 @@ impl Pipeline {
         });
         let (outcome, details) = self.outcome_of(planned, &both, facts);
         current.change(None, || {
-            both.record(Record::StageFinished {
-                stage,
-                outcome: outcome.clone(),
-                details,
-                ts_ms: clock::now_ms(),
-            });
+            both.record(Record::StageFinished { stage, outcome, details, ts_ms: clock::now_ms() });
         });
         let directive = match self.link.flush(&self.cancel) {
             Ok(directive) => directive,
@@ -172,13 +204,14 @@ impl Pipeline {
         if let Some(end) = RunEnd::from_directive(&directive) {
             return Onward::End(end);
         }
-        match (outcome, &directive) {
-            (Outcome::Fail { .. } | Outcome::Error { .. }, _) => Onward::Halt,
-            (Outcome::Pass | Outcome::Skip { .. }, Directive::HaltPipeline { reason }) => {
+        match directive {
+            Directive::Continue => Onward::Next,
+            Directive::HaltPipeline { reason } => {
                 self.console.line(&format!("the coordinator ends the testing: {reason}"));
                 Onward::Halt
             }
-            (Outcome::Pass | Outcome::Skip { .. }, _) => Onward::Next,
+            // the run is over at the coordinator
+            Directive::AwaitVerdict | Directive::Abort { .. } | Directive::Finished { .. } => Onward::Halt,
         }
     }
 
@@ -205,7 +238,11 @@ impl Pipeline {
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);
-        thread.finish(limit, self.grace, &self.cancel, facts)
+        let (outcome, details) = thread.finish(limit, self.grace, &self.cancel, facts);
+        match (&self.inventory_doubt, outcome) {
+            (Some(doubt), Outcome::Pass) if name == StageName::Inventory => (Outcome::error(doubt), details),
+            (_, outcome) => (outcome, details),
+        }
     }
 
     /// Waits for the verdict; heartbeats are the uplink's business.

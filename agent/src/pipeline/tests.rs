@@ -91,6 +91,15 @@ impl FakeLink {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Level and kind of the events.
+    fn events(&self) -> Vec<(EventLevel, String)> {
+        let event = |record| match record {
+            Record::Event { level, kind, .. } => Some((level, kind)),
+            _ => None,
+        };
+        self.records().into_iter().filter_map(event).collect()
+    }
+
     /// The records as short words, without samples.
     fn story(&self) -> Vec<String> {
         let words = |record: &Record| match record {
@@ -146,6 +155,17 @@ fn plain(records: &[Record]) -> Directive {
     }
 }
 
+/// The same, and halts as the coordinator does after a required stage that failed or could not be judged.
+fn all_required(records: &[Record]) -> Directive {
+    let failed = records.iter().any(|record| {
+        matches!(record, Record::StageFinished { outcome: Outcome::Fail { .. } | Outcome::Error { .. }, .. })
+    });
+    match plain(records) {
+        Directive::Continue if failed => Directive::HaltPipeline { reason: "a stage failed".to_owned() },
+        other => other,
+    }
+}
+
 struct Silent;
 
 impl Console for Silent {
@@ -159,16 +179,21 @@ impl Reporter for Silent {
 struct Bench {
     link: Arc<FakeLink>,
     limit_ms: u64,
+    doubt: Option<String>,
     cancel: Cancel,
     grace: Duration,
 }
 
 impl Bench {
     fn new(link: Arc<FakeLink>) -> Self {
-        Self { link, limit_ms: 600_000, cancel: Cancel::new(), grace: Duration::from_mins(10) }
+        Self { link, limit_ms: 600_000, doubt: None, cancel: Cancel::new(), grace: Duration::from_mins(10) }
     }
 
     fn run(&self, stages: &'static [&'static dyn Stage]) -> RunEnd {
+        self.run_over(Arc::clone(&self.link) as Arc<dyn Link>, stages)
+    }
+
+    fn run_over(&self, link: Arc<dyn Link>, stages: &'static [&'static dyn Stage]) -> RunEnd {
         let folder = tempfile::tempdir().unwrap();
         let work = |stage| match stage {
             StageName::Inventory => StageWork::Inventory {},
@@ -191,9 +216,10 @@ impl Bench {
             stages,
             host: Host::recorded(folder.path()),
             tools: Arc::new(RecordedRunner::new(folder.path())),
-            link: Arc::clone(&self.link) as Arc<dyn Link>,
+            link,
             shown: Arc::new(Silent),
             console: Arc::new(Silent),
+            inventory_doubt: self.doubt.clone(),
             cancel: self.cancel.clone(),
             grace: self.grace,
         }
@@ -202,7 +228,7 @@ impl Bench {
 }
 
 fn story_of(stages: &'static [&'static dyn Stage]) -> Vec<String> {
-    let bench = Bench::new(FakeLink::new(plain));
+    let bench = Bench::new(FakeLink::new(all_required));
     assert!(matches!(bench.run(stages), RunEnd::Finished { .. }));
     bench.link.story()
 }
@@ -241,6 +267,93 @@ fn a_stage_that_could_not_be_judged_halts() {
 }
 
 #[test]
+fn a_stage_that_is_not_required_halts_only_when_the_coordinator_says_so() {
+    for (stages, ending) in [(FAIL, "complete: sda: sector 7"), (NO_ANSWER, "error: hung")] {
+        let bench = Bench::new(FakeLink::new(plain));
+        bench.run(stages);
+        let inventory = format!("Inventory {ending}");
+        let story = bench.link.story();
+        assert_eq!(story, ["Inventory starts", &inventory, "Firmware starts", "Firmware passes", "end"]);
+    }
+}
+
+#[test]
+fn a_run_that_is_over_at_the_coordinator_starts_no_stage_any_more() {
+    let bench = Bench::new(FakeLink::new(|records| match plain(records) {
+        Directive::Continue => Directive::AwaitVerdict,
+        other => other,
+    }));
+    bench.run(PASS);
+    assert_eq!(bench.link.story(), ["Inventory starts", "Inventory passes", "end"]);
+}
+
+#[test]
+fn devices_still_appearing_make_inventory_an_error() {
+    let mut bench = Bench::new(FakeLink::new(all_required));
+    bench.doubt = Some("devices were still appearing after 60 s".to_owned());
+    bench.run(PASS);
+    let story = bench.link.story();
+    assert_eq!(
+        story,
+        ["Inventory starts", "Inventory error: devices were still appearing after 60 s", "end"]
+    );
+    let events = bench.link.events();
+    assert_eq!(events, [(EventLevel::Warning, "devices_not_ready".to_owned())]);
+}
+
+static NEEDS_INVENTORY: &[&dyn Stage] = &[&Scripted(StageName::Firmware, |context| {
+    context.inventory()?;
+    Ok(ends(Outcome::Pass))
+})];
+
+#[test]
+fn a_resumed_plan_without_its_inventory_stage_has_the_facts_all_the_same() {
+    let bench = Bench::new(FakeLink::new(all_required));
+    bench.run(NEEDS_INVENTORY);
+    assert_eq!(bench.link.story(), ["Firmware starts", "Firmware passes", "end"]);
+    let recorded = |record: &Record| matches!(record, Record::Inventory(_));
+    assert!(!bench.link.records().iter().any(recorded), "it was recorded before the reboot");
+}
+
+/// A sidecar that panics in its first sample.
+struct Panicking(Arc<FakeLink>);
+
+impl Reporter for Panicking {
+    fn record(&self, record: Record) {
+        self.0.record(record);
+    }
+
+    fn wait_for_room(&self) {
+        panic!("on purpose");
+    }
+}
+
+impl Link for Panicking {
+    fn flush(&self, cancel: &Cancel) -> Result<Directive, UplinkError> {
+        self.0.flush(cancel)
+    }
+    fn directive(&self) -> Directive {
+        self.0.directive()
+    }
+    fn failure(&self) -> Option<UplinkError> {
+        None
+    }
+    fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
+        self.0.next_answer(seen, cancel)
+    }
+}
+
+#[test]
+fn sensors_whose_thread_died_are_told_of() {
+    let bench = Bench::new(FakeLink::new(plain));
+    bench.run_over(Arc::new(Panicking(Arc::clone(&bench.link))), PASS);
+    let events = bench.link.events();
+    assert_eq!(events, [(EventLevel::Error, "sensors_unavailable".to_owned())]);
+    let last = bench.link.records().pop();
+    assert!(matches!(last, Some(Record::PipelineFinished { .. })), "{last:?}");
+}
+
+#[test]
 fn a_panic_in_a_stage_is_an_error_of_that_stage() {
     let story = story_of(PANIC);
     assert_eq!(story[1], "Inventory error: the Inventory stage panicked: index out of bounds");
@@ -269,6 +382,7 @@ fn a_stage_that_is_not_built_in_is_an_error() {
             link: bench.link.clone() as Arc<dyn Link>,
             shown: Arc::new(Silent),
             console: Arc::new(Silent),
+            inventory_doubt: None,
             cancel: Cancel::new(),
             grace: Duration::ZERO,
         };
@@ -280,7 +394,7 @@ fn a_stage_that_is_not_built_in_is_an_error() {
 
 #[test]
 fn a_stage_over_its_time_limit_is_told_to_end_and_is_an_error() {
-    let mut bench = Bench::new(FakeLink::new(plain));
+    let mut bench = Bench::new(FakeLink::new(all_required));
     bench.limit_ms = 1;
     bench.run(WAIT);
     let story = bench.link.story();

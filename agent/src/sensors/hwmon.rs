@@ -262,7 +262,7 @@ fn nvme_disk(host: &Host, directory: &str) -> Option<String> {
 }
 
 /// A label that can be part of a key.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.trim()
         .chars()
         .map(|character| if character.is_whitespace() || character == '/' { '_' } else { character })

@@ -10,9 +10,12 @@
 //! | `cpu_load` | `cpu/all` | `percent` |
 //! | `load_avg` | `1m` | `count` |
 //!
+//! Memory errors are counted by [`edac`], for a stage rather than in time.
+//!
 //! Yields measurements; judges none of them. A sensor that stops answering gives samples without a value and is told
 //! once as lost; one that never answered is no sensor.
 
+pub mod edac;
 mod hwmon;
 mod load;
 mod sidecar;
@@ -21,7 +24,7 @@ use vetting_protocol::measurement::Measurement;
 
 use crate::host::Host;
 
-pub use sidecar::{Sidecar, StageCell};
+pub use sidecar::{Sidecar, SidecarDied, StageCell};
 
 /// What sampling needs to remember from one time to the next.
 #[derive(Debug, Default)]

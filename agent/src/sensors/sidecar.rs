@@ -54,6 +54,11 @@ pub struct Sidecar {
     thread: Option<JoinHandle<()>>,
 }
 
+/// The sidecar ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[error("the sensors' thread died, so samples are missing: this is a bug of vetting-agent")]
+pub struct SidecarDied;
+
 #[derive(Debug, Default)]
 struct Stop {
     wanted: Mutex<bool>,
@@ -102,18 +107,24 @@ impl Sidecar {
     }
 
     /// Stops it and waits for its end: no sample is recorded after this returns.
-    pub fn stop(self) {
-        drop(self);
+    ///
+    /// # Errors
+    /// It had died before, so that samples are missing.
+    pub fn stop(mut self) -> Result<(), SidecarDied> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), SidecarDied> {
+        self.stop.raise();
+        // the panic was printed by its own hook
+        self.thread.take().map_or(Ok(()), |thread| thread.join().map_err(|_panic| SidecarDied))
     }
 }
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        self.stop.raise();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed by its own hook; there is nothing left to do about it here.
-            let _ = thread.join();
-        }
+        // who wants to know asks `stop`
+        let _ = self.end();
     }
 }
 
@@ -195,7 +206,7 @@ mod tests {
             let Record::Measurement(after) = records.recv().unwrap() else { panic!("a measurement") };
             assert_eq!(after.stage, None);
         }
-        sidecar.stop();
+        sidecar.stop().unwrap();
         drop(reporter);
         assert!(records.iter().all(|record| matches!(record, Record::Measurement(_))));
     }
@@ -207,7 +218,7 @@ mod tests {
         let reporter = Arc::new(Recorder { records: Mutex::new(sender) });
         let sidecar = Sidecar::start(host, reporter, StageCell::new(), Duration::from_secs(100_000)).unwrap();
         assert!(records.recv().is_ok());
-        sidecar.stop();
+        sidecar.stop().unwrap();
         assert!(records.recv().is_err(), "the thread still holds the reporter");
     }
 }

@@ -1,5 +1,7 @@
 //! Stage CPUStress: every logical CPU works and checks its answers, then the memory is filled and checked. Counts
-//! wrong answers and machine checks, and measures how much of the memory was really touched.
+//! wrong answers, machine checks and memory errors, and measures how much of the memory was really touched.
+
+mod kernel;
 
 use std::time::Duration;
 
@@ -11,9 +13,11 @@ use vetting_protocol::plan::StageWork;
 
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
-use crate::host::{Host, HostError, KernelLog};
+use crate::host::Host;
+use crate::sensors::edac;
 use crate::tools::runner::{Invocation, ToolError};
 use crate::tools::stress_ng::{self, StressReport};
+use kernel::KernelWatch;
 
 /// Slowest that a worker is expected to fill and check its memory, bytes a second: a pass that is too short for one
 /// round over the memory verifies nothing, so it is made longer.
@@ -48,7 +52,8 @@ impl Stage for CpuStressStage {
         };
         let context: &StageContext<'_> = context;
         let workers = context.inventory()?.cpu.logical_cores.max(1);
-        let checks = MachineChecks::from_now(context.host);
+        let watch = KernelWatch::from_now(context.host);
+        let memory_errors = edac::Counters::read(context.host);
         let sub_steps = SubSteps::new(context, 2);
         let cpu = sub_steps.run(0, "CPU pass", || {
             let duration = Duration::from_millis(*cpu_ms);
@@ -61,25 +66,26 @@ impl Stage for CpuStressStage {
                 Err(reason) => Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
             }
         });
-        let new = checks.and_then(MachineChecks::new_ones);
-        let count = new.as_ref().ok().map(|found| found.exceptions.max(found.logged) as f64);
+        let seen = watch.and_then(KernelWatch::seen);
+        let count = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
         // without a value no rule can take it for a good one
         context.measure("stress", "mce/new", count, "count");
-        let checks = match new {
-            // what was only logged may have been corrected: that is for a threshold to judge
-            Ok(FoundChecks { exceptions: 0, .. }) => Outcome::Pass,
-            Ok(found) => Outcome::fail(format!("{} machine check exceptions under load", found.exceptions)),
+        for new in edac::Counters::read(context.host).since(&memory_errors) {
+            context.measure("edac", new.key, new.count.map(|count| count as f64), "count");
+        }
+        let kernel = match seen {
+            Ok(seen) => seen.outcome(),
             Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
         };
         Ok(StageReport {
-            outcome: Outcome::worst_of([cpu, memory, checks], ""),
+            outcome: Outcome::worst_of([cpu, memory, kernel], ""),
             details: json!({ "workers": workers, "machine_checks": count }),
         })
     }
 }
 
 fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Found {
-    let report = match stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu") {
+    let report = match stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu", duration) {
         Ok(report) => report,
         Err(error) => return unjudged("CPU pass", &error),
     };
@@ -108,7 +114,7 @@ impl MemoryPass {
 
 fn memory_pass(context: &StageContext<'_>, pass: &MemoryPass) -> Found {
     let invocation = stress_ng::memory_invocation(pass.workers, pass.bytes, pass.duration);
-    let report = match stress(context, &invocation, "vm") {
+    let report = match stress(context, &invocation, "vm", pass.duration) {
         Ok(report) => report,
         Err(error) => return unjudged("memory pass", &error),
     };
@@ -132,9 +138,10 @@ fn stress(
     context: &StageContext<'_>,
     invocation: &Invocation,
     stressor: &str,
+    asked: Duration,
 ) -> Result<StressReport, ToolError> {
     let finished = context.tools.run(invocation, &context.cancel, &mut |_, _| {})?;
-    stress_ng::parse(&finished, stressor)
+    stress_ng::parse(&finished, stressor, asked)
 }
 
 fn unjudged(pass: &str, error: &ToolError) -> Found {
@@ -172,45 +179,6 @@ impl Meminfo {
         };
         Ok(Self { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
     }
-}
-
-/// Machine checks from some moment on: exceptions (`MCE` of `/proc/interrupts`) and what the kernel logged, such as
-/// corrected errors that were found by polling.
-struct MachineChecks<'h> {
-    host: &'h Host,
-    log: KernelLog,
-    exceptions: u64,
-}
-
-struct FoundChecks {
-    exceptions: u64,
-    logged: u64,
-}
-
-impl<'h> MachineChecks<'h> {
-    fn from_now(host: &'h Host) -> Result<Self, HostError> {
-        Ok(Self { host, log: host.kernel_log_from_now()?, exceptions: exceptions(host)? })
-    }
-
-    fn new_ones(mut self) -> Result<FoundChecks, HostError> {
-        let logged =
-            self.log.new_messages()?.iter().filter(|message| is_machine_check(message)).count() as u64;
-        let exceptions = exceptions(self.host)?.saturating_sub(self.exceptions);
-        Ok(FoundChecks { exceptions, logged })
-    }
-}
-
-/// The line that begins the report of one or more; the lines of its parts are left out.
-fn is_machine_check(message: &str) -> bool {
-    message.contains("[Hardware Error]")
-        && (message.contains("Machine check events logged") || message.contains(": Machine Check"))
-}
-
-/// Sum over the CPUs; a machine without that line has none of them.
-fn exceptions(host: &Host) -> Result<u64, HostError> {
-    let text = host.text("/proc/interrupts")?;
-    let row = text.lines().find_map(|line| line.trim_start().strip_prefix("MCE:"));
-    Ok(row.into_iter().flat_map(str::split_whitespace).map_while(|word| word.parse::<u64>().ok()).sum())
 }
 
 #[cfg(test)]

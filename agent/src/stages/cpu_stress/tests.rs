@@ -120,3 +120,68 @@ fn a_pass_too_short_for_its_memory_is_made_longer() {
     let calls = tools.calls_of("stress-ng");
     assert!(calls[0].ends_with("--timeout 1s") && calls[1].ends_with("--timeout 255s"), "{calls:?}");
 }
+
+fn while_working(line: &'static str) -> Outcome {
+    let machine = Machine::new();
+    let log = machine.path("dev/kmsg");
+    let tools = Told::new(|invocation: &Invocation| {
+        log_to(&log, line);
+        good(invocation)
+    });
+    outcome(machine.run(&WORK, &tools).0)
+}
+
+#[test]
+fn memory_that_the_kernel_gave_up_is_a_fail() {
+    for line in [
+        "Memory failure: 0x1f2e3: recovery action for dirty LRU page: Recovered",
+        "MCE 0x1f2e3: Sending SIGBUS to stress-ng-vm:412 due to hardware memory corruption",
+    ] {
+        let Outcome::Fail { reason } = while_working(line) else { panic!("{line}") };
+        assert!(reason.contains(line), "{reason}");
+    }
+}
+
+#[test]
+fn a_worker_that_the_kernel_killed_for_memory_is_an_error() {
+    let outcome = while_working("Out of memory: Killed process 412 (stress-ng-vm) total-vm:1024kB");
+    assert!(matches!(outcome, Outcome::Error { .. }), "{outcome:?}");
+    let outcome =
+        while_working("Memory cgroup out of memory: Killed process 412 (stress-ng-vm) total-vm:1kB");
+    assert!(matches!(outcome, Outcome::Error { .. }), "{outcome:?}");
+    assert_eq!(while_working("Out of memory: Killed process 9 (other) total-vm:1024kB"), Outcome::Pass);
+}
+
+#[test]
+fn a_worker_that_died_is_an_error_of_its_pass() {
+    for case in ["0.19-memory-worker-sigbus", "0.15-memory-worker-sigsegv", "0.15-memory-worker-killed"] {
+        let tools = Told::new(|invocation: &Invocation| {
+            recorded("stress-ng", if is_memory(invocation) { case } else { "0.19-cpu-good" })
+        });
+        let (report, kept, _) = Machine::new().run(&WORK, &tools);
+        assert!(matches!(outcome(report), Outcome::Error { .. }), "{case}");
+        assert_eq!(kept.sub_steps()["CPU pass"], Outcome::Pass);
+    }
+}
+
+#[test]
+fn new_memory_errors_are_measured_and_old_ones_are_not() {
+    const EDAC: &str = "sys/devices/system/edac/mc/mc0";
+    let machine = Machine::new();
+    for (file, count) in [("ce_count", "40"), ("ue_count", "2"), ("dimm1/dimm_ce_count", "40")] {
+        machine.file(&format!("{EDAC}/{file}"), count);
+    }
+    machine.file(&format!("{EDAC}/dimm1/dimm_ue_count"), "2");
+    machine.file(&format!("{EDAC}/dimm1/dimm_label"), "DIMM_A1\n");
+    let tools = Told::new(|invocation: &Invocation| {
+        machine.file(&format!("{EDAC}/ce_count"), "43");
+        machine.file(&format!("{EDAC}/dimm1/dimm_ce_count"), "43");
+        good(invocation)
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    let measured = kept.measurements();
+    assert_eq!(measured["edac mc0/DIMM_A1/ce"], Some(3.0));
+    assert_eq!(measured["edac mc0/DIMM_A1/ue"], Some(0.0));
+    assert_eq!(measured["edac mc0/ce"], Some(0.0));
+}

@@ -1,0 +1,88 @@
+//! What the kernel saw while the machine was worked: machine checks, pages of memory given up, workers killed for
+//! memory. Judges only what leaves no doubt; counts are for thresholds.
+
+use vetting_protocol::outcome::Outcome;
+
+use crate::host::{Host, HostError, KernelLog};
+
+/// The kernel from some moment on: machine check exceptions (`MCE` of `/proc/interrupts`) and its log.
+pub(super) struct KernelWatch<'h> {
+    host: &'h Host,
+    log: KernelLog,
+    exceptions: u64,
+}
+
+/// What it saw.
+pub(super) struct Seen {
+    exceptions: u64,
+    /// Reports of machine checks in the log, such as corrected errors that were found by polling.
+    logged: u64,
+    /// Lines of its memory failure handling.
+    memory_failures: Vec<String>,
+    /// Lines of stress-ng's workers being killed for memory.
+    out_of_memory: Vec<String>,
+}
+
+impl<'h> KernelWatch<'h> {
+    pub(super) fn from_now(host: &'h Host) -> Result<Self, HostError> {
+        Ok(Self { host, log: host.kernel_log_from_now()?, exceptions: exceptions(host)? })
+    }
+
+    pub(super) fn seen(mut self) -> Result<Seen, HostError> {
+        let messages = self.log.new_messages()?;
+        let those = |wanted: fn(&str) -> bool| -> Vec<String> {
+            messages.iter().filter(|message| wanted(message)).cloned().collect()
+        };
+        Ok(Seen {
+            exceptions: exceptions(self.host)?.saturating_sub(self.exceptions),
+            logged: those(is_machine_check).len() as u64,
+            memory_failures: those(is_memory_failure),
+            out_of_memory: those(is_out_of_memory),
+        })
+    }
+}
+
+impl Seen {
+    /// How many, at least.
+    pub(super) fn machine_checks(&self) -> u64 {
+        self.exceptions.max(self.logged)
+    }
+
+    /// Machine checks that were only logged may have been corrected: those are for a threshold to judge.
+    pub(super) fn outcome(&self) -> Outcome {
+        let exceptions = match self.exceptions {
+            0 => Outcome::Pass,
+            count => Outcome::fail(format!("{count} machine check exceptions under load")),
+        };
+        let memory_failure = self.memory_failures.first().map_or(Outcome::Pass, |line| {
+            Outcome::fail(format!("the kernel found memory that is broken: {line}"))
+        });
+        let out_of_memory = self.out_of_memory.first().map_or(Outcome::Pass, |line| {
+            Outcome::error(format!("the kernel killed a worker for memory, so it verified nothing: {line}"))
+        });
+        Outcome::worst_of([exceptions, memory_failure, out_of_memory], "")
+    }
+}
+
+/// The line that begins the report of one or more; the lines of its parts are left out.
+fn is_machine_check(message: &str) -> bool {
+    message.contains("[Hardware Error]")
+        && (message.contains("Machine check events logged") || message.contains(": Machine Check"))
+}
+
+/// mm/memory-failure.c: `Memory failure: 0x1f2e3: Sending SIGBUS to stress-ng-vm:412 due to hardware memory corruption`.
+fn is_memory_failure(message: &str) -> bool {
+    message.contains("Memory failure:") || message.contains("Sending SIGBUS")
+}
+
+/// mm/oom_kill.c: `Out of memory: Killed process 412 (stress-ng-vm) total-vm:…`; of a cgroup in lower case.
+fn is_out_of_memory(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("out of memory: killed process") && message.contains("(stress-ng")
+}
+
+/// Sum over the CPUs; a machine without that line has none of them.
+fn exceptions(host: &Host) -> Result<u64, HostError> {
+    let text = host.text("/proc/interrupts")?;
+    let row = text.lines().find_map(|line| line.trim_start().strip_prefix("MCE:"));
+    Ok(row.into_iter().flat_map(str::split_whitespace).map_while(|word| word.parse::<u64>().ok()).sum())
+}
