@@ -92,7 +92,7 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
-    start_modules(host, runner, console)?;
+    start_modules(host, console)?;
     network::start(
         host.clone(),
         runner.clone(),
@@ -118,13 +118,13 @@ fn quiet_kernel(console: &dyn Console) {
     }
 }
 
-fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>) -> Result<(), String> {
-    let (host, runner, console) = (host.clone(), runner.clone(), Arc::clone(console));
+fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> {
+    let (host, console) = (host.clone(), Arc::clone(console));
     std::thread::Builder::new()
         .name("modules".to_owned())
         .spawn(move || {
             let begin = clock::monotonic();
-            let loaded = modules::load_until_settled(&host, &runner, &*console);
+            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY));
             console.line(&format!(
                 "devices settled: {} kinds, {} disks, in {}",
                 loaded.aliases,

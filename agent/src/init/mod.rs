@@ -7,13 +7,17 @@
 mod console;
 mod fate;
 mod interface;
+mod lease;
 mod live;
+mod module_index;
+mod module_loader;
 mod modules;
 mod mounts;
 mod network;
 mod power;
 pub mod session;
 mod shell;
+mod usr;
 
 use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,6 +74,10 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
     let hook_console = Arc::clone(&console);
     std::panic::set_hook(Box::new(move |panic| hook_console.line(&format!("PID 1: {panic}"))));
 
+    if let Err(error) = usr::mount() {
+        console.line(&format!("the tools of the live image are not there: {}", chain(&error)));
+        power::go(restart_after_last_words(&console), &console)
+    }
     let fate = catch_unwind(AssertUnwindSafe(|| look_after(&console, &signals, init_ms)));
     let power = fate.unwrap_or_else(|_| {
         console.line(&format!("PID 1 panicked; the machine restarts in {} s", LAST_WORDS.as_secs()));
