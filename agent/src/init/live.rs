@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
 
-use super::{fate, modules, network, shell};
+use super::{fate, haste, modules, network, shell};
 use crate::boot_parameters::{BootParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
@@ -131,6 +131,9 @@ fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> 
                 loaded.disks,
                 spoken(begin.elapsed())
             ));
+            for (setting, error) in haste::end(Path::new(RUN_DIRECTORY)) {
+                console.line(&format!("{setting} stays as it was for booting: {error}"));
+            }
             if let Err(error) = std::fs::write(run_file(DEVICES_READY), "") {
                 console.line(&format!("the devices are ready, but that cannot be written down: {error}"));
             }

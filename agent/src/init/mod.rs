@@ -6,6 +6,7 @@
 
 mod console;
 mod fate;
+mod haste;
 mod interface;
 mod lease;
 mod live;
@@ -21,6 +22,7 @@ mod usr;
 
 use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +65,7 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
     // threads inherit the mask: before the first one starts
     let blocked = signals.thread_block();
     let mount_failures = mounts::mount_all();
+    haste::begin(Path::new(live::RUN_DIRECTORY));
     let console = Arc::new(TtyConsole::open(CONSOLES));
     console.line(&format!("vetting-agent {} is PID 1", env!("CARGO_PKG_VERSION")));
     for failure in mount_failures {

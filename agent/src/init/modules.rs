@@ -16,7 +16,7 @@ use crate::host::Host;
 const QUIET: Duration = Duration::from_millis(1_500);
 /// How often to look; until the network is up, its cards are waited for.
 const LOOK: Duration = Duration::from_millis(100);
-const LOOK_FOR_NETWORK: Duration = Duration::from_millis(20);
+const LOOK_FOR_NETWORK: Duration = Duration::from_millis(40);
 /// Where network cards are, but for those on USB.
 const NETWORK_BUSES: [&str; 2] = ["pci", "virtio"];
 /// The end of waiting in any case.
@@ -43,7 +43,6 @@ pub(super) struct Settled {
 /// is there or has taken too long.
 pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, network_ready: &Path) -> Settled {
     let begin = clock::monotonic();
-    let mut seen = BTreeSet::new();
     let mut loader = match Loader::start(host, console) {
         Ok(loader) => loader,
         Err(error) => {
@@ -51,15 +50,17 @@ pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, networ
             return Settled { aliases: 0, disks: disks(host) };
         }
     };
+    let mut seen = BTreeSet::new();
     while !network_ready.exists() && begin.elapsed() < NETWORK_FIRST {
-        for alias in aliases_on(host, &NETWORK_BUSES).into_iter().filter(|alias| is_network(alias)) {
-            if !seen.contains(&alias) {
-                loader.ask_for_modalias(&alias);
-                seen.insert(alias);
-            }
+        let aliases = new_aliases(host, &NETWORK_BUSES, &mut seen);
+        for alias in aliases.iter().filter(|alias| is_network(alias)) {
+            loader.ask_for_modalias(alias);
         }
         std::thread::sleep(LOOK_FOR_NETWORK);
     }
+    // the others of those buses are still to be asked for
+    seen.clear();
+    let mut kinds = BTreeSet::new();
     for module in ALWAYS {
         loader.ask_for(module);
     }
@@ -70,12 +71,11 @@ pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, networ
         let now = disks(host) + host.list("/sys/class/net").map_or(0, |names| names.len());
         let mut news = now != devices || loader.is_at_work();
         devices = now;
-        for alias in aliases_on(host, &host.list("/sys/bus").unwrap_or_default()) {
-            if !seen.contains(&alias) {
-                news = true;
-                loader.ask_for_modalias(&alias);
-                seen.insert(alias);
-            }
+        let buses = host.list("/sys/bus").unwrap_or_default();
+        for alias in new_aliases(host, &buses, &mut seen) {
+            news = true;
+            loader.ask_for_modalias(&alias);
+            kinds.insert(alias);
         }
         if !bmc && BMC_DEVICES.iter().any(|device| host.exists(device)) {
             (bmc, news) = (true, true);
@@ -87,24 +87,33 @@ pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, networ
             last_news = clock::monotonic();
         }
         if last_news.elapsed() >= QUIET || begin.elapsed() >= LONGEST {
-            return Settled { aliases: seen.len(), disks: disks(host) };
+            return Settled { aliases: kinds.len(), disks: disks(host) };
         }
         std::thread::sleep(LOOK);
     }
 }
 
-/// The modalias of every device on these buses.
-fn aliases_on(host: &Host, buses: &[impl std::fmt::Display]) -> BTreeSet<String> {
+/// The modaliases of devices on these buses that were not seen before. Listing the devices again is cheap, reading
+/// them all again is not.
+fn new_aliases(
+    host: &Host,
+    buses: &[impl std::fmt::Display],
+    seen: &mut BTreeSet<String>,
+) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for bus in buses {
         let devices = format!("/sys/bus/{bus}/devices");
         for device in host.list(&devices).unwrap_or_default() {
+            let path = format!("{devices}/{device}/modalias");
+            if seen.contains(&path) {
+                continue;
+            }
             // most have none, and a device may go while we look
-            if let Ok(alias) = host.text(&format!("{devices}/{device}/modalias"))
-                && !alias.is_empty()
-            {
+            let alias = host.text(&path).unwrap_or_default();
+            if !alias.is_empty() {
                 found.insert(alias);
             }
+            seen.insert(path);
         }
     }
     found
@@ -137,9 +146,17 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("modalias"), alias).unwrap();
         }
-        let found = aliases_on(&Host::recorded(folder.path()), &["cpu", "pci", "scsi"]);
+        let host = Host::recorded(folder.path());
+        let mut seen = BTreeSet::new();
+        let buses = ["cpu", "pci", "scsi"];
+        let found = new_aliases(&host, &buses, &mut seen);
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
         assert_eq!(found, ["pci:v00008086d0000100Esv0sd0bc02sc00i00", "scsi:t-0x00"]);
+        assert!(new_aliases(&host, &buses, &mut seen).is_empty());
+        let disk = folder.path().join("sys/bus/scsi/devices/1:0:0:0");
+        std::fs::create_dir_all(&disk).unwrap();
+        std::fs::write(disk.join("modalias"), "scsi:t-0x05\n").unwrap();
+        assert_eq!(new_aliases(&host, &buses, &mut seen).into_iter().collect::<Vec<_>>(), ["scsi:t-0x05"]);
     }
 
     #[test]
