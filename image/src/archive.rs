@@ -36,6 +36,17 @@ pub enum ArchiveError {
     },
 }
 
+/// A compressed archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where they were from.
+    pub cached: Cached,
+    /// Its name in the cache.
+    pub name: String,
+}
+
 /// Whether compressing had been done before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cached {
@@ -49,8 +60,8 @@ pub enum Cached {
 ///
 /// zstd's multi-threaded mode cuts its input into jobs by size alone, so the result is the same for any number of
 /// cores.
-pub fn compress(cpio: &[u8], level: u8, cache: &Path) -> Result<(Vec<u8>, Cached), ArchiveError> {
-    once(&format!("{}-{level}.zst", digest::of_bytes(cpio)), cache, |input, output| {
+pub fn compress(cpio: &[u8], level: u8, cache: &Path) -> Result<Packed, ArchiveError> {
+    once(format!("{}-{level}.zst", digest::of_bytes(cpio)), cache, |input, output| {
         std::fs::write(input, cpio).map_err(|source| failed(input, source))?;
         Tool::new("zstd")
             .args(["-q", "-T0"])
@@ -64,9 +75,9 @@ pub fn compress(cpio: &[u8], level: u8, cache: &Path) -> Result<(Vec<u8>, Cached
 
 /// The tree as a squashfs, zstd-compressed at this level in blocks of 256 KiB (larger ones save 4 %, and cost at
 /// each small read).
-pub fn squash(tree: &Tree, level: u8, cache: &Path) -> Result<(Vec<u8>, Cached), ArchiveError> {
+pub fn squash(tree: &Tree, level: u8, cache: &Path) -> Result<Packed, ArchiveError> {
     let key = digest::of_bytes(&tree.to_cpio()?);
-    once(&format!("{key}-{level}.squashfs"), cache, |input, output| {
+    once(format!("{key}-{level}.squashfs"), cache, |input, output| {
         std::fs::create_dir(input).map_err(|source| failed(input, source))?;
         tree.write_to(input)?;
         Tool::new("mksquashfs")
@@ -81,15 +92,15 @@ pub fn squash(tree: &Tree, level: u8, cache: &Path) -> Result<(Vec<u8>, Cached),
 
 /// The cached file `name`, or what `make` makes of it: called with a path for its input and one for its output.
 fn once(
-    name: &str,
+    name: String,
     cache: &Path,
     make: impl FnOnce(&Path, &Path) -> Result<(), ArchiveError>,
-) -> Result<(Vec<u8>, Cached), ArchiveError> {
+) -> Result<Packed, ArchiveError> {
     let folder = cache.join("archives");
     std::fs::create_dir_all(&folder).map_err(|source| failed(&folder, source))?;
-    let finished = folder.join(name);
+    let finished = folder.join(&name);
     match std::fs::read(&finished) {
-        Ok(bytes) => return Ok((bytes, Cached::Yes)),
+        Ok(bytes) => return Ok(Packed { bytes, cached: Cached::Yes, name }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(failed(&finished, source)),
     }
@@ -98,7 +109,7 @@ fn once(
     make(&input, &output)?;
     let bytes = std::fs::read(&output).map_err(|source| failed(&output, source))?;
     std::fs::rename(&output, &finished).map_err(|source| failed(&finished, source))?;
-    Ok((bytes, Cached::No))
+    Ok(Packed { bytes, cached: Cached::No, name })
 }
 
 fn failed(path: &Path, source: std::io::Error) -> ArchiveError {
@@ -114,9 +125,9 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let first = compress(b"some archive", 3, cache.path()).unwrap();
         let second = compress(b"some archive", 3, cache.path()).unwrap();
-        assert_eq!((first.1, second.1), (Cached::No, Cached::Yes));
-        assert_eq!(first.0, second.0);
-        assert!(first.0.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+        assert_eq!((first.cached, second.cached), (Cached::No, Cached::Yes));
+        assert_eq!((&first.bytes, &first.name), (&second.bytes, &second.name));
+        assert!(first.bytes.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
     }
 
     #[test]
@@ -124,6 +135,9 @@ mod tests {
         let data: Vec<u8> =
             (0..40_u32 << 20).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        assert_eq!(compress(&data, 1, one.path()).unwrap().0, compress(&data, 1, other.path()).unwrap().0);
+        assert_eq!(
+            compress(&data, 1, one.path()).unwrap().bytes,
+            compress(&data, 1, other.path()).unwrap().bytes
+        );
     }
 }

@@ -1,19 +1,21 @@
 //! Building the image: from lock file and recipe to `vmlinuz`, `initrd.zst`, `netboot/` and `manifest.json`.
 //!
-//! Owns: the order of the steps, the output folder, one build at a time per cache. Refuses: half-written files (each
+//! Owns: the order of the steps, the output folder, one build at a time in a cache. Refuses: half-written files (each
 //! is written beside and renamed; the manifest last).
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::apt::{self, AptError};
-use crate::archive::{self, ArchiveError, Cached};
-use crate::contents::{self, ContentsError};
+use crate::archive::{self, ArchiveError, Cached, Packed};
+use crate::contents::{self, ContentsError, FirstStep};
 use crate::digest;
 use crate::fetch::{self, FetchError, Unpacked};
 use crate::lock::{self, LockError, LockedPackage};
 use crate::manifest::{Archive, BuiltFile, Manifest, PackageVersion, Part};
 use crate::mirror::{Mirror, MirrorError};
+use crate::prune;
 use crate::recipe::{Recipe, RecipeError};
 use crate::tree::{Tree, TreeError};
 
@@ -26,6 +28,17 @@ pub enum Payload {
     Init(PathBuf),
     /// Only busybox and this script, without tools and modules: the bench's measure.
     Bare(PathBuf),
+}
+
+impl Payload {
+    /// Which builds replace each other in the cache.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Agent(_) => "agent",
+            Self::Init(_) => "init",
+            Self::Bare(_) => "bare",
+        }
+    }
 }
 
 /// Where things are.
@@ -126,8 +139,11 @@ pub fn build(
     let (segments, firmware_left_out) = segments(&recipe, &unpacked, payload, work.path())?;
     let mut initrd = Vec::new();
     let (mut archives, mut parts) = (Vec::new(), Vec::new());
+    let mut used: BTreeSet<String> =
+        unpacked.iter().map(|unpacked| unpacked.package.sha256.clone()).collect();
     for Segment { name, tree, form } in &segments {
-        let (bytes, cached) = form.pack(tree, level, &places.cache)?;
+        let Packed { bytes, cached, name: archive } = form.pack(tree, level, &places.cache)?;
+        used.insert(archive);
         let unpacked_bytes: u64 = tree.bytes_by_part()?.values().sum();
         let how = if cached == Cached::Yes { "from the cache" } else { "compressed" };
         tell(&format!("{name}: {} kB, {how} to {} kB", unpacked_bytes / 1000, bytes.len() / 1000));
@@ -161,7 +177,26 @@ pub fn build(
     let mut text = serde_json::to_string_pretty(&manifest)?;
     text.push('\n');
     write(&output.join("manifest.json"), text.as_bytes())?;
+    prune(places, payload.kind(), level, &used, tell);
     Ok(manifest)
+}
+
+/// Throws away what the cache holds for nobody. That it cannot is no failure of the build.
+fn prune(places: &Places, kind: &str, level: u8, used: &BTreeSet<String>, tell: &mut dyn FnMut(&str)) {
+    let locked = lock::read(&places.lock)
+        .map(|packages| packages.into_iter().map(|package| package.sha256).collect::<BTreeSet<String>>());
+    let Ok(locked) = locked else { return };
+    match prune::prune(&places.cache, &format!("{kind}-{level}"), used, &locked) {
+        Ok(pruned) if pruned.entries == 0 => {}
+        Ok(pruned) => {
+            tell(&format!(
+                "cache: {} unused things thrown away, {} MB",
+                pruned.entries,
+                pruned.bytes / 1_000_000
+            ));
+        }
+        Err(error) => tell(&format!("WARNING: {error}: {}", error.source)),
+    }
 }
 
 /// One archive of the initramfs.
@@ -180,37 +215,36 @@ enum Form {
 }
 
 impl Form {
-    fn pack(&self, tree: &Tree, level: u8, cache: &Path) -> Result<(Vec<u8>, Cached), BuildError> {
+    fn pack(&self, tree: &Tree, level: u8, cache: &Path) -> Result<Packed, BuildError> {
         match self {
             Self::Cpio => Ok(archive::compress(&tree.to_cpio()?, level, cache)?),
             Self::Squashfs => {
-                let (squashfs, cached) = archive::squash(tree, level, cache)?;
+                let squashfs = archive::squash(tree, level, cache)?;
                 let mut carrier = Tree::default();
-                carrier.add_bytes("usr.squashfs", "squashfs", squashfs, false)?;
-                Ok((carrier.to_cpio()?, cached))
+                carrier.add_bytes("usr.squashfs", "squashfs", squashfs.bytes.clone(), false)?;
+                Ok(Packed { bytes: carrier.to_cpio()?, ..squashfs })
             }
         }
     }
 }
 
-/// What the initramfs is made of, in order. Measured (QEMU without KVM): with all tools in the archive that the
-/// kernel unpacks, the agent starts after 3.4 s; with the tools in a squashfs after 2.0 to 2.3 s; a bare busybox
-/// after 1.5 s.
+/// What the initramfs is made of, in order. The kernel unpacks only what is needed before the squashfs is mounted
+/// (docs/decisions/0010-two-part-image.md).
 fn segments(
     recipe: &Recipe,
     unpacked: &[Unpacked],
     payload: &Payload,
     work: &Path,
 ) -> Result<(Vec<Segment>, Vec<String>), ContentsError> {
-    let (name, pid_one) = match payload {
+    let (name, pid_one, first) = match payload {
         Payload::Bare(init) => {
             let tree = contents::bare(recipe, unpacked, init)?;
             return Ok((vec![Segment { name: "bare", tree, form: Form::Cpio }], Vec::new()));
         }
-        Payload::Agent(agent) => ("agent", agent),
-        Payload::Init(init) => ("init", init),
+        Payload::Agent(agent) => ("agent", agent, FirstStep::Agent),
+        Payload::Init(init) => ("init", init, FirstStep::Script),
     };
-    let full = contents::full(recipe, unpacked, work)?;
+    let full = contents::full(recipe, unpacked, first, work)?;
     let segments = vec![
         Segment { name: "early", tree: full.early, form: Form::Cpio },
         Segment { name, tree: contents::agent(pid_one)?, form: Form::Cpio },

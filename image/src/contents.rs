@@ -19,9 +19,9 @@ use crate::tree::{Content, Tree, TreeError, canonical};
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const FIRMWARE: &str = "usr/lib/firmware";
 const BARE_TOOL: &str = "busybox";
-/// Where the agent (or what stands in for it) is; `early-init` becomes it.
+/// Where the agent (or what stands in for it) is.
 const AGENT: &str = "vetting-agent";
-/// Modules `early-init` loads to mount the squashfs.
+/// Modules that the squashfs is mounted by.
 const EARLY_MODULES: [&str; 2] = ["loop", "squashfs"];
 
 /// Why the contents cannot be put together.
@@ -87,10 +87,19 @@ pub struct Kernel {
     pub root: PathBuf,
 }
 
+/// Who mounts the squashfs at `/usr` and goes on from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStep {
+    /// The agent itself, as the kernel's init: no other program is needed before `/usr` is there.
+    Agent,
+    /// `early-init`, a script of busybox, which becomes what stands in for the agent.
+    Script,
+}
+
 /// Everything but the agent.
 #[derive(Debug, Clone)]
 pub struct Contents {
-    /// What the kernel unpacks: busybox, configuration, and what mounts the rest.
+    /// What the kernel unpacks: configuration, and what mounts the rest.
     pub early: Tree,
     /// Tools, modules and firmware: what is mounted at `/usr`, with paths relative to it.
     pub usr: Tree,
@@ -109,7 +118,12 @@ pub fn kernel(packages: &[Unpacked]) -> Result<Kernel, ContentsError> {
 }
 
 /// Everything but the agent. `work` is an empty folder which the tree's contents refer to afterwards.
-pub fn full(recipe: &Recipe, packages: &[Unpacked], work: &Path) -> Result<Contents, ContentsError> {
+pub fn full(
+    recipe: &Recipe,
+    packages: &[Unpacked],
+    first: FirstStep,
+    work: &Path,
+) -> Result<Contents, ContentsError> {
     let index = Index::read(packages)?;
     let mut tree = Tree::with_skeleton();
     let stubs = recipe.packages.stubs.iter().map(|stub| stub.library.as_str());
@@ -138,29 +152,26 @@ pub fn full(recipe: &Recipe, packages: &[Unpacked], work: &Path) -> Result<Conte
     let missing = |name: &String| !tree.contains(&format!("{FIRMWARE}/{name}"));
     let firmware_left_out = asked_for.into_iter().filter(missing).collect();
     let usr = tree.split_off("usr");
-    let early = early(recipe, &index, tree, &work.join("modules"), &kernel(packages)?.version)?;
+    let mut early = tree;
+    early.add_skeleton();
+    for module in EARLY_MODULES {
+        let source = kernel_modules::staged_file(&work.join("modules"), &kernel(packages)?.version, module)?;
+        early.add_file(&format!("early/{module}.ko"), "early", &source)?;
+    }
+    match first {
+        FirstStep::Agent => early.add_symlink("init", "early", AGENT)?,
+        FirstStep::Script => add_script(&mut early, recipe, &index)?,
+    }
     Ok(Contents { early, usr, firmware_left_out })
 }
 
-/// What the kernel unpacks: `rest` (everything outside `/usr`), busybox, and what mounts the squashfs at `/usr`.
-fn early(
-    recipe: &Recipe,
-    index: &Index,
-    rest: Tree,
-    modules: &Path,
-    kernel: &str,
-) -> Result<Tree, ContentsError> {
-    let mut tree = rest;
-    tree.add_skeleton();
+/// Add busybox, and the script that mounts the squashfs and becomes what stands in for the agent.
+fn add_script(tree: &mut Tree, recipe: &Recipe, index: &Index) -> Result<(), ContentsError> {
     let mut walk = Walk::new(index, []);
     walk.program(BARE_TOOL, BARE_TOOL)?;
-    add_closure(&mut tree, index, &walk.finish()?)?;
-    for module in EARLY_MODULES {
-        let source = kernel_modules::staged_file(modules, kernel, module)?;
-        tree.add_file(&format!("early/{module}.ko"), "early", &source)?;
-    }
+    add_closure(tree, index, &walk.finish()?)?;
     tree.add_bytes("init", "early", read(&recipe.early_init)?, true)?;
-    Ok(tree)
+    Ok(())
 }
 
 /// Only busybox: what the bench compares the full image with.

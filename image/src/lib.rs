@@ -19,6 +19,7 @@ pub mod lab;
 pub mod lock;
 pub mod manifest;
 pub mod mirror;
+pub mod prune;
 pub mod recipe;
 pub mod stubs;
 pub mod tree;

@@ -18,7 +18,7 @@ pub struct Recipe {
     pub firmware: FirmwareList,
     /// Folder copied over everything else.
     pub overlay: PathBuf,
-    /// Script that mounts the tools and becomes the agent.
+    /// Script that mounts the tools and becomes what stands in for the agent.
     pub early_init: PathBuf,
 }
 

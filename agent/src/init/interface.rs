@@ -1,7 +1,11 @@
-//! Setting a network interface up, by the kernel's own call: the image needs no tool for it.
+//! Setting a network interface up, and giving it address and route, by the kernel's own calls: the image needs no tool
+//! for it, and each process of one would cost more than all of the rest.
 
-use std::os::fd::AsRawFd as _;
+use std::ffi::CString;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -27,23 +31,50 @@ mod calls {
     use nix::libc;
     nix::ioctl_readwrite_bad!(get_flags, libc::SIOCGIFFLAGS, libc::ifreq);
     nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(set_netmask, libc::SIOCSIFNETMASK, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(set_mtu, libc::SIOCSIFMTU, libc::ifreq);
+    nix::ioctl_write_ptr_bad!(add_route, libc::SIOCADDRT, super::RouteEntry);
+    nix::ioctl_write_ptr_bad!(delete_route, libc::SIOCDELRT, super::RouteEntry);
+}
+
+/// `struct rtentry` of linux/route.h; libc has it only for some C libraries.
+#[repr(C)]
+struct RouteEntry {
+    pad1: libc::c_ulong,
+    destination: libc::sockaddr,
+    gateway: libc::sockaddr,
+    netmask: libc::sockaddr,
+    flags: libc::c_ushort,
+    pad2: libc::c_short,
+    pad3: libc::c_ulong,
+    pad4: *const libc::c_void,
+    /// One more than the metric.
+    metric: libc::c_short,
+    device: *const libc::c_char,
+    mtu: libc::c_ulong,
+    window: libc::c_ulong,
+    initial_rtt: libc::c_ushort,
+}
+
+/// Flags of linux/route.h.
+const RTF_UP: libc::c_ushort = 1;
+const RTF_GATEWAY: libc::c_ushort = 2;
+const RTF_HOST: libc::c_ushort = 4;
+
+/// Where packets go through an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To one machine on the same cable.
+    Neighbour(Ipv4Addr),
+    /// To everywhere, by this router. Of several such routes the one with the least metric is taken.
+    Default { router: Ipv4Addr, metric: u8 },
 }
 
 /// Sets IFF_UP (netdevice(7)).
 pub(super) fn link_up(name: &str) -> Result<(), InterfaceError> {
-    let refused = |errno: nix::errno::Errno| InterfaceError::Kernel { source: errno.into() };
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.bytes().any(|byte| byte == 0 || byte == b'/') {
-        return Err(InterfaceError::Name { name: name.to_owned() });
-    }
-    let control =
-        socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(refused)?;
-    let mut request = libc::ifreq {
-        ifr_name: [0; libc::IFNAMSIZ],
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
-    };
-    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *place = libc::c_char::from_ne_bytes([byte]);
-    }
+    let mut request = request(name)?;
+    let control = control()?;
     // SAFETY: the request is a whole ifreq that outlives the call, and its name ends with a NUL
     unsafe { calls::get_flags(control.as_raw_fd(), &raw mut request) }.map_err(refused)?;
     // SAFETY: SIOCGIFFLAGS has filled the flags of the union
@@ -53,6 +84,112 @@ pub(super) fn link_up(name: &str) -> Result<(), InterfaceError> {
     // SAFETY: as above; the kernel only reads it
     unsafe { calls::set_flags(control.as_raw_fd(), &raw const request) }.map_err(refused)?;
     Ok(())
+}
+
+/// Gives the interface this address instead of any it has; 0.0.0.0 takes it away, and its routes with it.
+pub(super) fn set_address(name: &str, address: Ipv4Addr, netmask: Ipv4Addr) -> Result<(), InterfaceError> {
+    let mut request = request(name)?;
+    let control = control()?;
+    request.ifr_ifru.ifru_addr = socket_address(address);
+    // SAFETY: the request is a whole ifreq that outlives the call, its name ends with a NUL; the kernel only reads it
+    unsafe { calls::set_address(control.as_raw_fd(), &raw const request) }.map_err(refused)?;
+    if !address.is_unspecified() {
+        request.ifr_ifru.ifru_netmask = socket_address(netmask);
+        // SAFETY: as above
+        unsafe { calls::set_netmask(control.as_raw_fd(), &raw const request) }.map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// Sets the largest packet, bytes.
+pub(super) fn set_mtu(name: &str, mtu_bytes: u16) -> Result<(), InterfaceError> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_mtu = mtu_bytes.into();
+    // SAFETY: the request is a whole ifreq that outlives the call, its name ends with a NUL; the kernel only reads it
+    unsafe { calls::set_mtu(control()?.as_raw_fd(), &raw const request) }.map_err(refused)?;
+    Ok(())
+}
+
+/// Adds a route; that it is there already is no failure.
+pub(super) fn add_route(name: &str, route: Route) -> Result<(), InterfaceError> {
+    let device = checked(name)?;
+    let entry = route_entry(&device, route);
+    // SAFETY: the entry is a whole rtentry whose device name outlives the call; the kernel only reads it
+    match unsafe { calls::add_route(control()?.as_raw_fd(), &raw const entry) } {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(refused(errno)),
+    }
+}
+
+/// Takes a route away; that it is gone already is no failure.
+pub(super) fn delete_route(name: &str, route: Route) -> Result<(), InterfaceError> {
+    let device = checked(name)?;
+    let entry = route_entry(&device, route);
+    // SAFETY: as for adding it
+    match unsafe { calls::delete_route(control()?.as_raw_fd(), &raw const entry) } {
+        Ok(_) | Err(Errno::ESRCH) => Ok(()),
+        Err(errno) => Err(refused(errno)),
+    }
+}
+
+fn route_entry(device: &CString, route: Route) -> RouteEntry {
+    let any = Ipv4Addr::UNSPECIFIED;
+    let (destination, netmask, gateway, flags, metric) = match route {
+        Route::Neighbour(machine) => (machine, Ipv4Addr::BROADCAST, any, RTF_HOST, 0),
+        Route::Default { router, metric } => (any, any, router, RTF_GATEWAY, metric),
+    };
+    RouteEntry {
+        pad1: 0,
+        destination: socket_address(destination),
+        gateway: socket_address(gateway),
+        netmask: socket_address(netmask),
+        flags: RTF_UP | flags,
+        pad2: 0,
+        pad3: 0,
+        pad4: std::ptr::null(),
+        metric: libc::c_short::from(metric) + 1,
+        device: device.as_ptr(),
+        mtu: 0,
+        window: 0,
+        initial_rtt: 0,
+    }
+}
+
+/// `struct sockaddr_in` in the form of a `struct sockaddr`, port 0.
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data: [libc::c_char; 14] = [0; 14];
+    for (place, byte) in data.iter_mut().skip(2).zip(address.octets()) {
+        *place = libc::c_char::from_ne_bytes([byte]);
+    }
+    libc::sockaddr { sa_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap_or(2), sa_data: data }
+}
+
+fn refused(errno: Errno) -> InterfaceError {
+    InterfaceError::Kernel { source: errno.into() }
+}
+
+fn control() -> Result<OwnedFd, InterfaceError> {
+    socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(refused)
+}
+
+/// The name as C has it, if the kernel could have given it to an interface.
+fn checked(name: &str) -> Result<CString, InterfaceError> {
+    let wrong = || InterfaceError::Name { name: name.to_owned() };
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('/') {
+        return Err(wrong());
+    }
+    CString::new(name).map_err(|_| wrong())
+}
+
+fn request(name: &str) -> Result<libc::ifreq, InterfaceError> {
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    for (place, byte) in request.ifr_name.iter_mut().zip(checked(name)?.as_bytes()) {
+        *place = libc::c_char::from_ne_bytes([*byte]);
+    }
+    Ok(request)
 }
 
 #[cfg(test)]
@@ -65,5 +202,26 @@ mod tests {
             assert!(matches!(link_up(name), Err(InterfaceError::Name { .. })), "{name:?}");
         }
         assert!(matches!(link_up("vetting-none"), Err(InterfaceError::Kernel { .. })));
+    }
+
+    #[test]
+    fn addresses_and_routes_are_laid_out_as_the_kernel_reads_them() {
+        let address = socket_address([10, 0, 2, 15].into());
+        assert_eq!(i32::from(address.sa_family), libc::AF_INET);
+        assert_eq!(address.sa_data, [0, 0, 10, 0, 2, 15, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(size_of::<RouteEntry>(), 120);
+        assert_eq!(std::mem::offset_of!(RouteEntry, device), 88);
+        let name = CString::new("eth0").unwrap();
+        let entry = route_entry(&name, Route::Default { router: [10, 0, 2, 2].into(), metric: 0 });
+        assert_eq!((entry.flags, entry.metric), (RTF_UP | RTF_GATEWAY, 1));
+    }
+
+    #[test]
+    fn what_is_not_there_gets_no_address() {
+        let (address, netmask) = ([192, 0, 2, 1].into(), [255, 255, 255, 0].into());
+        assert!(matches!(set_address("vetting-none", address, netmask), Err(InterfaceError::Kernel { .. })));
+        assert!(matches!(set_mtu("a/b", 1500), Err(InterfaceError::Name { .. })));
+        let route = Route::Neighbour([192, 0, 2, 7].into());
+        assert!(matches!(add_route("vetting-none", route), Err(InterfaceError::Kernel { .. })));
     }
 }

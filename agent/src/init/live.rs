@@ -16,7 +16,7 @@ use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
 
 use super::shell::Shells;
-use super::{fate, modules, network};
+use super::{fate, haste, modules, network};
 use crate::boot_parameters::{BootParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
@@ -125,7 +125,7 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
-    start_modules(host, runner, console)?;
+    start_modules(host, console)?;
     network::start(
         host.clone(),
         runner.clone(),
@@ -152,16 +152,19 @@ fn quiet_kernel(console: &dyn Console) {
     }
 }
 
-fn start_modules(host: &Host, runner: &SystemRunner, console: &Arc<dyn Console>) -> Result<(), String> {
-    let (host, runner, console) = (host.clone(), runner.clone(), Arc::clone(console));
+fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> {
+    let (host, console) = (host.clone(), Arc::clone(console));
     std::thread::Builder::new()
         .name("modules".to_owned())
         .spawn(move || {
             let begin = clock::monotonic();
-            let loaded = modules::load_until_settled(&host, &runner, &*console);
+            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY));
             let disks = if loaded.disks == 1 { "disk" } else { "disks" };
             let took = spoken(begin.elapsed());
             console.line(&format!("drivers are loaded: {} {disks} ({took})", loaded.disks));
+            for (setting, error) in haste::end(Path::new(RUN_DIRECTORY)) {
+                console.line(&format!("{setting} stays as it was for booting: {error}"));
+            }
             if let Err(error) = std::fs::write(run_file(DEVICES_READY), "") {
                 console.line(&format!("the devices are ready, but that cannot be written down: {error}"));
             }

@@ -7,18 +7,24 @@
 
 mod console;
 mod fate;
+mod haste;
 mod interface;
+mod lease;
 mod live;
+mod module_index;
+mod module_loader;
 mod modules;
 mod mounts;
 mod network;
 mod power;
 pub mod session;
 mod shell;
+mod usr;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +72,7 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
     // threads inherit the mask: before the first one starts
     let blocked = signals.thread_block();
     let mount_failures = mounts::mount_all();
+    haste::begin(Path::new(live::RUN_DIRECTORY));
     let console = Arc::new(TtyConsole::open(CONSOLES, line_start()));
     console.line(&format!("vetting-agent {} is PID 1", env!("CARGO_PKG_VERSION")));
     for failure in mount_failures {
@@ -77,6 +84,10 @@ pub fn pid_one() -> Result<Exit, NotPidOne> {
     let hook_console = Arc::clone(&console);
     std::panic::set_hook(Box::new(move |panic| hook_console.line(&format!("PID 1: {panic}"))));
 
+    if let Err(error) = usr::mount() {
+        console.line(&format!("the tools of the live image are not there: {}", chain(&error)));
+        power::go(restart_after_last_words(&*console, std::thread::sleep), &console)
+    }
     let power = survive(&*console, std::thread::sleep, || look_after(&console, &signals, init_ms));
     power::go(power, &console)
 }

@@ -1,7 +1,7 @@
 //! The network of the live image: every NIC up, DHCP on each that has a carrier, for as long as the image runs.
 //!
-//! Addresses, routes and name servers are set by udhcpc's own script. What is wrong is on the console: no NIC, no
-//! cable, no DHCP answer; and it goes on trying.
+//! udhcpc speaks DHCP; its script only tells what came of it, and address, route and name servers are set here. What is
+//! wrong is on the console: no NIC, no cable, no DHCP answer; and it goes on trying.
 
 #![expect(clippy::disallowed_methods, reason = "writes below /run/vetting")]
 
@@ -14,13 +14,14 @@ use nix::ifaddrs::getifaddrs;
 use vetting_protocol::ids::MacAddress;
 
 use super::interface::{InterfaceError, link_up};
+use super::lease::{self, DhcpEvent, Lease};
 use crate::clock;
 use crate::console::{Console, chain, spoken};
 use crate::host::Host;
 use crate::tools::runner::{Happening, Leads, RunningTool, Service, SystemRunner};
 
-/// Where Debian's `udhcpc` and busybox keep the script that sets addresses.
-const SCRIPTS: [&str; 2] = ["/etc/udhcpc/default.script", "/usr/share/udhcpc/default.script"];
+/// Tells what the DHCP server gave.
+const SCRIPT: &str = "/etc/udhcpc/tell.script";
 /// How often carriers are looked at until there is an address, and afterwards.
 const LOOK_BEFORE: Duration = Duration::from_millis(20);
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -29,6 +30,9 @@ const FIRST_WORD: Duration = Duration::from_secs(5);
 const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 /// Pause before a DHCP client that ended is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
+/// Metrics of the default routes: the cable that the machine booted from leads to the coordinator.
+const BOOT_METRIC: u8 = 0;
+const OTHER_METRIC: u8 = 100;
 
 /// Starts bringing up the network. `ready` is written when the first interface has an address: when that was, ms
 /// after the kernel's start.
@@ -70,7 +74,8 @@ struct Nic {
     dhcp: Option<RunningTool>,
     dhcp_since: Option<Instant>,
     start_after: Option<Instant>,
-    has_lease: bool,
+    lease: Option<Lease>,
+    metric: u8,
 }
 
 /// When to speak of trouble again.
@@ -114,7 +119,11 @@ impl Keeper {
                     self.console.line(&format!("{name}: its link cannot be set up: {}", chain(&error)));
                 }
             }
-            self.nics.insert(name, Nic::default());
+            let booted_from = self.boot_interface.is_some() && self.mac(&name) == self.boot_interface;
+            // of two alike the one that was found first
+            let other = OTHER_METRIC.saturating_add(u8::try_from(self.nics.len()).unwrap_or(u8::MAX));
+            let metric = if booted_from { BOOT_METRIC } else { other };
+            self.nics.insert(name, Nic { metric, ..Nic::default() });
         }
     }
 
@@ -144,9 +153,7 @@ impl Keeper {
     }
 
     fn start_dhcp(&mut self, name: &str, now: Instant) {
-        let started = script()
-            .ok_or_else(|| "its script is not in the image".to_owned())
-            .and_then(|script| self.runner.spawn(&dhcp_client(name, script)).map_err(|error| chain(&error)));
+        let started = self.runner.spawn(&dhcp_client(name)).map_err(|error| chain(&error));
         let Some(nic) = self.nics.get_mut(name) else { return };
         match started {
             Ok(client) => {
@@ -196,21 +203,40 @@ impl Nic {
     fn hear(&mut self, name: &str, console: &dyn Console, now: Instant) {
         while let Some(happening) = self.dhcp.as_ref().and_then(|client| client.next(Duration::ZERO)) {
             match happening {
-                Happening::Line(_, line) => {
-                    if let Some(address) = leased_address(&line)
-                        && !self.has_lease
-                    {
-                        self.has_lease = true;
-                        console.line(&format!("{name}: address {address} by DHCP"));
-                    }
-                }
+                Happening::Line(_, line) => match DhcpEvent::parse(&line) {
+                    Some(DhcpEvent::Bound(lease)) => self.bind(name, lease, console),
+                    Some(DhcpEvent::Unbound) => self.unbind(name, console),
+                    None => {}
+                },
                 Happening::Exited(exit) => {
                     console
                         .line(&format!("{name}: the DHCP client ended: {}", super::fate::exit_words(exit)));
                     self.dhcp = None;
-                    self.has_lease = false;
                     self.start_after = Some(now + RESTART_PAUSE);
                 }
+            }
+        }
+    }
+
+    fn bind(&mut self, name: &str, lease: Lease, console: &dyn Console) {
+        if self.lease.as_ref() == Some(&lease) {
+            return;
+        }
+        for failure in lease.enter_into_force(name, self.lease.as_ref(), self.metric) {
+            console.line(&format!("{name}: {}", chain(&failure)));
+        }
+        if self.lease.as_ref().is_none_or(|before| before.address != lease.address) {
+            console.line(&format!("{name}: address {} by DHCP", lease.address));
+        }
+        self.lease = Some(lease);
+    }
+
+    fn unbind(&mut self, name: &str, console: &dyn Console) {
+        // said at the start of each client, too, when there is nothing to take away
+        if let Some(lease) = self.lease.take() {
+            console.line(&format!("{name}: address {} is no longer ours", lease.address));
+            if let Err(error) = lease::leave(name) {
+                console.line(&format!("{name}: {}", chain(&error)));
             }
         }
     }
@@ -223,44 +249,13 @@ fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::rename(draft, path)
 }
 
-fn script() -> Option<&'static str> {
-    SCRIPTS.into_iter().find(|path| Path::new(path).is_file())
-}
-
 /// Asks every second, three times, and again after three seconds, until it is killed.
-fn dhcp_client(interface: &str, script: &str) -> Service {
-    let args = ["-f", "-R", "-t", "3", "-T", "1", "-A", "3", "-s", script, "-i", interface];
+fn dhcp_client(interface: &str) -> Service {
+    let args = ["-f", "-R", "-t", "3", "-T", "1", "-A", "3", "-s", SCRIPT, "-i", interface];
     Service {
         program: "udhcpc".into(),
         args: args.iter().map(Into::into).collect(),
         env: Vec::new(),
         leads: Leads::Group,
-    }
-}
-
-/// `udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2, lease time 86400` → the address.
-fn leased_address(line: &str) -> Option<std::net::Ipv4Addr> {
-    let (_, rest) = line.split_once("lease of ")?;
-    let (address, rest) = rest.split_once(' ')?;
-    if rest.starts_with("obtained") { address.parse().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_read_from_what_the_client_says() {
-        let line = "udhcpc: lease of 10.0.2.15 obtained from 10.0.2.2, lease time 86400";
-        assert_eq!(leased_address(line), Some([10, 0, 2, 15].into()));
-        let older = "udhcpc: lease of 10.0.2.15 obtained, lease time 86400";
-        assert_eq!(leased_address(older), Some([10, 0, 2, 15].into()));
-        for line in [
-            "udhcpc: broadcasting discover",
-            "udhcpc: lease lost, entering init state",
-            "lease of x obtained",
-        ] {
-            assert_eq!(leased_address(line), None, "{line}");
-        }
     }
 }
