@@ -2,7 +2,12 @@
 //! text for labs whose own DHCP server does that. Refuses to know about runs' states: `http` decides which script a
 //! machine gets.
 
+pub mod counters;
 pub mod files;
+pub mod interface;
 pub mod ipxe;
 pub mod proxy_dhcp;
+pub mod rate_limit;
+pub mod server;
 pub mod tftp;
+mod tftp_server;
