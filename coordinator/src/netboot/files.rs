@@ -129,7 +129,9 @@ mod tests {
         let get = |name: &str| files.get(name, "http://192.0.2.1:8080");
         assert_eq!(get(BIOS_LOADER).unwrap(), "loader");
         assert!(get(AUTOEXEC).unwrap().starts_with(b"#!ipxe\n"));
-        for name in ["../secret", "sub/inner", "./undionly.kpxe", "/etc/passwd", "..", ".", "", "Undionly.kpxe"] {
+        for name in
+            ["../secret", "sub/inner", "./undionly.kpxe", "/etc/passwd", "..", ".", "", "Undionly.kpxe"]
+        {
             assert!(matches!(get(name), Err(FileError::Unknown)), "{name}");
         }
         for name in ["passwd", "link.kpxe", "sub"] {

@@ -76,7 +76,8 @@ impl Interface {
                 continue;
             }
             there = true;
-            if let Some(address) = one.address.and_then(|address| address.as_sockaddr_in().map(|ip| ip.ip())) {
+            if let Some(address) = one.address.and_then(|address| address.as_sockaddr_in().map(|ip| ip.ip()))
+            {
                 return Ok(Self { name: name.to_owned(), address });
             }
         }

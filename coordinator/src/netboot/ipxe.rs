@@ -143,7 +143,9 @@ mod tests {
 
     #[test]
     fn every_script_is_one() {
-        for script in [ask_with_mac("http://h"), autoexec("http://h"), local_disk("h"), unknown_machine(mac())] {
+        for script in
+            [ask_with_mac("http://h"), autoexec("http://h"), local_disk("h"), unknown_machine(mac())]
+        {
             assert!(script.starts_with("#!ipxe\n") && script.ends_with('\n'));
         }
     }

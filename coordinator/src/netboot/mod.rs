@@ -4,6 +4,7 @@
 
 pub mod counters;
 pub mod files;
+pub mod foreign;
 pub mod interface;
 pub mod ipxe;
 pub mod proxy_dhcp;

@@ -57,7 +57,8 @@ impl NetbootServer {
             return Err(InterfaceError::NoneNamed { there: interface::names()? });
         }
         let named = if config.enabled { config.interfaces.as_slice() } else { &[] };
-        let served = named.iter().map(|name| Served::open(name, config.answer, http)).collect::<Result<_, _>>()?;
+        let served =
+            named.iter().map(|name| Served::open(name, config.answer, http)).collect::<Result<_, _>>()?;
         Ok(Self {
             served,
             answer: config.answer,
@@ -191,7 +192,9 @@ impl ProxyDhcpServer {
             Destination::Sender => sender,
         };
         match self.socket.send_to(&reply.bytes, destination).await {
-            Ok(_) => tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP"),
+            Ok(_) => {
+                tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP")
+            }
             Err(error) => tracing::warn!(%mac, %destination, %error, "proxyDHCP cannot answer"),
         }
         Outcome::DhcpAnswered

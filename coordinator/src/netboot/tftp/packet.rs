@@ -74,7 +74,11 @@ pub fn read(bytes: &[u8]) -> Result<FromClient, Malformed> {
 }
 
 fn read_request(request: &[u8]) -> Result<FromClient, Malformed> {
-    let Some(([], texts)) = request.split(|byte| *byte == 0).collect::<Vec<_>>().split_last().map(|(last, texts)| (*last, texts.to_vec()))
+    let Some(([], texts)) = request
+        .split(|byte| *byte == 0)
+        .collect::<Vec<_>>()
+        .split_last()
+        .map(|(last, texts)| (*last, texts.to_vec()))
     else {
         return Err(Malformed("a text without its end"));
     };
@@ -107,7 +111,9 @@ impl Wanted {
             .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<u32>().ok());
         let within = |low: u16, high: u16| {
-            number.and_then(|number| u16::try_from(number).ok()).filter(|number| (low..=high).contains(number))
+            number
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| (low..=high).contains(number))
         };
         match option.to_ascii_lowercase().as_slice() {
             b"blksize" => self.block_bytes = within(8, 65_464),
@@ -152,8 +158,7 @@ mod tests {
     #[test]
     fn requests_of_firmware_are_read() {
         let first = b"\0\x01snponly.efi\0octet\0tsize\x000\0blksize\x001468\0windowsize\x004\0";
-        let wanted =
-            Wanted { block_bytes: Some(1468), window: Some(4), timeout_seconds: None, size: true };
+        let wanted = Wanted { block_bytes: Some(1468), window: Some(4), timeout_seconds: None, size: true };
         assert_eq!(read(first), Ok(FromClient::Read { name: "snponly.efi".to_owned(), wanted }));
         let second = b"\0\x01autoexec.ipxe\0octet\0blksize\x001432\0tsize\x000\0";
         let wanted = Wanted { block_bytes: Some(1432), size: true, ..Wanted::default() };
@@ -164,7 +169,8 @@ mod tests {
 
     #[test]
     fn values_that_are_not_valid_are_left_out() {
-        let request = b"\0\x01f\0OCTET\0BLKSIZE\x007\0windowsize\x000\0timeout\x00256\0tsize\0-1\0colour\0red\0";
+        let request =
+            b"\0\x01f\0OCTET\0BLKSIZE\x007\0windowsize\x000\0timeout\x00256\0tsize\0-1\0colour\0red\0";
         assert_eq!(read(request), Ok(FromClient::Read { name: "f".to_owned(), wanted: Wanted::default() }));
         let huge = b"\0\x01f\0octet\0windowsize\x0099999999999999999999\0blksize\x0065465\0";
         assert_eq!(read(huge), Ok(FromClient::Read { name: "f".to_owned(), wanted: Wanted::default() }));

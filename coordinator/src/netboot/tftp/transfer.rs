@@ -112,7 +112,9 @@ impl Transfer {
         let block = match packet::read(bytes) {
             Ok(FromClient::Ack(block)) => block,
             Ok(FromClient::Error(_)) => return Next::Refused,
-            Ok(FromClient::Read { .. } | FromClient::Write | FromClient::OtherMode) | Err(_) => return Next::Wait,
+            Ok(FromClient::Read { .. } | FromClient::Write | FromClient::OtherMode) | Err(_) => {
+                return Next::Wait;
+            }
         };
         if self.granted.is_some() {
             if block != 0 {
