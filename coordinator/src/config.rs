@@ -12,6 +12,7 @@ use serde::Deserialize;
 use vetting_judge::duration::HumanDuration;
 use vetting_judge::yaml::{self, Mistake};
 use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
 /// Where the configuration is looked for when nothing else is said.
@@ -57,6 +58,8 @@ pub struct Config {
     pub image: Image,
     /// What goes into boot scripts.
     pub boot: Boot,
+    /// Our own netboot server.
+    pub netboot: Netboot,
     /// How long is waited for what.
     pub timeouts: Timeouts,
     /// One-time claim secrets.
@@ -78,6 +81,7 @@ impl Default for Config {
             public_address: None,
             image: Image::default(),
             boot: Boot::default(),
+            netboot: Netboot::default(),
             timeouts: Timeouts::default(),
             claim: Claim::default(),
             hold: Hold::default(),
@@ -137,6 +141,32 @@ impl Default for Image {
 pub struct Boot {
     /// Kernel parameters after ours.
     pub kernel_args: String,
+}
+
+/// Our own netboot server: proxyDHCP and TFTP beside whatever DHCP server the lab has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Netboot {
+    /// Off unless said so, here or by `serve --netboot`.
+    pub enabled: bool,
+    /// The interfaces that are served, by name; nothing is heard or said on others.
+    pub interfaces: Vec<String>,
+    /// Which machines are told where to boot from.
+    pub answer: Answer,
+}
+
+named_enum! {
+    /// Which machines our proxyDHCP answers.
+    #[derive(Default)]
+    Answer, "registered, all or none" {
+        /// Registered ones.
+        #[default]
+        Registered = "registered",
+        /// Every one that boots from the network.
+        All = "all",
+        /// No one: the lab's own DHCP server names our TFTP and boot script (`netboot config` prints how).
+        None = "none",
+    }
 }
 
 /// How long is waited for what before a run ends as failed.

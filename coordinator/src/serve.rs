@@ -19,6 +19,9 @@ use crate::config::Config;
 use crate::durable_file;
 use crate::http::listener::listen;
 use crate::http::{App, AppParts, http_routes, https_routes};
+use crate::netboot::counters::Counters;
+use crate::netboot::interface::InterfaceError;
+use crate::netboot::server::NetbootServer;
 use crate::power::{Power, WakeOnLan};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, Settings};
@@ -60,6 +63,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// The netboot server.
+    #[error("the netboot server cannot be started")]
+    Netboot(#[from] InterfaceError),
     /// The operating system.
     #[error("cannot wait for signals")]
     Signal {
@@ -94,6 +100,7 @@ pub struct Server {
     pub ca_fingerprint: Sha256Hex,
     /// Runs.
     pub driver: Driver,
+    netboot_counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -135,7 +142,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         tracing::info!(name, "migration applied");
     }
     let tls = tls::prepare(&config.state_dir)?;
-    let driver = Driver::new(store, clock, power, profiles(config)?, settings(config, artifacts_dir));
+    let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
     let (agents_listener, https) = bind(config.listen.https).await?;
     let (boot_listener, http) = bind(config.listen.http).await?;
     let app = App::new(AppParts {
@@ -146,32 +153,39 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         public_host: config.public_address.clone(),
         https_port: https.port(),
     });
+    let netboot = NetbootServer::open(&config.netboot, &config.image.dir, http)?;
+    let netboot_counters = netboot.counters();
     let (stop, stopped) = watch::channel(false);
     driver.sweep_uploads().await?;
     driver.resume().await?;
-    let tasks = vec![
+    let mut tasks = netboot.serve(&driver, &clock, &stopped);
+    tasks.extend([
         tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
         tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
         tokio::spawn({
             let driver = driver.clone();
             async move { driver.watch_deadlines(stopped).await }
         }),
-    ];
+    ]);
     let announcement = json!({"https": https, "http": http, "ca_fingerprint": tls.fingerprint});
     durable_file::write(&config.announcement_path(), 0o644, announcement.to_string().as_bytes())?;
-    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, stop, tasks })
+    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, netboot_counters, stop, tasks })
 }
 
 impl Server {
     /// Takes no more requests, lets those under way finish, and closes the database.
     pub fn stop(self) -> impl Future<Output = ()> {
-        let Self { stop, tasks, driver, .. } = self;
+        let Self { stop, tasks, driver, netboot_counters, .. } = self;
         async move {
             let _ = stop.send(true);
             for task in tasks {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "a task died");
                 }
+            }
+            let packets = netboot_counters.summary();
+            if !packets.is_empty() {
+                tracing::info!(packets, "netboot");
             }
             // the last handle waits for the writer; that may take as long as the disk
             let _ = tokio::task::spawn_blocking(move || drop(driver)).await;

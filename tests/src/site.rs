@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use vetting_image::lab::Member;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, RunSummary};
 
@@ -54,6 +56,8 @@ pub struct SiteOptions {
     pub silence: Duration,
     /// Further words of the live image's kernel command line.
     pub kernel_args: String,
+    /// A network of the lab to be on, in place of the loopback; the coordinator's own netboot server serves it.
+    pub network: Option<Member>,
 }
 
 impl Default for SiteOptions {
@@ -63,6 +67,7 @@ impl Default for SiteOptions {
             boot: Duration::from_mins(15),
             silence: Duration::from_mins(2),
             kernel_args: String::new(),
+            network: None,
         }
     }
 }
@@ -93,14 +98,15 @@ impl Site {
     pub fn start(built: &Built, directory: &Path, options: &SiteOptions) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
+        let address = options.network.as_ref().map_or(Ipv4Addr::LOCALHOST, |member| member.address);
         let mut site = Self {
             built: built.clone(),
             directory,
             options: options.clone(),
             child: None,
             listening: Listening {
-                https: ([127, 0, 0, 1], 0).into(),
-                http: ([127, 0, 0, 1], 0).into(),
+                https: (address, 0).into(),
+                http: (address, 0).into(),
                 ca_fingerprint: String::new(),
             },
         };
@@ -131,6 +137,9 @@ impl Site {
             fs::write(&path, profile)?;
             writeln!(config, "profiles: {{quick: {}}}", path.display())?;
         }
+        if self.options.network.is_some() {
+            writeln!(config, "netboot: {{interfaces: [eth0]}}")?;
+        }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())
     }
@@ -158,10 +167,10 @@ impl Site {
     /// Starts the coordinator; returns when it has said where it listens.
     pub fn serve(&mut self) -> anyhow::Result<()> {
         let log = File::options().create(true).append(true).open(self.directory.join("coordinator.log"))?;
-        let mut child = Command::new(&self.built.coordinator)
-            .arg("--config")
-            .arg(self.directory.join("vetting.yaml"))
+        let mut child = self
+            .command()
             .arg("serve")
+            .args(self.options.network.as_ref().map(|_| "--netboot"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -181,6 +190,20 @@ impl Site {
         Ok(())
     }
 
+    /// `vetting-coordinator` with this site's configuration, where the site is.
+    fn command(&self) -> Command {
+        let mut command = match &self.options.network {
+            None => Command::new(&self.built.coordinator),
+            Some(member) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", &member.namespace]).arg(&self.built.coordinator);
+                command
+            }
+        };
+        command.arg("--config").arg(self.directory.join("vetting.yaml"));
+        command
+    }
+
     /// Ends the coordinator with SIGKILL, as a power cut would.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("the coordinator runs")?;
@@ -191,12 +214,7 @@ impl Site {
 
     /// Runs `vetting-coordinator` with these arguments and gives what it printed.
     pub fn cli_text(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = Command::new(&self.built.coordinator)
-            .arg("--config")
-            .arg(self.directory.join("vetting.yaml"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()?;
+        let output = self.command().args(arguments).stdin(Stdio::null()).output()?;
         if !output.status.success() {
             bail!(
                 "vetting-coordinator {}: {}",

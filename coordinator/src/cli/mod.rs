@@ -5,6 +5,7 @@ mod client;
 mod events;
 mod hosts;
 mod init;
+mod netboot;
 mod output;
 mod runs;
 mod tokens;
@@ -68,7 +69,15 @@ enum Command {
     /// Bring the database up to date, then end. `serve` does so too.
     Migrate,
     /// Serve machines and operators until SIGTERM or Ctrl-C.
-    Serve,
+    Serve {
+        /// Also serve machines that boot from the network (proxyDHCP and TFTP), as `netboot:` in the configuration
+        /// describes, with or without `enabled`.
+        #[arg(long)]
+        netboot: bool,
+    },
+    /// Boot from the network.
+    #[command(subcommand)]
+    Netboot(netboot::NetbootCommand),
     /// Registered machines.
     #[command(subcommand)]
     Host(hosts::HostCommand),
@@ -97,6 +106,9 @@ pub enum CommandError {
     /// First set-up.
     #[error(transparent)]
     Init(#[from] init::InitError),
+    /// Boot from the network.
+    #[error(transparent)]
+    Netboot(#[from] netboot::NetbootError),
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] crate::store::StoreError),
@@ -129,7 +141,12 @@ impl CommandLine {
         match self.command {
             Command::Init(init) => init.run(&self.config, self.json).await?,
             Command::Migrate => init::migrate(&Config::load(&self.config)?, self.json)?,
-            Command::Serve => crate::serve::run(Config::load(&self.config)?).await?,
+            Command::Serve { netboot } => {
+                let mut config = Config::load(&self.config)?;
+                config.netboot.enabled |= netboot;
+                crate::serve::run(config).await?;
+            }
+            Command::Netboot(command) => command.run(&Config::load(&self.config)?)?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;

@@ -15,6 +15,7 @@ use super::App;
 use super::files;
 use super::listener::Connection;
 use super::problem::{ApiError, ProblemKind};
+use crate::netboot::files::{BootFiles, FileError};
 use crate::netboot::ipxe;
 use crate::run::boot::{BootAnswer, ScriptRequest};
 
@@ -100,6 +101,30 @@ pub async fn file(
         Some(_) | None => None,
     };
     files::serve(&app.image_dir.join(name), "application/octet-stream", &method, &headers, on_complete).await
+}
+
+/// `GET` and `HEAD /boot/netboot/{name}`: the boot loaders that TFTP serves, for UEFI HTTP Boot.
+pub async fn loader(
+    app: App,
+    connection: Connection,
+    host: Option<String>,
+    name: String,
+) -> Result<Response, ApiError> {
+    let base_url = format!("http://{}", reached_as(host.as_deref(), connection));
+    let loaders = BootFiles::of_image(&app.image_dir);
+    let read = tokio::task::spawn_blocking(move || loaders.get(&name, &base_url));
+    let content = read.await.map_err(|error| ApiError::internal(&error))?.map_err(|error| match error {
+        FileError::Unknown | FileError::Unfit { .. } => {
+            ApiError::not_found("the image has no such boot file")
+        }
+        FileError::Read { .. } => ApiError::internal(&error),
+    })?;
+    let length = content.len();
+    let mut response = http::Response::new(content).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    Ok(response)
 }
 
 /// `HOST:PORT` as the machine wrote it, which is right also behind an address translation; our end of the connection

@@ -62,7 +62,15 @@ fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|name, method, app, headers, query| async move {
             answer(boot::file(app, name, method, headers, query).await)
         });
-    script.or(file).unify().boxed()
+    let loader = warp::path!("boot" / "netboot" / String)
+        .and(warp::get().or(warp::head()).unify())
+        .and(with(app))
+        .and(connection())
+        .and(warp::header::optional::<String>("host"))
+        .then(|name, app, connection, host: Option<String>| async move {
+            answer(boot::loader(app, connection, host, name).await)
+        });
+    script.or(file).unify().or(loader).unify().boxed()
 }
 
 fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -86,6 +86,20 @@ pub fn ask_again_later(base_url: &str, mac: MacAddress) -> String {
     )
 }
 
+/// For iPXE that was loaded without being told what to do: it takes an address and asks us.
+pub fn autoexec(base_url: &str) -> String {
+    format!(
+        "#!ipxe\n\
+         :again\n\
+         dhcp || goto failed\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac=${{netX/mac}} || goto failed\n\
+         :failed\n\
+         echo vetting: no answer from the coordinator; trying again in 10 s\n\
+         sleep 10\n\
+         goto again\n"
+    )
+}
+
 /// For a known machine that has nothing to do here.
 pub fn local_disk(host_name: &str) -> String {
     format!(
@@ -133,13 +147,16 @@ mod tests {
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
+        insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));
         insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));
         insta::assert_snapshot!("unknown_machine", unknown_machine(mac()));
     }
 
     #[test]
     fn every_script_is_one() {
-        for script in [ask_with_mac("http://h"), local_disk("h"), unknown_machine(mac())] {
+        for script in
+            [ask_with_mac("http://h"), autoexec("http://h"), local_disk("h"), unknown_machine(mac())]
+        {
             assert!(script.starts_with("#!ipxe\n") && script.ends_with('\n'));
         }
     }

@@ -1,4 +1,14 @@
-//! What a machine is told when it boots from the network. Refuses to know about runs' states: `http` decides which
-//! script a machine gets.
+//! How a machine that boots from the network finds us and what it is told: proxyDHCP, TFTP, iPXE scripts, and the
+//! text for labs whose own DHCP server does that. Refuses to know about runs' states: `http` decides which script a
+//! machine gets.
 
+pub mod counters;
+pub mod files;
+pub mod foreign;
+pub mod interface;
 pub mod ipxe;
+pub mod proxy_dhcp;
+pub mod rate_limit;
+pub mod server;
+pub mod tftp;
+mod tftp_server;

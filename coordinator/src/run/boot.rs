@@ -106,6 +106,15 @@ impl Driver {
         Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms })
     }
 
+    /// Whether a machine that asks to boot from the network is registered; of one that is not the event log tells.
+    pub async fn may_netboot(&self, mac: MacAddress, remote: SocketAddr) -> Result<bool, RunError> {
+        let known = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?.is_some();
+        if !known {
+            self.tell_of_unknown(mac, remote, self.clock.now_ms()).await?;
+        }
+        Ok(known)
+    }
+
     /// Notes that a machine has its live image whole. Only the boot timeline depends on it.
     pub async fn image_served(&self, mac: MacAddress) {
         let now_ms = self.clock.now_ms();
@@ -143,11 +152,14 @@ impl Driver {
             }
             unknown.insert(mac, now_ms);
         }
-        tracing::warn!(%mac, %remote, "an unknown machine asks for a boot script");
-        let message = format!(
-            "unknown machine {mac} at {} asks for a boot script; `host add NAME --mac {mac} --spec FILE` registers it",
-            remote.ip()
-        );
+        tracing::warn!(%mac, %remote, "an unknown machine asks to boot");
+        let asks = if remote.ip().is_unspecified() {
+            "asks by DHCP where to boot from".to_owned()
+        } else {
+            format!("at {} asks for a boot script", remote.ip())
+        };
+        let message =
+            format!("unknown machine {mac} {asks}; `host add NAME --mac {mac} --spec FILE` registers it");
         let line = EventValues {
             run_id: None,
             host_id: None,

@@ -25,6 +25,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("cc", "gcc", BUILD),
     ("depmod", "kmod", BUILD),
     ("dpkg-deb", "dpkg", BUILD),
+    ("ip", "iproute2", LAB),
     ("mksquashfs", "squashfs-tools", BUILD),
     ("qemu-system-x86_64", "qemu-system-x86", LAB),
     ("setpriv", "util-linux", LAB),

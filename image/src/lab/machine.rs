@@ -16,7 +16,7 @@ use super::netboot::Boot;
 use super::qemu_args::{Prepared, arguments};
 use super::qmp::Qmp;
 use super::serial::{SerialLine, SerialLog, Waited};
-use super::{Disk, Firmware, LabError, Mac, OnReboot};
+use super::{Disk, Firmware, LabError, Mac, OnReboot, lan};
 use crate::command::{CommandError, Tool};
 
 /// Description of a machine that is not powered on yet.
@@ -56,6 +56,13 @@ impl MachineBuilder {
             on_reboot: OnReboot::Exit,
             extra: Vec::new(),
         }
+    }
+
+    /// Boot from somewhere else than said at first.
+    #[must_use]
+    pub fn boot(mut self, boot: Boot) -> Self {
+        self.boot = boot;
+        self
     }
 
     /// Choose the firmware.
@@ -140,7 +147,7 @@ impl MachineBuilder {
             Firmware::Uefi => Some(self.uefi_files()?),
         };
         let tftp = match &self.boot {
-            Boot::Direct(_) => None,
+            Boot::Direct(_) | Boot::Lan(_) => None,
             Boot::Network(network) => {
                 let directory = self.directory.join("tftp");
                 let file = network.prepare(self.firmware, &directory)?;
@@ -195,7 +202,12 @@ impl Machine {
         let stderr_path = builder.directory.join("qemu.stderr");
         let serial_file = create(&serial_path)?;
         let stderr_file = create(&stderr_path)?;
-        let tool = Tool::new("qemu-system-x86_64").args(arguments(builder, &prepared));
+        let qemu = "qemu-system-x86_64";
+        let tool = match &builder.boot {
+            Boot::Lan(tap) => lan::inside(&tap.namespace, qemu),
+            Boot::Network(_) | Boot::Direct(_) => Tool::new(qemu),
+        };
+        let tool = tool.args(arguments(builder, &prepared));
         let powered_on = Instant::now();
         let log = SerialLog::new(powered_on);
         let (child, input, reader) = start(tool, stderr_file, serial_file, log.clone())

@@ -1,11 +1,12 @@
 //! A laboratory of QEMU machines for the demo, the tests and the benches.
 //!
 //! Owns: how a machine is described ([`MachineBuilder`]), started, watched over its serial line, and ended.
-//! Refuses: KVM (it hangs on nested hosts; TCG works everywhere), machines that outlive their owner, and networks
-//! other than QEMU's user network.
+//! Refuses: KVM (it hangs on nested hosts; TCG works everywhere), machines that outlive their owner, and the host's own
+//! networks: machines are on QEMU's user network or on a [`Lan`] of their own.
 
 pub mod disk;
 pub mod doctor;
+pub mod lan;
 pub mod machine;
 pub mod netboot;
 mod qemu_args;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use disk::{Disk, DiskBus};
+pub use lan::{Lan, Member, Running, Tap};
 pub use machine::{Machine, MachineBuilder};
 pub use netboot::{Boot, DirectBoot, NetworkBoot};
 pub use qmp::Qmp;
@@ -68,6 +70,12 @@ pub enum LabError {
     Start {
         /// Name of the machine.
         machine: String,
+        /// Why.
+        source: CommandError,
+    },
+    /// A network of its own could not be made, or a program not be started on it.
+    #[error("the lab's network; it takes root and iproute2")]
+    Network {
         /// Why.
         source: CommandError,
     },

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Firmware, LabError};
+use super::{Firmware, LabError, Tap};
 
 /// The host's loopback as seen from inside QEMU's user network.
 pub const HOST_FROM_GUEST: &str = "10.0.2.2";
@@ -15,6 +15,8 @@ pub const HOST_FROM_GUEST: &str = "10.0.2.2";
 pub enum Boot {
     /// Firmware → iPXE → script over HTTP.
     Network(NetworkBoot),
+    /// The same on a network of its own, where the machine must find its boot server by itself.
+    Lan(Tap),
     /// The kernel is put into memory by QEMU, without firmware network code.
     Direct(DirectBoot),
 }

@@ -70,17 +70,23 @@ fn base(machine: &MachineBuilder, monitor: &Path) -> Vec<String> {
 }
 
 fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>) {
-    let boot = prepared
-        .tftp
-        .as_ref()
-        .map(|(directory, file)| format!(",tftp={},bootfile={}", path(directory), escape(file)));
-    option(list, "-netdev", format!("user,id=net0{}", boot.as_deref().unwrap_or_default()));
+    let backend = match (&machine.boot, &prepared.tftp) {
+        (Boot::Lan(tap), _) => format!("tap,id=net0,ifname={},script=no,downscript=no", tap.name),
+        (_, Some((directory, file))) => {
+            format!("user,id=net0,tftp={},bootfile={}", path(directory), escape(file))
+        }
+        (_, None) => "user,id=net0".to_owned(),
+    };
+    option(list, "-netdev", backend);
     // UEFI machines use the firmware's own PXE, not the ROM of the card; a direct boot needs no ROM at all
     let rom = match (&machine.boot, machine.firmware) {
-        (Boot::Network(_), Firmware::Bios) => "",
-        (Boot::Network(_), Firmware::Uefi) | (Boot::Direct(_), _) => ",romfile=",
+        (Boot::Network(_) | Boot::Lan(_), Firmware::Bios) => "",
+        (Boot::Network(_) | Boot::Lan(_), Firmware::Uefi) | (Boot::Direct(_), _) => ",romfile=",
     };
-    let order = if boot.is_some() { ",bootindex=1" } else { "" };
+    let order = match &machine.boot {
+        Boot::Network(_) | Boot::Lan(_) => ",bootindex=1",
+        Boot::Direct(_) => "",
+    };
     option(list, "-device", format!("{},netdev=net0,mac={}{order}{rom}", machine.nic_model, machine.mac));
 }
 

@@ -1,0 +1,94 @@
+//! The coordinator's own netboot server on a network of its own: an ordinary DHCP server that knows nothing of booting
+//! gives addresses, the coordinator beside it tells registered machines where to boot from, and firmware as it comes
+//! finds its way to a vetting.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use vetting_image::lab::{Boot, Firmware, Lan, Member, Running};
+use vetting_protocol::run::{RunResult, RunState};
+use vetting_tests::machines::{HEALTHY, emulated_quick};
+use vetting_tests::site::{Built, Site, SiteOptions};
+
+/// Bounds only how long a broken build hangs.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Fields are dropped in this order: what runs on the network goes before the network.
+struct Lab {
+    site: Site,
+    _dhcp: Running,
+    lan: Lan,
+    folder: TempDir,
+}
+
+impl Lab {
+    fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut lan = Lan::new()?;
+        let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path())?;
+        let network = Some(lan.member("coordinator", 3)?);
+        let options =
+            SiteOptions { quick_profile: Some(emulated_quick()?), network, ..SiteOptions::default() };
+        let site = Site::start(&Built::find()?, folder.path(), &options)?;
+        Ok(Self { site, _dhcp: dhcp, lan, folder })
+    }
+
+    fn coordinator_log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join("coordinator.log"))?)
+    }
+}
+
+/// A DHCP server with a range of addresses and nothing else.
+fn start_dhcp(member: &Member, folder: &Path) -> anyhow::Result<Running> {
+    let [a, b, c, _] = member.address.octets();
+    let range = format!("{},{},1h", Ipv4Addr::new(a, b, c, 100), Ipv4Addr::new(a, b, c, 200));
+    let leases = folder.join("leases");
+    let arguments = [
+        "--keep-in-foreground",
+        "--port=0",
+        "--conf-file=/dev/null",
+        "--interface=eth0",
+        "--bind-interfaces",
+        "--user=root",
+        "--log-facility=-",
+        "--log-dhcp",
+        "--pid-file=",
+        &format!("--dhcp-range={range}"),
+        &format!("--dhcp-leasefile={}", leases.display()),
+    ];
+    Ok(member.start("dnsmasq", &arguments, &folder.join("dnsmasq.log"))?)
+}
+
+fn a_machine_is_vetted(firmware: Firmware, qemu: &[&str], boot_file: &str) -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let run = lab.site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), HEALTHY.spec_yaml)?;
+    let machine = HEALTHY
+        .machine(&lab.site, lab.folder.path(), firmware)
+        .boot(Boot::Lan(lab.lan.tap(0)?))
+        .extra_args(qemu.iter().copied())
+        .power_on()?;
+    let detail = lab.site.wait_for_result(run, PATIENCE, |_| ()).with_context(|| {
+        let log = lab.coordinator_log().unwrap_or_default();
+        format!("the console ends with:\n{}\nthe coordinator says:\n{log}", machine.serial().tail(30))
+    })?;
+    assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
+    assert_eq!(detail.summary.state, RunState::Completed);
+    let log = lab.coordinator_log()?;
+    assert!(log.contains(boot_file), "{boot_file} was told:\n{log}");
+    machine.wait_exit(PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+fn qemu_bios_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::Result<()> {
+    // the card's ROM is iPXE and is told the script at once
+    a_machine_is_vetted(Firmware::Bios, &[], "/boot/ipxe?mac=52:54:00:56:45:11")
+}
+
+#[test]
+fn qemu_uefi_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::Result<()> {
+    a_machine_is_vetted(Firmware::Uefi, &[], "boot_file=\"snponly.efi\"")
+}
