@@ -1,6 +1,8 @@
 //! Kernel settings for the time until the machine's devices are there: what costs time at each of a thousand small
 //! steps, and nothing is gained by it. Put back before the first stage, so that tests run under the usual ones.
 
+#![expect(clippy::disallowed_methods, reason = "sets what the kernel does while it boots")]
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! The script only tells (`/etc/udhcpc/tell.script`); what it tells came from the network and is believed only as far
 //! as it parses.
 
+#![expect(clippy::disallowed_methods, reason = "writes the name servers")]
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 

@@ -3,6 +3,8 @@
 //! As modprobe does, it heeds `modprobe.blacklist=` and `MODULE.PARAMETER=VALUE` of the kernel's command line. There
 //! is no `/etc/modprobe.d` in the live image.
 
+#![expect(clippy::disallowed_methods, reason = "hands module files to the kernel")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
