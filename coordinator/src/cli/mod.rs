@@ -10,7 +10,7 @@ mod runs;
 mod tokens;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -132,7 +132,7 @@ impl CommandLine {
             Command::Serve => crate::serve::run(Config::load(&self.config)?).await?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
-                return command.run(&connect(&self.config, &self.remote)?, self.json).await;
+                return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
@@ -141,7 +141,7 @@ impl CommandLine {
     }
 }
 
-fn connect(config: &std::path::Path, remote: &Remote) -> Result<Client, CommandError> {
+fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
     match (&remote.url, &remote.ca) {
         (Some(url), Some(ca)) => Ok(Client::elsewhere(url, ca, remote.token_file.as_deref())?),
         _ => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),

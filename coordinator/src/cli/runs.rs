@@ -64,7 +64,8 @@ pub(super) struct Start {
 }
 
 impl RunCommand {
-    pub(super) async fn run(self, client: &Client, json: bool) -> Result<ExitCode, CommandError> {
+    pub(super) async fn run(self, connect: watch::Connect<'_>, json: bool) -> Result<ExitCode, CommandError> {
+        let client = &connect()?;
         match self {
             Self::Start(start) => {
                 let Start { host, profile, non_destructive, wipe } = start;
@@ -77,7 +78,7 @@ impl RunCommand {
                 list(&client.get(&["runs"], &query).await?, json)?;
             }
             Self::Show { id } => show(&client.get(&["runs", &id.to_string()], &[]).await?, json)?,
-            Self::Watch { id } => return watch::follow(client, id, json).await,
+            Self::Watch { id } => return watch::follow(connect, id, json).await,
             Self::Abort { id } => said(&act(client, id, "abort").await?, json)?,
             Self::Release { id } => said(&act(client, id, "release").await?, json)?,
         }

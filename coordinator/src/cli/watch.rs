@@ -20,15 +20,19 @@ const AWAY_LIMIT: Duration = Duration::from_mins(5);
 /// Exit code when nobody reads the output any more: the run's result is not known.
 const UNREAD: u8 = 2;
 
+/// How to reach the coordinator: asked again after a restart, which may have moved it to another port.
+pub(super) type Connect<'a> = &'a dyn Fn() -> Result<Client, CommandError>;
+
 /// Follows a run; with `json` each look is one object a line.
-pub(super) async fn follow(client: &Client, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
-    match look_until_the_end(client, id, json).await {
+pub(super) async fn follow(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+    match look_until_the_end(connect, id, json).await {
         Err(error) if error.is_closed_output() => Ok(ExitCode::from(UNREAD)),
         ended => ended,
     }
 }
 
-async fn look_until_the_end(client: &Client, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+    let mut client = connect()?;
     let mut shown = String::new();
     let mut away = Away::default();
     loop {
@@ -39,6 +43,10 @@ async fn look_until_the_end(client: &Client, id: RunId, json: bool) -> Result<Ex
                     eprintln!("{line}");
                 }
                 tokio::time::sleep(PAUSE).await;
+                // a file that is being written anew will be there at the next look
+                if let Ok(fresh) = connect() {
+                    client = fresh;
+                }
                 continue;
             }
         };

@@ -20,7 +20,9 @@ use super::stages::StepSummary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
-use crate::store::{Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages};
+use crate::store::{
+    Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages,
+};
 
 /// Kinds of measurement that the report draws.
 const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];

@@ -14,7 +14,8 @@ pub struct PlanStage {
     pub required: bool,
 }
 
-const INSERT: &str = "INSERT INTO run_plan_stages (run_id, stage_name, ordinal, required) VALUES (?1, ?2, ?3, ?4)";
+const INSERT: &str =
+    "INSERT INTO run_plan_stages (run_id, stage_name, ordinal, required) VALUES (?1, ?2, ?3, ?4)";
 const LIST: &str = "SELECT stage_name, required FROM run_plan_stages WHERE run_id = ?1 ORDER BY ordinal";
 
 /// Notes the stages of a new run, in the order given.

@@ -273,7 +273,8 @@ async fn a_batch_that_is_not_taken_leaves_the_documents_as_they_are() {
 async fn a_document_from_another_boot_is_not_kept() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
-    let batch = Batch { sequence: 1, boot_id: "another-boot".to_owned(), records: vec![inventory("foreign")] };
+    let batch =
+        Batch { sequence: 1, boot_id: "another-boot".to_owned(), records: vec![inventory("foreign")] };
     let foreign = lab.agent(&claimed, Method::POST, "batches").json(&batch);
     assert_eq!(refused(foreign).await, refusal(409, "other-boot"));
     let detail = lab.over(claimed.run).await;

@@ -216,8 +216,14 @@ const CONTRACT: &[Table] = &[
 ];
 
 /// What the product has beyond the contract.
-const OWN_TABLES: &[&str] =
-    &["schema_migrations", "run_sessions", "run_plan_stages", "run_timeline", "run_verdicts", "operator_tokens"];
+const OWN_TABLES: &[&str] = &[
+    "schema_migrations",
+    "run_sessions",
+    "run_plan_stages",
+    "run_timeline",
+    "run_verdicts",
+    "operator_tokens",
+];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
 const OWN_INDICES: &[(&str, &str, &[&str])] = &[

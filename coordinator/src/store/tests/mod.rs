@@ -1,8 +1,10 @@
 //! Tests of the store as a whole, on a database of their own each.
 
+mod claims;
 mod contract;
 mod durability;
-mod families;
+mod findings;
+mod hosts_and_runs;
 mod migrations;
 mod writer;
 
@@ -13,7 +15,7 @@ use vetting_protocol::ids::{HostId, RunId};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::BootTarget;
 
-use super::{Connection, Store, StoreError, StoreOptions, hosts, runs};
+use super::{Connection, Store, StoreError, StoreOptions, hosts, measurements, runs};
 use crate::clock::Clock;
 
 /// 2023-11-14 22:13:20 UTC.
@@ -65,4 +67,22 @@ fn run_values(host_id: HostId) -> runs::RunValues {
 fn host_and_run(connection: &Connection) -> Result<(HostId, RunId), StoreError> {
     let host = hosts::insert(connection, &host_values("r1", "52:54:00:00:00:01"), NOW_MS)?;
     Ok((host, runs::create(connection, &run_values(host), NOW_MS)?))
+}
+
+/// Runs `test` as one job on a database of its own.
+fn on_a_database<T: Send + 'static>(
+    test: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+) -> T {
+    scratch().store.write_blocking(test).unwrap()
+}
+
+fn sample(ts_ms: i64, key: &str, value: Option<f64>) -> measurements::MeasurementValues {
+    measurements::MeasurementValues {
+        stage_id: None,
+        ts_ms,
+        kind: "temp".to_owned(),
+        key: key.to_owned(),
+        value,
+        unit: "celsius".to_owned(),
+    }
 }

@@ -1,0 +1,182 @@
+//! The program itself: what it prints, as text and as JSON, and how it ends.
+#![expect(clippy::disallowed_methods, reason = "the program is what is tested")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SPEC: &str = "memory: {total_gib: 1}\n";
+const MAC: &str = "52:54:00:ab:cd:01";
+
+/// A folder with a coordinator that serves from it.
+struct Site {
+    folder: TempDir,
+    serving: Child,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        kill(&mut self.serving);
+    }
+}
+
+fn kill(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn program(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vetting-coordinator"));
+    command.current_dir(folder).args(words).env("RUST_LOG", "error");
+    for variable in ["VETTING_CONFIG", "VETTING_URL", "VETTING_CA", "VETTING_TOKEN"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Serves, and returns once it listens.
+fn serve(folder: &Path) -> Child {
+    let mut child = program(folder, &["serve"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening https=127.0.0.1:"), "{line}");
+    child
+}
+
+impl Site {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "listen: {https: '127.0.0.1:0', http: '127.0.0.1:0'}\n";
+        std::fs::write(folder.path().join("vetting.yaml"), config).unwrap();
+        std::fs::write(folder.path().join("spec.yaml"), SPEC).unwrap();
+        let made = json(&program(folder.path(), &["init", "--keep-config", "--json"]).output().unwrap());
+        assert_eq!(made["config"], "vetting.yaml");
+        let serving = serve(folder.path());
+        Self { folder, serving }
+    }
+
+    fn say(&self, words: &[&str]) -> Output {
+        program(self.folder.path(), words).output().unwrap()
+    }
+
+    /// The answer of a command that must work.
+    fn json(&self, words: &[&str]) -> Value {
+        json(&self.say(&[words, &["--json"]].concat()))
+    }
+
+    /// The text of a command that must work.
+    fn text(&self, words: &[&str]) -> String {
+        let output = self.say(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a command that must not work says.
+    fn refused(&self, words: &[&str]) -> String {
+        let output = self.say(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{words:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn add(&self, name: &str, mac: &str) -> Value {
+        // the packet goes nowhere but here
+        let words =
+            ["host", "add", name, "--mac", mac, "--spec", "spec.yaml", "--wol-broadcast-ip", "127.0.0.1"];
+        self.json(&words)
+    }
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn every_command_speaks_json() {
+    let lab = Site::open();
+    assert_eq!(lab.add("node1", "5254.00AB.CD01")["mac"], MAC);
+    assert_eq!(lab.json(&["host", "list"])[0]["name"], "node1");
+    assert_eq!(lab.json(&["host", "show", "node1"])["expected_spec_yaml"], SPEC);
+    assert_eq!(lab.json(&["host", "edit", "node1", "--notes", "new"])["notes"], "new");
+    assert_eq!(lab.json(&["run", "start", "node1", "--profile", "quick"])["state"], "Waking");
+    assert_eq!(lab.json(&["run", "list"])[0]["id"], 1);
+    assert_eq!(lab.json(&["run", "show", "1"])["summary"]["host"], "node1");
+    assert_eq!(lab.json(&["run", "abort", "1"])["state"], "Aborted");
+    assert_eq!(lab.json(&["events"])[0]["kind"], "run_created");
+    let token = lab.json(&["token", "create", "ci"]);
+    assert!(token["token"].is_string(), "{token}");
+    let id = token["id"].to_string();
+    assert_eq!(lab.json(&["token", "list"]).as_array().unwrap().len(), 2);
+    assert_eq!(lab.json(&["token", "revoke", &id])["revoked"], token["id"]);
+    assert_eq!(lab.json(&["host", "remove", "node1", "--with-runs"])["removed"], "node1");
+    assert_eq!(lab.json(&["migrate"])["up_to_date"], true);
+}
+
+#[test]
+fn refusals_end_with_2_and_say_what_to_do() {
+    let lab = Site::open();
+    assert!(lab.refused(&["host", "show", "node1"]).contains("no host named node1"));
+    lab.add("node1", MAC);
+    std::fs::write(lab.folder.path().join("bad.yaml"), "memory:\n  total: 1\n").unwrap();
+    let said = lab.refused(&["host", "edit", "node1", "--spec", "bad.yaml"]);
+    assert!(said.contains("line 2"), "{said}");
+    assert!(lab.refused(&["host", "edit", "node1", "--spec", "none.yaml"]).contains("none.yaml"));
+    lab.text(&["run", "start", "node1"]);
+    assert!(lab.refused(&["host", "remove", "node1"]).contains("--with-runs"));
+    assert!(lab.refused(&["host", "remove", "node1", "--with-runs"]).contains("abort it first"));
+    assert!(lab.refused(&["run", "start", "node1"]).contains("run 1 of host node1 is active"));
+    assert!(lab.refused(&["run", "release", "1"]).contains("abort it instead"));
+    lab.text(&["run", "abort", "1"]);
+    assert_eq!(lab.text(&["host", "remove", "node1", "--with-runs"]), "node1 is removed\n");
+    assert!(lab.refused(&["run", "watch", "1"]).contains("no run 1"));
+    assert!(lab.refused(&["init", "--keep-config"]).contains("is there already"));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let lab = Site::open();
+    lab.add("node1", MAC);
+    for words in [&["host", "list"][..], &["host", "list", "--json"], &["host", "show", "node1"]] {
+        let mut child =
+            program(lab.folder.path(), words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pass() {
+    let mut lab = Site::open();
+    lab.add("node1", MAC);
+    lab.text(&["run", "start", "node1"]);
+    let mut watch = program(lab.folder.path(), &["run", "watch", "1"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(watch.stdout.take().unwrap());
+    let mut errors = BufReader::new(watch.stderr.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "run 1 of node1: Waking\n");
+    kill(&mut lab.serving);
+    let mut trouble = String::new();
+    errors.read_line(&mut trouble).unwrap();
+    assert!(trouble.contains("does not answer") && trouble.contains("trying again"), "{trouble}");
+    // another port, since the first was a free one
+    lab.serving = serve(lab.folder.path());
+    trouble.clear();
+    errors.read_line(&mut trouble).unwrap();
+    assert_eq!(trouble, "the coordinator answers again\n");
+    lab.text(&["run", "abort", "1"]);
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("Aborted, fail"), "{rest}");
+    assert_eq!(watch.wait().unwrap().code(), Some(1));
+}
