@@ -65,12 +65,11 @@ impl Driver {
         };
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
-        let driver = self.clone();
         let applied = self
             .store
             .write(move |connection| {
                 let mut live = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                driver.apply_batch(connection, &mut live, &session, batch, &documents, remote, now_ms)
+                Self::apply_batch(connection, &mut live, &session, batch, &documents, remote, now_ms)
             })
             .await;
         match applied {
@@ -91,9 +90,7 @@ impl Driver {
         self.acknowledge(run).await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, from the closure above")]
     fn apply_batch(
-        &self,
         connection: &Connection,
         live: &mut Live,
         session: &Session,
