@@ -163,6 +163,12 @@ pub enum ToolError {
         /// The last line it wrote to stderr, or what the code means.
         message: String,
     },
+    /// Had too little time to do even the least of its work.
+    #[error("{tool} did no work in its time, so nothing was verified")]
+    NothingDone {
+        /// Its name.
+        tool: String,
+    },
     /// Wrote something that cannot be understood.
     #[error("{tool} wrote something that cannot be understood: {message}")]
     Garbage {
@@ -184,6 +190,7 @@ impl ToolError {
             | Self::Cancelled { .. }
             | Self::Signalled { .. }
             | Self::Failed { .. }
+            | Self::NothingDone { .. }
             | Self::Garbage { .. } => self.to_string(),
         }
     }

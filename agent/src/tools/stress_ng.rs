@@ -156,7 +156,7 @@ fn worked_to_the_end(metrics: &Metrics, asked: Duration) -> Result<(), ToolError
     // NaN is neither
     let worked = metrics.bogo_ops > 0.0;
     if !worked {
-        return Err(garbage(format!("the stressor {stressor} did no work, so nothing was verified")));
+        return Err(ToolError::NothingDone { tool: format!("{TOOL} ({stressor})") });
     }
     let (seconds, asked) = (metrics.wall_clock_seconds, asked.as_secs_f64());
     let long_enough = seconds >= asked * LEAST_WORKED;
