@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use vetting_agent::cli::{self, Arguments, Exit};
+use vetting_agent::cli::{self, Arguments};
 use vetting_agent::console::chain;
 
 /// musl's own allocator is many times slower under threads.
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             eprintln!("vetting-agent: {}", chain(&error));
-            ExitCode::from(Exit::Error.code())
+            ExitCode::from(error.exit().code())
         }
     }
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::init;
+use crate::uplink::{ClaimError, RequestError};
 use machine::Machine;
 
 pub use run::RunArguments;
@@ -30,6 +31,8 @@ pub enum Exit {
     Skip,
     /// An operator aborted the run.
     Aborted,
+    /// The coordinator refuses to give the run.
+    Refused,
     /// For PID 1: switch the machine off.
     PowerOff,
     /// For PID 1: restart the machine.
@@ -45,6 +48,7 @@ impl Exit {
             Self::Error => 2,
             Self::Skip => 3,
             Self::Aborted => 4,
+            Self::Refused => 5,
             Self::PowerOff => 80,
             Self::Reboot => 81,
         }
@@ -125,6 +129,16 @@ pub enum CliError {
     Signals(#[source] std::io::Error),
 }
 
+impl CliError {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Claim(ClaimError::Refused(RequestError::Refused { .. })) => Exit::Refused,
+            _ => Exit::Error,
+        }
+    }
+}
+
 /// Takes inventory of a machine, tests it, and tells a vetting coordinator.
 #[derive(Debug, Parser)]
 #[command(name = "vetting-agent", version, after_help = AFTER_HELP)]
@@ -147,7 +161,8 @@ Examples:
   vetting-agent capture ./rack1-03             record this machine as a test fixture
   vetting-agent --root ./rack1-03 inventory    look at the recorded one
 
-Exit codes: 0 done or pass, 1 fail, 2 error (also wrong arguments), 3 skipped, 4 aborted by an operator.
+Exit codes: 0 done or pass, 1 fail, 2 error (also wrong arguments), 3 skipped, 4 aborted by an operator,
+5 the coordinator refuses the run.
 `run --live-image` ends with 80 to ask PID 1 to switch the machine off, 81 to restart it.";
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +241,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_refusal_has_an_exit_code_of_its_own() {
+        let endpoint = || "10.0.0.1:8443".parse().unwrap();
+        let refused = RequestError::Refused { endpoint: endpoint(), status: 409, detail: String::new() };
+        assert_eq!(CliError::Claim(ClaimError::Refused(refused)).exit().code(), 5);
+        let misunderstood = RequestError::NotUnderstood { endpoint: endpoint(), what: String::new() };
+        assert_eq!(CliError::Claim(ClaimError::Refused(misunderstood)).exit(), Exit::Error);
+        assert_eq!(CliError::NoClaim.exit(), Exit::Error);
     }
 
     #[test]

@@ -211,15 +211,46 @@ fn run_agent(
         }
         last_lines.push_back(line.to_owned());
     });
-    let how = match exit {
-        Some(ToolExit::Code(code)) if code == i32::from(Exit::PowerOff.code()) => return Ok(Exit::PowerOff),
-        Some(ToolExit::Code(code)) if code == i32::from(Exit::Reboot.code()) => return Ok(Exit::Reboot),
-        Some(exit) => fate::exit_words(exit),
-        None => "its end was not seen".to_owned(),
-    };
     let last_lines: Vec<String> = last_lines.into();
+    let how = match run_end(exit) {
+        RunProcessEnd::Asked(exit) => return Ok(exit),
+        RunProcessEnd::Refused => return Err(refusal(&last_lines)),
+        RunProcessEnd::Died(how) => how,
+    };
     fate::show_death(&**console, &how, &last_lines);
     obey_coordinator(&**console, &session_file, &how, last_lines)
+}
+
+/// How `run` ended.
+#[derive(Debug, PartialEq, Eq)]
+enum RunProcessEnd {
+    /// Well: this is to become of the machine.
+    Asked(Exit),
+    /// The coordinator did not give it the run; there is no session, and nothing to report.
+    Refused,
+    /// In no such way.
+    Died(String),
+}
+
+fn run_end(exit: Option<ToolExit>) -> RunProcessEnd {
+    let Some(exit) = exit else { return RunProcessEnd::Died("its end was not seen".to_owned()) };
+    let is = |wanted: Exit| exit == ToolExit::Code(wanted.code().into());
+    if is(Exit::PowerOff) {
+        RunProcessEnd::Asked(Exit::PowerOff)
+    } else if is(Exit::Reboot) {
+        RunProcessEnd::Asked(Exit::Reboot)
+    } else if is(Exit::Refused) {
+        RunProcessEnd::Refused
+    } else {
+        RunProcessEnd::Died(fate::exit_words(exit))
+    }
+}
+
+/// A refusal in the words of `run`, whose last line tells why.
+fn refusal(last_lines: &[String]) -> String {
+    let why = last_lines.last().map_or("", String::as_str);
+    let why = why.strip_prefix("vetting-agent: ").unwrap_or(why);
+    format!("the coordinator refuses this machine: {why}")
 }
 
 /// Reports a death and does what the coordinator says; an error where it does not say.
@@ -233,5 +264,23 @@ fn obey_coordinator(
         Some(AfterRun::PowerOff) => Ok(Exit::PowerOff),
         Some(AfterRun::Reboot) => Ok(Exit::Reboot),
         Some(AfterRun::Stay) | None => Err(format!("this run is over: {how}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_no_death_of_the_agent() {
+        let ended = |exit: Exit| run_end(Some(ToolExit::Code(exit.code().into())));
+        assert_eq!(ended(Exit::Refused), RunProcessEnd::Refused);
+        assert_eq!(ended(Exit::PowerOff), RunProcessEnd::Asked(Exit::PowerOff));
+        assert_eq!(ended(Exit::Reboot), RunProcessEnd::Asked(Exit::Reboot));
+        assert_eq!(ended(Exit::Error), RunProcessEnd::Died("exit code 2".to_owned()));
+        assert!(matches!(run_end(Some(ToolExit::Signal(11))), RunProcessEnd::Died(_)));
+        assert!(matches!(run_end(None), RunProcessEnd::Died(_)));
+        let lines = ["claiming run 7".to_owned(), "vetting-agent: the run cannot be claimed: no".to_owned()];
+        assert_eq!(refusal(&lines), "the coordinator refuses this machine: the run cannot be claimed: no");
     }
 }

@@ -71,11 +71,12 @@ pub(super) fn model(device: &PciDevice) -> Option<String> {
     }
 }
 
-/// Display controllers (class 03) and processing accelerators (class 12).
+/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs.
 pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
     devices
         .iter()
         .filter(|device| device.class.starts_with("03") || device.class.starts_with("1200"))
+        .filter(|device| !is_bmc_vga(device))
         .map(|device| Gpu {
             pci_address: device.address.clone(),
             model: model(device),
@@ -84,9 +85,45 @@ pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
         .collect()
 }
 
+/// The remote console of a BMC is on the PCI bus as a VGA controller, and computes nothing: those of ASPEED, and the
+/// Matrox G200 family (PCI id list: 0520 to 0538).
+fn is_bmc_vga(device: &PciDevice) -> bool {
+    let g200 = || ("0520"..="0538").contains(&device.device_id.as_str());
+    let made_for_bmcs = device.vendor_id == "1a03" || (device.vendor_id == "102b" && g200());
+    device.class.starts_with("0300") && made_for_bmcs
+}
+
 #[cfg(test)]
 mod tests {
-    use super::gigatransfers;
+    use super::*;
+
+    fn function(class: &str, vendor_id: &str, device_id: &str) -> PciDevice {
+        PciDevice {
+            address: format!("0000:{device_id}"),
+            vendor_id: vendor_id.to_owned(),
+            device_id: device_id.to_owned(),
+            class: class.to_owned(),
+            vendor: None,
+            device: None,
+            driver: None,
+            numa_node: None,
+            link: None,
+        }
+    }
+
+    #[test]
+    fn the_vga_of_a_bmc_is_no_gpu() {
+        let found = gpus(&[
+            function("030000", "1a03", "2000"),
+            function("030000", "102b", "0536"),
+            function("030000", "102b", "0d80"),
+            function("030000", "10de", "2bb1"),
+            function("030200", "10de", "2330"),
+            function("120000", "1002", "74a1"),
+        ]);
+        let found: Vec<&str> = found.iter().map(|gpu| gpu.pci_address.as_str()).collect();
+        assert_eq!(found, ["0000:0d80", "0000:2bb1", "0000:2330", "0000:74a1"]);
+    }
 
     #[test]
     fn link_speeds_as_sysfs_writes_them() {
