@@ -1,5 +1,5 @@
-//! The disks that SMART and Storage work on, and working on all of them side by side. The boot medium and empty
-//! drives are left out, by name.
+//! The disks that SMART and Storage work on, and working on all of them side by side. The boot medium, empty
+//! drives and second paths to a disk are left out, by name.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,8 @@ pub(super) struct Target<'i> {
     pub(super) disk: &'i Disk,
     /// Its device file.
     pub(super) device: String,
+    /// The other names of the same medium: a dual-ported disk has one for each path.
+    pub(super) other_paths: Vec<&'i str>,
     /// What the kernel told of it when it was first seen; `None` if the kernel tells nothing of the kind.
     first_seen: Option<Sighting>,
 }
@@ -57,7 +59,7 @@ pub(super) fn first_seen(host: &Host, inventory: &Inventory) -> BTreeMap<String,
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LeftOut {
     pub(super) disk: String,
-    pub(super) reason: &'static str,
+    pub(super) reason: String,
 }
 
 pub(super) struct Targets<'i> {
@@ -68,6 +70,12 @@ pub(super) struct Targets<'i> {
 impl Targets<'_> {
     pub(super) fn count(&self) -> u32 {
         u32::try_from(self.chosen.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The other paths to the disks chosen, by the names that those are tested under.
+    pub(super) fn other_paths(&self) -> BTreeMap<&str, &[&str]> {
+        let dual = self.chosen.iter().filter(|target| !target.other_paths.is_empty());
+        dual.map(|target| (target.disk.name.as_str(), target.other_paths.as_slice())).collect()
     }
 
     pub(super) fn names(&self) -> Vec<&str> {
@@ -86,14 +94,19 @@ pub(super) fn targets_of<'c>(context: &'c StageContext<'_>) -> Result<Targets<'c
     Ok(targets)
 }
 
-/// The disks to work on, as far as the inventory tells.
+/// The disks to work on, as far as the inventory tells: each medium once, however many paths lead to it.
 pub(super) fn targets(inventory: &Inventory) -> Targets<'_> {
     let mut targets = Targets { chosen: Vec::new(), left_out: Vec::new() };
     for disk in &inventory.disks {
+        let paths = || inventory.disks.iter().filter(|other| is_one_medium(disk, other));
         let reason = if disk.boot_medium {
-            Some("the live system was started from it")
+            Some("the live system was started from it".to_owned())
+        } else if let Some(boot) = paths().find(|other| other.boot_medium) {
+            Some(format!("another path to {}, which the live system was started from", boot.name))
         } else if disk.removable && disk.size_bytes == 0 {
-            Some("a drive without a medium in it")
+            Some("a drive without a medium in it".to_owned())
+        } else if let Some(first) = paths().next().filter(|first| first.name != disk.name) {
+            Some(format!("another path to {}, which is tested", first.name))
         } else {
             None
         };
@@ -102,13 +115,33 @@ pub(super) fn targets(inventory: &Inventory) -> Targets<'_> {
             None => targets.chosen.push(Target {
                 index: u32::try_from(targets.chosen.len()).unwrap_or(u32::MAX),
                 disk,
-                // the kernel writes a slash in a device's name as an exclamation mark (`cciss!c0d0`)
-                device: format!("/dev/{}", disk.name.replace('!', "/")),
+                device: device_of(&disk.name),
+                other_paths: paths()
+                    .map(|other| other.name.as_str())
+                    .filter(|name| *name != disk.name)
+                    .collect(),
                 first_seen: None,
             }),
         }
     }
     targets
+}
+
+/// The device file of a disk or partition; the kernel writes a slash in a device's name as an exclamation mark
+/// (`cciss!c0d0`).
+pub(super) fn device_of(name: &str) -> String {
+    format!("/dev/{}", name.replace('!', "/"))
+}
+
+/// Both are paths to one medium, or the same path. A world wide name alone is not enough: there are makers who give
+/// all their disks the same.
+fn is_one_medium(one: &Disk, other: &Disk) -> bool {
+    let differ = |one: &Option<String>, other: &Option<String>| matches!((one, other), (Some(one), Some(other)) if one != other);
+    one.name == other.name
+        || one.wwn.is_some()
+            && one.wwn == other.wwn
+            && one.size_bytes == other.size_bytes
+            && !differ(&one.serial, &other.serial)
 }
 
 /// Works on every disk in a thread of its own and gives the outcomes in the disks' order.

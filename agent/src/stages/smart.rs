@@ -43,7 +43,7 @@ impl Stage for SmartStage {
         });
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"),
-            details: json!({ "disks": targets.names(), "left_out": targets.left_out }),
+            details: json!({ "disks": targets.names(), "left_out": targets.left_out, "other_paths": targets.other_paths() }),
         })
     }
 }

@@ -72,7 +72,7 @@ impl Stage for StorageStage {
         });
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "this machine has no disk to test"),
-            details: json!({ "disks": targets.names(), "left_out": targets.left_out }),
+            details: json!({ "disks": targets.names(), "left_out": targets.left_out, "other_paths": targets.other_paths() }),
         })
     }
 }
@@ -170,9 +170,14 @@ impl Disk<'_, '_, '_> {
         format!("{}: {} {reads} of 1 MiB failed{at}{more}", self.name(), report.errors)
     }
 
+    /// Size of a logical sector.
+    fn sector_bytes(&self) -> u64 {
+        u64::from(self.target.disk.logical_sector_bytes.max(512))
+    }
+
     /// The logical block at a byte offset.
     fn lba(&self, offset_bytes: u64) -> u64 {
-        offset_bytes / u64::from(self.target.disk.logical_sector_bytes.max(512))
+        offset_bytes / self.sector_bytes()
     }
 
     /// Counts what the kernel logged of this disk since the test of it began. A lower bound: the kernel limits the rate

@@ -10,7 +10,7 @@ use vetting_protocol::inventory::Disk;
 use vetting_protocol::plan::DiskConsent;
 
 use super::super::StageContext;
-use super::super::disks::Target;
+use super::super::disks::{Target, device_of};
 use crate::host::{Host, HostError};
 use crate::tools::wipefs;
 
@@ -38,10 +38,16 @@ pub(super) fn permission(context: &StageContext<'_>, target: &Target<'_>) -> Per
     if target.disk.boot_medium {
         return Permission::Refused(format!("{name}: the live system was started from it"));
     }
-    let claim = match unused(context.host, target) {
+    let claim = match unused(context.host, name) {
         Ok(claim) => claim,
         Err(reason) => return Permission::Refused(format!("{name}: {reason}")),
     };
+    // the kernel takes another path for another disk: what is mounted there does not show here
+    for path in &target.other_paths {
+        if let Err(reason) = unused(context.host, path) {
+            return Permission::Refused(format!("{name}: {reason}, another path to it"));
+        }
+    }
     if !probe {
         return Permission::Write;
     }
@@ -55,9 +61,9 @@ pub(super) fn permission(context: &StageContext<'_>, target: &Target<'_>) -> Per
 }
 
 /// A claim on a disk that nothing uses, or what uses it.
-fn unused(host: &Host, target: &Target<'_>) -> Result<File, String> {
+fn unused(host: &Host, disk: &str) -> Result<File, String> {
     let reason = |error: HostError| error.reason();
-    let folder = format!("/sys/block/{}", target.disk.name);
+    let folder = format!("/sys/block/{disk}");
     let mut folders = vec![folder.clone()];
     for entry in host.list(&folder).map_err(reason)? {
         let partition = format!("{folder}/{entry}");
@@ -74,8 +80,7 @@ fn unused(host: &Host, target: &Target<'_>) -> Result<File, String> {
     };
     for folder in folders {
         let number = host.text(&format!("{folder}/dev")).map_err(reason)?;
-        let name = folder.rsplit('/').next().unwrap_or_default();
-        let device = format!("/dev/{}", name.replace('!', "/"));
+        let device = device_of(folder.rsplit('/').next().unwrap_or_default());
         if let Some(place) = mounted_at(&mounts, &number, &device) {
             return Err(format!("in use: {device} is mounted at {place}"));
         }
@@ -87,7 +92,7 @@ fn unused(host: &Host, target: &Target<'_>) -> Result<File, String> {
         }
     }
     // the kernel's own word, also for what other namespaces have mounted
-    host.claim_disk(&target.device).map_err(|error| match &error {
+    host.claim_disk(&device_of(disk)).map_err(|error| match &error {
         HostError::Read { source, .. } if source.raw_os_error() == Some(nix::errno::Errno::EBUSY as i32) => {
             "in use: the kernel has it claimed".to_owned()
         }

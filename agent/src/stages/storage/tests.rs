@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt as _;
 use vetting_protocol::plan::DiskConsent;
 
 use super::super::tests::{
-    MIB, Machine, Told, disk_of_64_mib, garbage, hung, log_to, missing, outcome, recorded,
+    MIB, Machine, Told, arguments, disk_of_64_mib, garbage, hung, log_to, missing, outcome, recorded,
 };
 use super::*;
 use crate::tools::runner::{Finished, Invocation, ToolError};
@@ -297,6 +297,56 @@ fn a_disk_in_use_is_never_written_even_when_wipe_is_allowed() {
         let reason = skip_reason(&machine, "2.41-empty-disk");
         assert!(reason.contains(word), "{reason}");
     }
+}
+
+/// `sda` and `sdb` are two ports of one SAS disk.
+fn dual_ported() -> Machine {
+    let mut machine = Machine::new().with_disk("sda").with_disk("sdb").with_disk("sdc");
+    for disk in &mut machine.inventory.disks {
+        disk.wwn = Some("naa.5000c50000000001".to_owned());
+    }
+    // a maker who gives all his disks the same
+    machine.inventory.disks[2].serial = Some("TEST2".to_owned());
+    machine
+}
+
+#[test]
+fn a_disk_with_two_paths_is_written_by_one() {
+    let machine = dual_ported();
+    let tools = Told::new(good);
+    let report = machine.run(&WRITE, &tools).0.unwrap();
+    assert_eq!(report.outcome, Outcome::Pass);
+    assert_eq!(report.details["disks"], json!(["sda", "sdc"]));
+    assert_eq!(report.details["other_paths"], json!({ "sda": ["sdb"] }));
+    assert_eq!(
+        report.details["left_out"],
+        json!([{ "disk": "sdb", "reason": "another path to sda, which is tested" }])
+    );
+    assert!(tools.calls.lock().unwrap().iter().all(|call| !arguments(call).contains("/dev/sdb")));
+    assert_eq!(tools.calls_of("badblocks").len(), 2);
+}
+
+#[test]
+fn another_path_to_the_boot_medium_is_never_touched() {
+    for boot in 0..2 {
+        let mut machine = dual_ported();
+        machine.consent = DiskConsent::WipeAllowed;
+        machine.inventory.disks[boot].boot_medium = true;
+        let tools = Told::new(good);
+        let report = machine.run(&WRITE, &tools).0.unwrap();
+        assert_eq!(report.details["disks"], json!(["sdc"]));
+        assert!(tools.calls.lock().unwrap().iter().all(|call| arguments(call).contains("sdc")));
+    }
+}
+
+#[test]
+fn a_disk_in_use_by_its_other_path_is_never_written() {
+    let mut machine = dual_ported();
+    machine.inventory.disks.truncate(2);
+    machine.consent = DiskConsent::WipeAllowed;
+    machine.file("proc/self/mountinfo", "30 1 8:16 / /mnt rw - ext4 /dev/x rw\n");
+    let reason = skip_reason(&machine, "2.41-empty-disk");
+    assert_eq!(reason, "sda: in use: /dev/sdb is mounted at /mnt, another path to it");
 }
 
 #[test]
