@@ -85,7 +85,7 @@ pub enum CliError {
     NoClaim,
     /// The run was not given.
     #[error(transparent)]
-    Claim(#[from] crate::uplink::ClaimError),
+    Claim(#[from] ClaimError),
     /// No client can be made.
     #[error(transparent)]
     Client(#[from] crate::uplink::ClientError),

@@ -105,10 +105,9 @@ pub(super) fn targets(inventory: &Inventory) -> Targets<'_> {
             Some(format!("another path to {}, which the live system was started from", boot.name))
         } else if disk.removable && disk.size_bytes == 0 {
             Some("a drive without a medium in it".to_owned())
-        } else if let Some(first) = paths().next().filter(|first| first.name != disk.name) {
-            Some(format!("another path to {}, which is tested", first.name))
         } else {
-            None
+            let first = paths().next().filter(|first| first.name != disk.name);
+            first.map(|first| format!("another path to {}, which is tested", first.name))
         };
         match reason {
             Some(reason) => targets.left_out.push(LeftOut { disk: disk.name.clone(), reason }),

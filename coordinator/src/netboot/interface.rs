@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrIn;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -76,7 +77,8 @@ impl Interface {
                 continue;
             }
             there = true;
-            if let Some(address) = one.address.and_then(|address| address.as_sockaddr_in().map(|ip| ip.ip()))
+            if let Some(address) =
+                one.address.and_then(|address| address.as_sockaddr_in().map(SockaddrIn::ip))
             {
                 return Ok(Self { name: name.to_owned(), address });
             }

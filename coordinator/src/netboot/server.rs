@@ -193,7 +193,7 @@ impl ProxyDhcpServer {
         };
         match self.socket.send_to(&reply.bytes, destination).await {
             Ok(_) => {
-                tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP")
+                tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP");
             }
             Err(error) => tracing::warn!(%mac, %destination, %error, "proxyDHCP cannot answer"),
         }
