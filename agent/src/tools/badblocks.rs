@@ -61,6 +61,17 @@ pub fn block_bytes(size_bytes: u64) -> u64 {
     block_bytes
 }
 
+/// Block size and blocks that reach the end of a disk which blocks of `block_bytes` do not. `None` if they do reach
+/// it, or if no blocks that badblocks takes (powers of two) and can count would.
+pub fn tail(size_bytes: u64, block_bytes: u64, sector_bytes: u64) -> Option<(u64, Range)> {
+    let reached = size_bytes / block_bytes * block_bytes;
+    // the largest power of two that divides both
+    let tail_bytes = 1_u64.checked_shl((size_bytes | block_bytes).trailing_zeros())?;
+    let is_taken = tail_bytes >= sector_bytes.max(512) && size_bytes / tail_bytes < MOST_BLOCKS;
+    (reached < size_bytes && is_taken)
+        .then(|| (tail_bytes, Range { first: reached / tail_bytes, last: size_bytes / tail_bytes - 1 }))
+}
+
 /// Goes over `range` of `device` in blocks of `block_bytes`.
 pub fn invocation(device: &str, block_bytes: u64, range: Range, mode: Mode) -> Invocation {
     let mut args = vec!["-b".to_owned(), block_bytes.to_string(), "-e".to_owned(), LIMIT.to_string()];

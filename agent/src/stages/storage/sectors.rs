@@ -54,7 +54,8 @@ impl Examined {
 impl Disk<'_, '_, '_> {
     /// Reads each sector of the bad blocks by itself.
     pub(super) fn examine(&self, bad_blocks: &[u64], block_bytes: u64) -> Examined {
-        let sector_bytes = u64::from(self.target.disk.logical_sector_bytes.max(512));
+        let sector_bytes = self.sector_bytes();
+        let sectors = self.target.disk.size_bytes / sector_bytes;
         let mut examined = Examined { unreadable: Vec::new(), sector_bytes, blocks: 0, cut_short: None };
         let mut reader = match self.context.host.sector_reader(&self.target.device, sector_bytes) {
             Ok(reader) => reader,
@@ -70,7 +71,9 @@ impl Disk<'_, '_, '_> {
             }
             (begin.elapsed() >= LONGEST).then(|| format!("it took {} min", LONGEST.as_secs() / 60))
         };
-        examine(&mut examined, bad_blocks, block_bytes, stop, |sector| reader.read(sector));
+        // the last block may be a partial one
+        let read = |sector| if sector < sectors { reader.read(sector) } else { Ok(()) };
+        examine(&mut examined, bad_blocks, block_bytes, stop, read);
         examined
     }
 }

@@ -24,11 +24,51 @@ struct Plan {
     block_bytes: u64,
     mode: Mode,
     ranges: Vec<Range>,
+    /// The end of the disk where it is no multiple of `block_bytes`.
+    tail: Option<Tail>,
+}
+
+/// Less than a block at the end of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Scanned in blocks of another size.
+    Scanned { block_bytes: u64, range: Range },
+    /// Beyond what badblocks can count to: its sectors are read one by one, also where the rest is written.
+    ReadBySector { block: u64, bytes: u64 },
+}
+
+/// One call of badblocks.
+struct Part {
+    block_bytes: u64,
+    range: Range,
+    /// How much it adds to what is scanned.
+    bytes: u64,
 }
 
 impl Plan {
-    fn blocks(&self) -> u64 {
-        self.ranges.iter().map(|range| range.blocks()).sum()
+    fn parts(&self) -> impl Iterator<Item = Part> {
+        let ranges = self.ranges.iter().map(|range| Part {
+            block_bytes: self.block_bytes,
+            range: *range,
+            bytes: range.blocks() * self.block_bytes,
+        });
+        let tail = match self.tail {
+            Some(Tail::Scanned { block_bytes, range }) => {
+                Some(Part { block_bytes, range, bytes: range.blocks() * block_bytes })
+            }
+            Some(Tail::ReadBySector { .. }) | None => None,
+        };
+        ranges.chain(tail)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.parts().map(|part| part.bytes).sum()
+    }
+
+    /// The block of the plan's size in which a part's block ends; the last one of a disk may be a partial one.
+    fn block_of(&self, part: &Part, block: u64) -> u64 {
+        let end = block.saturating_add(1).saturating_mul(part.block_bytes);
+        end.saturating_sub(1) / self.block_bytes
     }
 }
 
@@ -36,7 +76,7 @@ impl Plan {
 #[derive(Default)]
 struct Tally {
     bad_blocks: Vec<u64>,
-    scanned_blocks: u64,
+    scanned_bytes: u64,
     /// There may be more: the scan stopped early.
     is_lower_bound: bool,
 }
@@ -55,10 +95,10 @@ impl Disk<'_, '_, '_> {
             },
         };
         let size_bytes = self.target.disk.size_bytes;
-        let plan = plan(scan, size_bytes, mode);
+        let plan = plan(scan, size_bytes, self.sector_bytes(), mode);
         let mut tally = Tally::default();
-        let ended = self.scan(ordinal, &plan, &mut tally);
-        let coverage = tally.scanned_blocks as f64 * plan.block_bytes as f64 * 100.0 / size_bytes as f64;
+        let ended = self.scan(ordinal, &plan, &mut tally).or_else(|| self.read_tail(&plan, &mut tally));
+        let coverage = tally.scanned_bytes as f64 * 100.0 / size_bytes as f64;
         let examined = self.examine(&tally.bad_blocks, plan.block_bytes);
         let found = tally.bad_blocks.len() as f64;
         let measure = |key: &str, value, unit| {
@@ -78,14 +118,15 @@ impl Disk<'_, '_, '_> {
     /// Goes over all ranges. `Some` if it did not come to the end, with the outcome that this alone would be.
     fn scan(&self, ordinal: u32, plan: &Plan, tally: &mut Tally) -> Option<Outcome> {
         let begin = clock::monotonic();
-        let whole = plan.blocks().max(1) as f64;
-        for range in &plan.ranges {
+        let whole = plan.bytes().max(1) as f64;
+        for part in plan.parts() {
             let mut meter = Meter::new(plan.mode);
-            let before = tally.scanned_blocks as f64;
-            let invocation = badblocks::invocation(&self.target.device, plan.block_bytes, *range, plan.mode);
+            let before = tally.scanned_bytes as f64;
+            let invocation =
+                badblocks::invocation(&self.target.device, part.block_bytes, part.range, plan.mode);
             let finished = self.context.tools.run(&invocation, &self.context.cancel, &mut |_, line| {
-                if let Some(part) = meter.read(line) {
-                    let done = (before + part * range.blocks() as f64) / whole;
+                if let Some(read) = meter.read(line) {
+                    let done = (before + read * part.bytes as f64) / whole;
                     self.sub_steps.advance(ordinal, done, left(begin.elapsed(), done));
                 }
             });
@@ -93,14 +134,16 @@ impl Disk<'_, '_, '_> {
                 Ok(finished) => {
                     // also what a scan named that was cut short
                     let named = badblocks::bad_blocks_so_far(&finished);
-                    tally.bad_blocks.extend(named.into_iter().flatten());
+                    let blocks = named.into_iter().flatten().map(|block| plan.block_of(&part, block));
+                    tally.bad_blocks.extend(blocks);
+                    tally.bad_blocks.dedup();
                     match badblocks::parse(&finished) {
                         Ok(scan) if scan.stopped_at_limit => {
                             tally.is_lower_bound = true;
                             None
                         }
                         Ok(_) => {
-                            tally.scanned_blocks += range.blocks();
+                            tally.scanned_bytes += part.bytes;
                             None
                         }
                         Err(error) => Some(error),
@@ -120,8 +163,26 @@ impl Disk<'_, '_, '_> {
                 tally.is_lower_bound = true;
                 return None;
             }
-            self.sub_steps.advance(ordinal, tally.scanned_blocks as f64 / whole, None);
+            self.sub_steps.advance(ordinal, tally.scanned_bytes as f64 / whole, None);
         }
+        None
+    }
+
+    /// Reads the end of the disk that badblocks cannot count to. `Some` if it could not be told what it is like.
+    fn read_tail(&self, plan: &Plan, tally: &mut Tally) -> Option<Outcome> {
+        let Some(Tail::ReadBySector { block, bytes }) = plan.tail else { return None };
+        if tally.is_lower_bound {
+            return None;
+        }
+        let examined = self.examine(&[block], plan.block_bytes);
+        if !examined.unreadable.is_empty() {
+            tally.bad_blocks.push(block);
+        }
+        if let Some(why) = examined.cut_short {
+            tally.is_lower_bound = true;
+            return Some(Outcome::error(format!("{}: its end was not read: {why}", self.name())));
+        }
+        tally.scanned_bytes += bytes;
         None
     }
 
@@ -137,8 +198,9 @@ impl Disk<'_, '_, '_> {
         json!({
             "mode": match plan.mode { Mode::Read => "read", Mode::WriteRead => "write and read" },
             "block_bytes": plan.block_bytes,
-            "ranges": plan.ranges.len(),
-            "scanned_bytes": tally.scanned_blocks * plan.block_bytes,
+            "ranges": plan.parts().count(),
+            "end_only_read": matches!(plan.tail, Some(Tail::ReadBySector { .. })),
+            "scanned_bytes": tally.scanned_bytes,
             "size_bytes": self.target.disk.size_bytes,
             "coverage_percent": coverage_percent,
             "bad_blocks": tally.bad_blocks,
@@ -191,9 +253,8 @@ fn left(elapsed: Duration, done: f64) -> Option<Duration> {
     (done > 0.01).then(|| elapsed.mul_f64(((1.0 - done) / done).clamp(0.0, 1000.0)))
 }
 
-fn plan(scan: SurfaceScan, size_bytes: u64, mode: Mode) -> Plan {
+fn plan(scan: SurfaceScan, size_bytes: u64, sector_bytes: u64, mode: Mode) -> Plan {
     let block_bytes = badblocks::block_bytes(size_bytes);
-    // what is left over at the end of a disk is less than a block and not scanned; the coverage tells
     let blocks = size_bytes / block_bytes;
     let ranges = match scan {
         SurfaceScan::ReadZones { zones, zone_mib } => {
@@ -202,7 +263,14 @@ fn plan(scan: SurfaceScan, size_bytes: u64, mode: Mode) -> Plan {
         }
         SurfaceScan::ReadWhole | SurfaceScan::WriteWhole => whole(blocks),
     };
-    Plan { block_bytes, mode, ranges }
+    let left_over = size_bytes % block_bytes;
+    let tail = (left_over >= sector_bytes && ranges == whole(blocks)).then(|| {
+        match badblocks::tail(size_bytes, block_bytes, sector_bytes) {
+            Some((block_bytes, range)) => Tail::Scanned { block_bytes, range },
+            None => Tail::ReadBySector { block: blocks, bytes: left_over },
+        }
+    });
+    Plan { block_bytes, mode, ranges, tail }
 }
 
 fn whole(blocks: u64) -> Vec<Range> {
@@ -240,8 +308,25 @@ mod tests {
     #[test]
     fn a_small_disk_is_read_whole() {
         let scan = SurfaceScan::ReadZones { zones: 16, zone_mib: 16 };
-        let plan = plan(scan, 64 * MIB + 100, Mode::Read);
-        assert_eq!(plan.ranges, [Range { first: 0, last: 16383 }]);
+        let plan = plan(scan, 64 * MIB + 100, 512, Mode::Read);
+        assert_eq!((plan.ranges, plan.tail), (vec![Range { first: 0, last: 16383 }], None));
+    }
+
+    #[test]
+    fn an_end_beyond_what_badblocks_counts_is_read_by_sector() {
+        let size = (36 << 40) + 8192;
+        let plan = plan(SurfaceScan::WriteWhole, size, 512, Mode::WriteRead);
+        let block = (36 << 40) / plan.block_bytes;
+        assert_eq!(plan.tail, Some(Tail::ReadBySector { block, bytes: 8192 }));
+        assert_eq!(plan.bytes(), size - 8192);
+    }
+
+    #[test]
+    fn a_bad_sector_in_the_tail_is_in_the_last_partial_block() {
+        let plan = plan(SurfaceScan::ReadWhole, 64 * MIB + 1024, 512, Mode::Read);
+        let tail = plan.parts().last().unwrap();
+        assert_eq!((tail.block_bytes, tail.range), (1024, Range { first: 65536, last: 65536 }));
+        assert_eq!((plan.block_of(&tail, tail.range.last), plan.bytes()), (16384, 64 * MIB + 1024));
     }
 
     proptest! {
@@ -249,11 +334,11 @@ mod tests {
         fn zones_lie_on_the_disk_apart_and_reach_both_ends(
             size in 4096_u64..(40 << 40), zones in 0_u32..500, zone_mib in 0_u64..5000,
         ) {
-            let plan = plan(SurfaceScan::ReadZones { zones, zone_mib }, size, Mode::Read);
+            let plan = plan(SurfaceScan::ReadZones { zones, zone_mib }, size, 512, Mode::Read);
             let blocks = size / plan.block_bytes;
             prop_assert_eq!(plan.ranges[0].first, 0);
             prop_assert_eq!(plan.ranges.last().unwrap().last, blocks - 1);
-            prop_assert!(plan.blocks() <= blocks);
+            prop_assert!(plan.bytes() <= size);
             prop_assert!(plan.ranges.windows(2).all(|pair| pair[0].last < pair[1].first));
         }
     }

@@ -82,6 +82,32 @@ fn bad_blocks_are_named_although_reading_failed_before() {
 }
 
 #[test]
+fn a_disk_that_is_no_multiple_of_the_block_is_read_to_its_end() {
+    let mut machine = Machine::new().with_disk("sda");
+    let size = 64 * MIB + 1024;
+    machine.inventory.disks[0].size_bytes = size;
+    std::fs::OpenOptions::new().write(true).open(machine.path("dev/sda")).unwrap().set_len(size).unwrap();
+    let tools = Told::new(good);
+    let (report, kept, _) = machine.run(&WHOLE, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.measurements()["badblocks sda/coverage"], Some(100.0));
+    let scans = tools.calls_of("badblocks");
+    assert!(scans[0].contains("-b 4096") && scans[0].ends_with("/dev/sda 16383 0"), "{scans:?}");
+    assert!(scans[1].contains("-b 1024") && scans[1].ends_with("/dev/sda 65536 65536"), "{scans:?}");
+
+    let tools = Told::new(|invocation: &Invocation| {
+        let mut finished = good(invocation)?;
+        if arguments(invocation).contains("-b 1024") {
+            finished.stdout = b"65536\n".to_vec();
+            finished.stderr = b"Pass completed, 1 bad blocks found. (1/0/0 errors)\n".to_vec();
+        }
+        Ok(finished)
+    });
+    let reason = outcome(machine.run(&WHOLE, &tools).0).reason().unwrap().to_owned();
+    assert_eq!(reason, "sda: 1 unreadable block of 4096 bytes: 16384 (when read by sector, none failed)");
+}
+
+#[test]
 fn a_dead_disk_ends_the_scan_with_a_lower_bound() {
     let machine = Machine::new().with_disk("sda");
     let tools = Told::new(|invocation: &Invocation| match invocation.tool {

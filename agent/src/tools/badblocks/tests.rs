@@ -112,7 +112,31 @@ fn only_a_write_scan_is_called_to_write() {
     assert_eq!(range.blocks(), 8);
 }
 
+#[test]
+fn the_end_of_a_disk_that_is_no_multiple_of_the_block_is_reached() {
+    assert_eq!(tail(1 << 30, 4096, 512), None);
+    let end = Range { first: 262_144, last: 262_144 };
+    assert_eq!(tail((1 << 30) + 4096, 8192, 4096), Some((4096, end)));
+    assert_eq!(tail((1 << 30) + 1536, 4096, 512).unwrap().1.blocks(), 3);
+    // 512 bytes are less than a sector of this disk
+    assert_eq!(tail((1 << 30) + 512, 4096, 4096), None);
+    // sectors of 36 TB do not fit in 32 bits
+    assert_eq!(tail(36_000_000_000_000 + 512, 16384, 512), None);
+}
+
 proptest! {
+    #[test]
+    fn a_tail_begins_within_the_disk_and_ends_with_it(sectors in 8_u64..(1 << 37)) {
+        let size = sectors * 512;
+        let block_bytes = block_bytes(size);
+        if let Some((bytes, range)) = tail(size, block_bytes, 512) {
+            prop_assert!(range.first <= range.last && range.last < MOST_BLOCKS);
+            prop_assert_eq!((range.last + 1) * bytes, size);
+            prop_assert_eq!(range.first * bytes, size / block_bytes * block_bytes);
+            prop_assert!(bytes.is_power_of_two());
+        }
+    }
+
     #[test]
     fn every_disk_is_countable(size: u64) {
         let block_bytes = block_bytes(size);
