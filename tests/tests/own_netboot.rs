@@ -92,3 +92,25 @@ fn qemu_bios_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::R
 fn qemu_uefi_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::Result<()> {
     a_machine_is_vetted(Firmware::Uefi, &[], "boot_file=\"snponly.efi\"")
 }
+
+#[test]
+fn qemu_uefi_http_boot_finds_the_coordinator() -> anyhow::Result<()> {
+    // OVMF tries PXE first, unless it is told to leave it
+    let without_pxe = ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"];
+    a_machine_is_vetted(Firmware::Uefi, &without_pxe, "/boot/netboot/snponly.efi")
+}
+
+#[test]
+fn qemu_an_unregistered_machine_is_told_of_and_gets_no_answer() -> anyhow::Result<()> {
+    let lab = Lab::new()?;
+    let machine = HEALTHY
+        .machine(&lab.site, lab.folder.path(), Firmware::Bios)
+        .boot(Boot::Lan(lab.lan.tap(0)?))
+        .power_on()?;
+    machine.wait_for("Nothing to boot", PATIENCE)?;
+    let events = lab.site.cli_text(&["events", "--json"])?;
+    assert!(events.contains("unknown_machine") && events.contains("52:54:00:56:45:11"), "{events}");
+    let log = lab.coordinator_log()?;
+    assert!(!log.contains("boot_file"), "{log}");
+    Ok(())
+}

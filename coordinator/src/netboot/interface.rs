@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrIn;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -76,8 +77,8 @@ impl Interface {
                 continue;
             }
             there = true;
-            if let Some(address) = one.address.and_then(|address| address.as_sockaddr_in().map(|ip| ip.ip()))
-            {
+            let ipv4 = one.address.as_ref().and_then(|address| address.as_sockaddr_in());
+            if let Some(address) = ipv4.map(SockaddrIn::ip) {
                 return Ok(Self { name: name.to_owned(), address });
             }
         }

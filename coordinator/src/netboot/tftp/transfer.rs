@@ -142,7 +142,8 @@ impl Transfer {
 
 /// Block numbers start over at 0 after 65535.
 fn on_the_wire(block: u64) -> u16 {
-    (block % 0x1_0000) as u16
+    let [.., high, low] = block.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 #[cfg(test)]
