@@ -9,6 +9,8 @@ named_enum! {
     Outcome, "an outcome of a packet" {
         /// proxyDHCP: answered.
         DhcpAnswered = "dhcp_answered",
+        /// proxyDHCP: the operating system would not send the answer.
+        DhcpUnsent = "dhcp_unsent",
         /// proxyDHCP: not of a machine that boots from the network, or not meant for us.
         DhcpNotForUs = "dhcp_not_for_us",
         /// proxyDHCP: the machine's architecture has no live image.

@@ -77,9 +77,8 @@ impl Interface {
                 continue;
             }
             there = true;
-            if let Some(address) =
-                one.address.and_then(|address| address.as_sockaddr_in().map(SockaddrIn::ip))
-            {
+            let ipv4 = one.address.as_ref().and_then(|address| address.as_sockaddr_in());
+            if let Some(address) = ipv4.map(SockaddrIn::ip) {
                 return Ok(Self { name: name.to_owned(), address });
             }
         }

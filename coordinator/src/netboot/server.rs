@@ -194,10 +194,13 @@ impl ProxyDhcpServer {
         match self.socket.send_to(&reply.bytes, destination).await {
             Ok(_) => {
                 tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP");
+                Outcome::DhcpAnswered
             }
-            Err(error) => tracing::warn!(%mac, %destination, %error, "proxyDHCP cannot answer"),
+            Err(error) => {
+                tracing::warn!(%mac, %destination, %error, "proxyDHCP cannot answer");
+                Outcome::DhcpUnsent
+            }
         }
-        Outcome::DhcpAnswered
     }
 
     async fn may_boot(&self, mac: MacAddress, sender: SocketAddr) -> bool {

@@ -160,3 +160,78 @@ async fn send(socket: &UdpSocket, content: Bytes, wanted: Wanted) -> Next {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(server: SocketAddr, request: &[u8]) -> (UdpSocket, Vec<u8>, SocketAddr) {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        client.send_to(request, server).await.unwrap();
+        let mut buffer = [0; LONGEST_DATAGRAM];
+        let (length, transfer) = client.recv_from(&mut buffer).await.unwrap();
+        (client, buffer[..length].to_vec(), transfer)
+    }
+
+    #[tokio::test]
+    async fn files_are_sent_and_everything_else_is_refused_and_counted() {
+        let image = tempfile::tempdir().unwrap();
+        let folder = image.path().join("netboot");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("snponly.efi"), "loader").unwrap();
+        std::fs::write(image.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink("../secret", folder.join("link")).unwrap();
+        let interface = Interface::find("lo").unwrap();
+        let requests = interface.socket(interface.address, 0).unwrap();
+        let address = requests.local_addr().unwrap();
+        let counters = Arc::<Counters>::default();
+        let server = TftpServer {
+            interface,
+            base_url: "http://192.0.2.1:8080".into(),
+            files: BootFiles::of_image(image.path()),
+            counters: Arc::clone(&counters),
+            clock: Clock::settable(1_000),
+        };
+        let serving = tokio::spawn(server.serve(requests));
+
+        for (request, code) in [
+            (b"\0\x01../secret\0octet\0".as_slice(), 1),
+            (b"\0\x01/etc/passwd\0octet\0", 1),
+            (b"\0\x01//snponly.efi\0octet\0", 1),
+            (b"\0\x01link\0octet\0", 2),
+            (b"\0\x02snponly.efi\0octet\0", 2),
+            (b"\0\x01snponly.efi\0mail\0", 4),
+        ] {
+            let (_, answer, _) = ask(address, request).await;
+            assert_eq!(answer[..4], [0, 5, 0, code], "{request:?}: {answer:?}");
+        }
+        // nobody answers these; the next one shows that they were heard
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for malformed in [b"".as_slice(), b"\0\x01f", b"\xff\xff", b"\0\x04\0\x01"] {
+            client.send_to(malformed, address).await.unwrap();
+        }
+        let (client, granted, transfer) = ask(address, b"\0\x01/snponly.efi\0octet\0tsize\x000\0").await;
+        assert_eq!(granted, b"\0\x06tsize\x006\0");
+        assert_ne!(transfer.port(), address.port());
+        client.send_to(b"\0\x04\0\0", transfer).await.unwrap();
+        let mut buffer = [0; LONGEST_DATAGRAM];
+        let length = client.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"\0\x03\0\x01loader");
+        client.send_to(b"\0\x04\0\x01", transfer).await.unwrap();
+        while counters.of(Outcome::TftpSent) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counters.of(Outcome::TftpMalformed), 4);
+        assert_eq!(counters.of(Outcome::TftpRefused), 6);
+
+        let (mut told, mut limited) = (0, 0);
+        while limited == 0 {
+            client.send_to(b"\0\x02f\0octet\0", address).await.unwrap();
+            tokio::task::yield_now().await;
+            told += 1;
+            limited = counters.of(Outcome::TftpLimited);
+        }
+        assert!(told >= REQUESTS_PER_MINUTE - 7, "{told}");
+        serving.abort();
+    }
+}
