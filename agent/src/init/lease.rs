@@ -151,7 +151,6 @@ pub(super) fn leave(interface: &str) -> Result<(), InterfaceError> {
 
 #[cfg(test)]
 mod tests {
-    use nix::libc;
     use proptest::prelude::*;
 
     use super::*;
@@ -196,64 +195,6 @@ mod tests {
         }
         let odd = lease("vetting-dhcp|bound|10.0.2.15|255.255.255.0|x|20|y|a\u{1b}b c").unwrap();
         assert_eq!((odd.router, odd.mtu_bytes, odd.name_servers.len(), odd.domain), (None, None, 0, None));
-    }
-
-    /// Where a network of its own cannot be made (no root, no TUN), the rest is not tested.
-    fn in_own_network(name: &str, work: impl FnOnce() + Send) {
-        use std::os::fd::AsRawFd as _;
-        std::thread::scope(|scope| {
-            let done = scope.spawn(|| {
-                // SAFETY: only this thread leaves the network namespace; it has no sockets
-                let alone = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-                let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-                let (true, Ok(tun)) = (alone, tun) else { return eprintln!("no network of its own here") };
-                // struct ifreq: name and IFF_TAP | IFF_NO_PI
-                let mut request = [0_u8; 40];
-                request[..name.len()].copy_from_slice(name.as_bytes());
-                request[16..18].copy_from_slice(&0x1002_u16.to_ne_bytes());
-                // SAFETY: TUNSETIFF reads and writes one ifreq, which is 40 bytes
-                let made = unsafe { libc::ioctl(tun.as_raw_fd(), 0x4004_54ca, request.as_mut_ptr()) } == 0;
-                if !made {
-                    return eprintln!("no network interface of its own here");
-                }
-                super::super::interface::link_up(name).unwrap();
-                work();
-            });
-            done.join().unwrap();
-        });
-    }
-
-    /// Destination, gateway and metric of each route, as the kernel shows them.
-    fn routes() -> Vec<(String, String, String)> {
-        let text = std::fs::read_to_string("/proc/thread-self/net/route").unwrap();
-        let lines = text.lines().skip(1).map(|line| line.split_whitespace().map(str::to_owned).collect());
-        let mut routes: Vec<_> =
-            lines.map(|words: Vec<String>| (words[1].clone(), words[2].clone(), words[6].clone())).collect();
-        routes.sort();
-        routes
-    }
-
-    fn route(destination: &str, gateway: &str, metric: &str) -> (String, String, String) {
-        (destination.to_owned(), gateway.to_owned(), metric.to_owned())
-    }
-
-    #[test]
-    fn a_lease_gives_address_and_routes_and_takes_them_away() {
-        in_own_network("vet0", || {
-            let first = lease("vetting-dhcp|bound|192.0.2.9|255.255.255.0|192.0.2.1|1400||").unwrap();
-            assert!(first.enter_into_force("vet0", None, 7).is_empty());
-            let (subnet, any) = ("000200C0", "00000000");
-            assert_eq!(routes(), [route(any, "010200C0", "7"), route(subnet, any, "0")]);
-            let moved = lease("vetting-dhcp|renew|192.0.2.9|255.255.255.0|192.0.2.2|||").unwrap();
-            assert!(moved.enter_into_force("vet0", Some(&first), 7).is_empty());
-            assert_eq!(routes(), [route(any, "020200C0", "7"), route(subnet, any, "0")]);
-            leave("vet0").unwrap();
-            assert!(routes().is_empty(), "{:?}", routes());
-            // each machine a network of its own: the router is reached through a route of its own
-            let lonely = lease("vetting-dhcp|bound|192.0.2.9|255.255.255.255|198.51.100.1|||").unwrap();
-            assert!(lonely.enter_into_force("vet0", None, 0).is_empty());
-            assert_eq!(routes(), [route(any, "016433C6", "0"), route("016433C6", any, "0")]);
-        });
     }
 
     proptest! {
