@@ -45,6 +45,9 @@ impl Built {
     }
 }
 
+/// An emulated machine on a busy host may not get its timer interrupts in the moment in which the kernel looks for them.
+const EMULATED_CLOCK: &str = "no_timer_check";
+
 /// What a site is to be like.
 #[derive(Debug, Clone)]
 pub struct SiteOptions {
@@ -124,7 +127,7 @@ impl Site {
             "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
              listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: {boot}s, silence: {silence}s}}\n\
              hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n\
-             boot: {{kernel_args: '{kernel_args}'}}\n",
+             boot: {{kernel_args: '{EMULATED_CLOCK} {kernel_args}'}}\n",
             image = self.built.image.display(),
             https = self.listening.https,
             http = self.listening.http,
