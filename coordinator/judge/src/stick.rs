@@ -144,7 +144,7 @@ network:
             ("10.0.0.5/24", "10.0.0.5", 13, "10.0.0.5/24"),
             ("gateway: 10.0.0.1,", "gateway: 10.0.1.1,", 13, "not in the network"),
             ("ipv6: off", "ipv6: of", 14, "auto, dhcp or off"),
-            ("802.3ad", "802.3ae", 15, "bond mode"),
+            ("802.3ad", "802.3ae", 15, "`active-backup`"),
             ("eno1, eno2", "eno1, eno1", 15, "twice"),
         ] {
             assert!(full().contains(from), "{from}");
