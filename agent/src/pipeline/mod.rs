@@ -36,6 +36,8 @@ pub const STAGE_GRACE: Duration = Duration::from_secs(30);
 pub struct Pipeline {
     /// What to do.
     pub plan: Plan,
+    /// What the verdict is about, for the console: `host rack1-u07, run 7`.
+    pub subject: String,
     /// The stages there are.
     pub stages: &'static [&'static dyn Stage],
     /// The machine.
@@ -207,7 +209,7 @@ impl Pipeline {
         match directive {
             Directive::Continue => Onward::Next,
             Directive::HaltPipeline { reason } => {
-                self.console.line(&format!("the coordinator ends the testing: {reason}"));
+                self.console.line(&format!("the testing ends here: {reason}"));
                 Onward::Halt
             }
             // the run is over at the coordinator
@@ -234,7 +236,8 @@ impl Pipeline {
             tools: Arc::clone(&self.tools),
             reporter: Arc::clone(reporter),
             consent: self.plan.consent,
-            expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone()),
+            expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone())
+                .filter(|yaml| !yaml.trim().is_empty()),
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);
@@ -276,10 +279,10 @@ impl Pipeline {
     }
 
     fn show(&self, end: &RunEnd) {
-        let subject = format!("host {}, run {}", self.plan.host_name, self.plan.run_id);
+        let subject = &self.subject;
         match end {
             RunEnd::Finished { result, reasons, .. } => {
-                for line in verdict_lines(&subject, *result, reasons) {
+                for line in verdict_lines(subject, *result, reasons) {
                     self.console.line(&line);
                 }
             }
