@@ -14,7 +14,7 @@ const COUNTDOWN_SECONDS: u64 = 10;
 /// What a person types who agrees that disks are overwritten.
 pub const CONSENT_WORD: &str = "WIPE";
 /// How long an unanswered question waits before it is asked again, for whoever connects to the console later.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What a person, or the stick, decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

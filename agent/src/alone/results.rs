@@ -163,7 +163,7 @@ impl Results {
                 self.memory.display()
             )),
             (Some(_), Ok(())) => {
-                self.console.line(&format!("the results are stored again: {}", self.place()))
+                self.console.line(&format!("the results are stored again: {}", self.place()));
             }
             (None, Ok(())) | (Some(_), Err(_)) => {}
         }
@@ -197,8 +197,8 @@ impl Results {
     }
 
     fn copy(&self, copied: &mut Copied) -> Result<(), String> {
-        let shelf = self.shelf.open(copied.doubtful)?;
-        let parent = shelf.join(RESULTS_FOLDER);
+        let top = self.shelf.open(copied.doubtful)?;
+        let parent = top.join(RESULTS_FOLDER);
         let folder = parent.join(&self.name);
         let said = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
         if copied.doubtful {
@@ -216,7 +216,7 @@ impl Results {
             self.copy_file(copied, &folder, &name).map_err(|error| said(&folder.join(&name), error))?;
         }
         // the folders' own entries
-        for path in [&folder, &parent, &shelf] {
+        for path in [&folder, &parent, &top] {
             File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| said(path, error))?;
         }
         Ok(())

@@ -276,7 +276,7 @@ fn header(machine: &Machine, arguments: &AloneArguments, order: &Order) -> Resul
     Ok(ResultsHeader {
         format: RESULTS_FORMAT,
         protocol_version: PROTOCOL_VERSION,
-        uuid: machine.fresh_uuid()?,
+        uuid: Machine::fresh_uuid()?,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         machine_name: machine_name(&machine.host, system_uuid.as_deref(), &macs),
         system_uuid,

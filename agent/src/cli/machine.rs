@@ -42,7 +42,7 @@ impl Machine {
     }
 
     /// A random UUID of the kernel.
-    pub(super) fn fresh_uuid(&self) -> Result<String, CliError> {
+    pub(super) fn fresh_uuid() -> Result<String, CliError> {
         Host::live()
             .text("/proc/sys/kernel/random/uuid")
             .map_err(|source| CliError::Machine { what: "a random UUID", source })

@@ -59,7 +59,9 @@ pub(super) fn load_until_settled(
     };
     let mut seen = BTreeSet::new();
     if medium {
-        MEDIUM.into_iter().for_each(|module| loader.ask_for(module));
+        for module in MEDIUM {
+            loader.ask_for(module);
+        }
     }
     while !medium && !network_ready.exists() && begin.elapsed() < NETWORK_FIRST {
         let aliases = new_aliases(host, &NETWORK_BUSES, &mut seen);

@@ -68,10 +68,17 @@ pub struct Course {
     inventory: Option<Inventory>,
     firmware: Option<FirmwareReport>,
     events: Vec<EventFacts>,
-    series: BTreeMap<(&'static str, String), (String, Vec<(i64, f64)>)>,
+    series: BTreeMap<(&'static str, String), Line>,
     latest_ms: i64,
     halted: Option<String>,
     finished_ms: Option<i64>,
+}
+
+/// The samples of one line of a chart.
+#[derive(Debug)]
+struct Line {
+    unit: String,
+    points: Vec<(i64, f64)>,
 }
 
 #[derive(Debug)]
@@ -219,7 +226,7 @@ impl Course {
             series: self
                 .series
                 .iter()
-                .map(|((kind, key), (unit, points))| {
+                .map(|((kind, key), Line { unit, points })| {
                     Series::thin_out(kind, key, unit, points.iter().copied(), MOST_POINTS as usize)
                 })
                 .collect(),
@@ -245,11 +252,9 @@ impl Course {
         self.latest_ms = self.latest_ms.max(sample.ts_ms);
         let charted = CHARTED.iter().find(|kind| **kind == sample.kind);
         if let (Some(kind), Some(value)) = (charted, sample.value) {
-            let (_, points) = self
-                .series
-                .entry((kind, sample.key.clone()))
-                .or_insert_with(|| (sample.unit.clone(), Vec::new()));
-            points.push((sample.ts_ms, value));
+            let line = self.series.entry((kind, sample.key.clone()));
+            let fresh = || Line { unit: sample.unit.clone(), points: Vec::new() };
+            line.or_insert_with(fresh).points.push((sample.ts_ms, value));
         }
         Ok(())
     }
