@@ -13,7 +13,7 @@ use vetting_judge::profile::Profile;
 use vetting_judge::report::Report;
 use vetting_judge::threshold::RuleError;
 use vetting_protocol::agent_api::{AfterRun, Directive, Record};
-use vetting_protocol::results::{REPORT_FILE, REPORT_HTML_FILE, ResultsHeader};
+use vetting_protocol::results::{REPORT_FILE, REPORT_HTML_FILE, ResultsHeader, artifact_file};
 
 use super::results::Results;
 use crate::cancel::Cancel;
@@ -127,6 +127,13 @@ impl Link for AloneLink {
 
     fn failure(&self) -> Option<UplinkError> {
         self.failed()
+    }
+
+    /// In memory at once; on the stick with the records around it.
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, _cancel: &Cancel) -> Result<(), UplinkError> {
+        self.results
+            .keep(&artifact_file(kind, name), &body)
+            .map_err(|error| UplinkError::Alone { what: chain(&error) })
     }
 
     fn next_answer(&self, _seen: u64, _cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {

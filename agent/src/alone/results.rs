@@ -115,7 +115,10 @@ impl Results {
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), MemoryError> {
         let path = self.memory.join(name);
         std::fs::write(&path, bytes).map_err(|source| MemoryError { path, source })?;
-        self.lock().files.push(name.to_owned());
+        let files = &mut self.lock().files;
+        if !files.iter().any(|there| there == name) {
+            files.push(name.to_owned());
+        }
         Ok(())
     }
 

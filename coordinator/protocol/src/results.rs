@@ -7,6 +7,7 @@
 //! | `spec.yaml` | the expected spec, if there was one |
 //! | `run.jsonl` | every [`crate::agent_api::Record`], one a line, as it happened |
 //! | `report.json`, `report.html` | the report |
+//! | `<kind>-<name>` | what else a stage stored with the run ([`artifact_file`]) |
 //! | `SHA256SUMS` | digests of all of these, as `sha256sum -c` reads them; written last |
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,16 @@ pub const REPORT_FILE: &str = "report.json";
 pub const REPORT_HTML_FILE: &str = "report.html";
 /// See the module.
 pub const MANIFEST_FILE: &str = "SHA256SUMS";
+
+/// The name of a file that a stage stored with the run; `kind` has no dash.
+pub fn artifact_file(kind: &str, name: &str) -> String {
+    format!("{kind}-{name}")
+}
+
+/// Kind and name of such a file.
+pub fn artifact_of(file: &str) -> Option<(&str, &str)> {
+    file.split_once('-').filter(|(kind, name)| !kind.is_empty() && !name.is_empty())
+}
 
 /// Version of the folder's form.
 pub const RESULTS_FORMAT: u32 = 1;
