@@ -2,7 +2,7 @@
 
 use vetting_judge::report::Report;
 use vetting_protocol::results::{
-    MANIFEST_FILE, REPORT_FILE, REPORT_HTML_FILE, RESULTS_FOLDER, STREAM_FILE, parse_manifest,
+    MANIFEST_FILE, REPORT_FILE, REPORT_HTML_FILE, RESULTS_FOLDER, STREAM_FILE, artifact_of, parse_manifest,
 };
 
 use super::*;
@@ -59,6 +59,10 @@ fn a_run_leaves_a_report_that_follows_from_its_stream() {
     let mut names: Vec<_> =
         parse_manifest(&text(MANIFEST_FILE)).unwrap().into_iter().map(|line| line.name).collect();
     names.sort();
+    for (kind, name) in names.iter().filter_map(|name| artifact_of(name)) {
+        assert!(kind == "tool_output" && name.ends_with(".jsonl"), "{kind} {name}");
+    }
+    names.retain(|name| artifact_of(name).is_none());
     assert_eq!(names, [PROFILE_FILE, REPORT_HTML_FILE, REPORT_FILE, HEADER_FILE, STREAM_FILE]);
     let header: ResultsHeader = serde_json::from_str(&text(HEADER_FILE)).unwrap();
     let profile = alone::profile(&header, &text(PROFILE_FILE), PROFILE_FILE).unwrap();
