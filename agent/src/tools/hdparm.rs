@@ -49,7 +49,7 @@ pub fn parse_max_sectors(finished: &Finished) -> Result<MaxSectors, ToolError> {
     Ok(max)
 }
 
-/// `	Real max sectors: 976773168`
+/// `Real max sectors: 976773168`, indented.
 pub fn parse_dco_identify(finished: &Finished) -> Result<u64, ToolError> {
     finished.success(TOOL)?;
     let stdout = finished.stdout_text();

@@ -54,7 +54,7 @@ struct Json {
 struct Device {
     name: String,
     #[serde(rename = "type")]
-    device_type: String,
+    kind: String,
     #[serde(default)]
     open_error: Option<String>,
 }
@@ -71,8 +71,8 @@ pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
     let behind_controllers = json
         .devices
         .into_iter()
-        .filter(|device| device.open_error.is_none() && is_behind_controller(&device.device_type))
-        .map(|device| Drive { device: device.name, device_type: Some(device.device_type) });
+        .filter(|device| device.open_error.is_none() && is_behind_controller(&device.kind))
+        .map(|device| Drive { device: device.name, device_type: Some(device.kind) });
     Ok(behind_controllers.collect())
 }
 
