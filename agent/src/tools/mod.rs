@@ -6,6 +6,7 @@ pub mod badblocks;
 pub mod blkid;
 pub mod ethtool;
 pub mod fio;
+pub mod hdparm;
 pub mod ipmitool;
 pub mod runner;
 pub mod smartctl;
