@@ -137,7 +137,7 @@ sampling_interval: 5s
 stages:
   - {stage: Inventory, limit: 1m}
   - {stage: SpecValidate, limit: 1m}
-  - {stage: SMART, limit: 1m}
+  - {stage: Firmware, limit: 1m}
 thresholds:
   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: here}
 "#;
@@ -178,7 +178,7 @@ thresholds:
         [
             stage(StageName::Inventory, Outcome::Pass),
             stage(StageName::SpecValidate, Outcome::skip("no expected spec was given")),
-            stage(StageName::Smart, Outcome::Pass),
+            stage(StageName::Firmware, Outcome::Pass),
         ]
         .concat()
     }
