@@ -42,7 +42,8 @@ impl Drop for Site {
 /// Runs `test` where nobody else has the ports.
 fn alone(test: impl FnOnce(&Site) + Send + 'static) {
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network of its own takes root");
+        // EPERM: it takes root
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
         assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
         test(&Site::open());
     });
@@ -108,7 +109,7 @@ fn client(address: &str) -> UdpSocket {
 /// The first answer to a datagram, and where it came from.
 fn ask(socket: &UdpSocket, server: &str, bytes: &[u8]) -> (Vec<u8>, SocketAddr) {
     socket.send_to(bytes, server).unwrap();
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     let (length, from) = socket.recv_from(&mut buffer).unwrap();
     (buffer[..length].to_vec(), from)
 }

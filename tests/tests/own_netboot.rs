@@ -14,8 +14,13 @@ use vetting_tests::machines::HEALTHY;
 /// Bounds only how long a broken build hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-fn a_machine_is_vetted(firmware: Firmware, qemu: &[&str], boot_file: &str) -> anyhow::Result<()> {
-    let lab = LanSite::new("")?;
+fn a_machine_is_vetted(
+    firmware: Firmware,
+    netboot: &str,
+    qemu: &[&str],
+    boot_file: &str,
+) -> anyhow::Result<()> {
+    let lab = LanSite::new(netboot)?;
     let run = lab.site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), HEALTHY.spec_yaml)?;
     let machine = HEALTHY
         .machine(&lab.site, lab.folder(), firmware)
@@ -37,19 +42,19 @@ fn a_machine_is_vetted(firmware: Firmware, qemu: &[&str], boot_file: &str) -> an
 #[test]
 fn qemu_bios_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::Result<()> {
     // the card's ROM is iPXE and is told the script at once
-    a_machine_is_vetted(Firmware::Bios, &[], "/boot/ipxe?mac=52:54:00:56:45:11")
+    a_machine_is_vetted(Firmware::Bios, "", &[], "/boot/ipxe?mac=52:54:00:56:45:11")
 }
 
 #[test]
 fn qemu_uefi_finds_the_coordinator_beside_an_ordinary_dhcp_server() -> anyhow::Result<()> {
-    a_machine_is_vetted(Firmware::Uefi, &[], "boot_file=\"snponly.efi\"")
+    a_machine_is_vetted(Firmware::Uefi, "", &[], "boot_file=\"snponly.efi\"")
 }
 
 #[test]
 fn qemu_uefi_http_boot_finds_the_coordinator() -> anyhow::Result<()> {
     // OVMF tries PXE first, unless it is told to leave it
     let without_pxe = ["-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n"];
-    a_machine_is_vetted(Firmware::Uefi, &without_pxe, "/boot/netboot/snponly.efi")
+    a_machine_is_vetted(Firmware::Uefi, "", &without_pxe, "/boot/netboot/snponly.efi")
 }
 
 #[test]
@@ -67,7 +72,7 @@ fn qemu_an_unregistered_machine_is_told_of_and_gets_no_answer() -> anyhow::Resul
 
 #[test]
 fn qemu_secure_boot_finds_its_way_through_shim_and_grub() -> anyhow::Result<()> {
-    a_machine_is_vetted(Firmware::UefiSecureBoot, &[], "boot_file=\"shimx64.efi\"")
+    a_machine_is_vetted(Firmware::UefiSecureBoot, "secure_boot: always", &[], "boot_file=\"shimx64.efi\"")
 }
 
 /// A registered machine with no waiting run is sent to its disk by the boot script.

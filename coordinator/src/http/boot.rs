@@ -43,7 +43,11 @@ pub async fn script(
     host: Option<String>,
     query: BootQuery,
 ) -> Result<Response, ApiError> {
-    let reached = reached_as(host.as_deref(), connection);
+    let reached = match language {
+        Language::Ipxe => reached_as(host.as_deref(), connection),
+        // GRUB leaves the port out of what it wrote
+        Language::Grub => with_port(reached_as(host.as_deref(), connection), connection),
+    };
     let base_url = format!("http://{reached}");
     let Some(mac) = query.mac else {
         return Ok(text(StatusCode::OK, language.ask_with_mac(&base_url)));
@@ -111,7 +115,9 @@ pub async fn loader(
     host: Option<String>,
     name: &str,
 ) -> Result<Response, ApiError> {
-    let name = name.to_owned();
+    // shim puts a slash too many between its own folder and what it loads next
+    let name = name.trim_start_matches('/').to_owned();
+    tracing::info!(remote = %connection.remote, name, "HTTP: a boot loader is asked for");
     let base_url = format!("http://{}", reached_as(host.as_deref(), connection));
     let loaders = BootFiles::of_image(&app.image_dir);
     let read = tokio::task::spawn_blocking(move || loaders.get(&name, &base_url));
@@ -149,9 +155,26 @@ fn reached_as(host: Option<&str>, connection: Connection) -> Authority {
     })
 }
 
+fn with_port(reached: Authority, connection: Connection) -> Authority {
+    let port = connection.local.port();
+    match reached.port() {
+        Some(_) => reached,
+        None => format!("{reached}:{port}").parse().unwrap_or(reached),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grub_is_sent_back_to_the_port_it_came_to() {
+        let connection =
+            Connection { remote: "10.0.0.9:1".parse().unwrap(), local: "10.0.0.1:8080".parse().unwrap() };
+        let reached = |host: &str| with_port(reached_as(Some(host), connection), connection).to_string();
+        assert_eq!(reached("10.0.2.2"), "10.0.2.2:8080");
+        assert_eq!(reached("10.0.2.2:80"), "10.0.2.2:80");
+    }
 
     #[test]
     fn a_host_header_that_could_change_the_script_is_not_used() {
