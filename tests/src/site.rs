@@ -61,8 +61,6 @@ pub struct SiteOptions {
     pub kernel_args: String,
     /// A network of the lab to be on, in place of the loopback; the coordinator's own netboot server serves it.
     pub network: Option<Member>,
-    /// Further keys of `netboot:` there, as in `answer: all`.
-    pub netboot: String,
 }
 
 impl Default for SiteOptions {
@@ -73,7 +71,6 @@ impl Default for SiteOptions {
             silence: Duration::from_mins(2),
             kernel_args: String::new(),
             network: None,
-            netboot: String::new(),
         }
     }
 }
@@ -144,7 +141,7 @@ impl Site {
             writeln!(config, "profiles: {{quick: {}}}", path.display())?;
         }
         if self.options.network.is_some() {
-            writeln!(config, "netboot: {{interfaces: [eth0], {}}}", self.options.netboot)?;
+            writeln!(config, "netboot: {{interfaces: [eth0]}}")?;
         }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())
