@@ -118,8 +118,8 @@ pub fn emulated_quick() -> anyhow::Result<String> {
     let shorter = [
         ("cpu: 60s, memory: 60s, memory_percent: 80", "cpu: 6s, memory: 6s, memory_percent: 80"),
         (
-            "fio_read: 15s, surface: {mode: read_zones, zones: 32, zone_mib: 32}",
-            "fio_read: 2s, surface: {mode: read_whole}",
+            "fio_read: 15s, fio_random: 10s, surface: {mode: read_zones, zones: 32, zone_mib: 32}",
+            "fio_read: 2s, fio_random: 1s, surface: {mode: read_whole}",
         ),
     ];
     shorter.into_iter().try_fold(shipped.to_owned(), |text, (long, short)| {

@@ -13,7 +13,7 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{DiskConsent, SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, DiskConsent, SelfTest, StageWork, SurfaceScan};
 
 use super::facts::print_json;
 use super::machine::Machine;
@@ -81,7 +81,9 @@ fn quick(stage: StageName) -> StageWork {
         }
         StageName::Storage => StageWork::Storage {
             fio_read_ms: 5_000,
+            fio_random_ms: 5_000,
             surface: SurfaceScan::ReadZones { zones: 16, zone_mib: 16 },
+            budget: DiskBudget::UNLIMITED,
         },
     }
 }
@@ -200,7 +202,10 @@ mod tests {
             StageWork::CpuStress { cpu_ms: 7, memory_ms: 10_000, memory_percent: 50 }
         );
         let whole = work_of(StageName::Storage, Some("surface: {mode: read_whole}")).unwrap();
-        assert_eq!(whole, StageWork::Storage { fio_read_ms: 5_000, surface: SurfaceScan::ReadWhole });
+        assert!(matches!(
+            whole,
+            StageWork::Storage { fio_read_ms: 5_000, surface: SurfaceScan::ReadWhole, .. }
+        ));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod cpu_stress;
 mod disks;
 mod firmware;
 mod inventory;
+mod side_by_side;
 mod smart;
 mod spec_validate;
 mod storage;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 use vetting_protocol::ids::StageName;
-use vetting_protocol::plan::{SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork, SurfaceScan};
 use vetting_protocol::profile::ProfileName;
 
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
@@ -37,7 +37,10 @@ struct FlatStage {
     memory: Option<HumanDuration>,
     memory_percent: Option<u8>,
     fio_read: Option<HumanDuration>,
+    fio_random: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
+    disks_at_once: Option<u32>,
+    disks_per_controller: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -110,8 +113,8 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage { stage, limit, required, self_test, cpu, memory, memory_percent, fio_read, surface } =
-            flat;
+        let FlatStage { stage, limit, required, self_test, cpu, memory, memory_percent, .. } = flat;
+        let FlatStage { fio_read, fio_random, surface, disks_at_once, disks_per_controller, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_storage = stage == StageName::Storage;
         for (key, present, belongs) in [
@@ -120,6 +123,7 @@ impl TryFrom<FlatStage> for StageEntry {
             ("memory", memory.is_some(), is_cpu),
             ("memory_percent", memory_percent.is_some(), is_cpu),
             ("fio_read", fio_read.is_some(), is_storage),
+            ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
         ] {
             if present && !belongs {
@@ -127,6 +131,15 @@ impl TryFrom<FlatStage> for StageEntry {
             }
             if belongs && !present {
                 return Err(format!("the stage {stage} needs `{key}`; add it"));
+            }
+        }
+        for (key, limit) in [("disks_at_once", disks_at_once), ("disks_per_controller", disks_per_controller)]
+        {
+            if limit.is_some() && !is_storage {
+                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
+            }
+            if limit == Some(0) {
+                return Err(format!("`{key}` must be at least 1; leave it out for no limit"));
             }
         }
         let ms = |duration: Option<HumanDuration>| duration.map_or(0, HumanDuration::as_ms);
@@ -146,7 +159,9 @@ impl TryFrom<FlatStage> for StageEntry {
             },
             StageName::Storage => StageWork::Storage {
                 fio_read_ms: ms(fio_read),
+                fio_random_ms: ms(fio_random),
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
+                budget: DiskBudget { at_once: disks_at_once, per_controller: disks_per_controller },
             },
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
@@ -154,7 +169,7 @@ impl TryFrom<FlatStage> for StageEntry {
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
-        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read));
+        let least = [cpu, memory, fio_read, fio_random].into_iter().map(ms).fold(0, u64::saturating_add);
         if limit.as_ms() <= least {
             return Err(format!(
                 "limit: {limit} is over before the work of {}; raise it",

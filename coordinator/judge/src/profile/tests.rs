@@ -1,7 +1,7 @@
 //! The built-in profiles are sound, and a mistake is told with its place.
 
 use proptest::prelude::*;
-use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, StageWork, SurfaceScan};
 
 use super::*;
 use crate::fixtures;
@@ -117,13 +117,21 @@ fn a_scan_of_nothing_is_refused() {
     let zones = |zones, zone_mib| {
         let text = format!(
             "{{name: quick, description: d, sampling_interval: 5s, thresholds: [], stages: [{{stage: Storage, \
-             limit: 5m, fio_read: 5s, surface: {{mode: read_zones, zones: {zones}, zone_mib: {zone_mib}}}}}]}}"
+             limit: 5m, fio_read: 5s, fio_random: 5s, surface: {{mode: read_zones, zones: {zones}, zone_mib: {zone_mib}}}}}]}}"
         );
         document::parse(&text, "x").map(|profile| profile.stages[0].work.clone())
     };
     assert!(zones(1, 8).is_err() && zones(2, 0).is_err());
     let surface = SurfaceScan::ReadZones { zones: 2, zone_mib: 8 };
-    assert_eq!(zones(2, 8).ok(), Some(StageWork::Storage { fio_read_ms: 5_000, surface }));
+    assert_eq!(
+        zones(2, 8).ok(),
+        Some(StageWork::Storage {
+            fio_read_ms: 5_000,
+            fio_random_ms: 5_000,
+            surface,
+            budget: DiskBudget::UNLIMITED
+        })
+    );
 }
 
 proptest! {
