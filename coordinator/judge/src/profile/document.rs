@@ -33,8 +33,11 @@ struct FlatStage {
     #[serde(default = "yes")]
     required: bool,
     cpu: Option<HumanDuration>,
+    per_core: Option<HumanDuration>,
     memory: Option<HumanDuration>,
     memory_percent: Option<u8>,
+    duration: Option<HumanDuration>,
+    fade: Option<HumanDuration>,
     fio_read: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
 }
@@ -108,13 +111,29 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage { stage, limit, required, cpu, memory, memory_percent, fio_read, surface } = flat;
+        let FlatStage {
+            stage,
+            limit,
+            required,
+            cpu,
+            per_core,
+            memory,
+            memory_percent,
+            duration,
+            fade,
+            fio_read,
+            surface,
+        } = flat;
         let is_cpu = stage == StageName::CpuStress;
+        let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
         for (key, present, belongs) in [
             ("cpu", cpu.is_some(), is_cpu),
+            ("per_core", per_core.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
             ("memory_percent", memory_percent.is_some(), is_cpu),
+            ("duration", duration.is_some(), is_memory),
+            ("fade", fade.is_some(), is_memory),
             ("fio_read", fio_read.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
         ] {
@@ -133,11 +152,13 @@ impl TryFrom<FlatStage> for StageEntry {
             StageName::Smart => StageWork::Smart {},
             StageName::CpuStress => StageWork::CpuStress {
                 cpu_ms: ms(cpu),
+                per_core_ms: ms(per_core),
                 memory_ms: ms(memory),
                 memory_percent: memory_percent
                     .filter(|percent| (1..=95).contains(percent))
                     .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest")?,
             },
+            StageName::Memory => StageWork::Memory { duration_ms: ms(duration), fade_ms: ms(fade) },
             StageName::Storage => StageWork::Storage {
                 fio_read_ms: ms(fio_read),
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
@@ -148,7 +169,9 @@ impl TryFrom<FlatStage> for StageEntry {
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
-        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read));
+        let least = [cpu, per_core, memory, duration, fio_read]
+            .into_iter()
+            .fold(0_u64, |sum, length| sum.saturating_add(ms(length)));
         if limit.as_ms() <= least {
             return Err(format!(
                 "limit: {limit} is over before the work of {}; raise it",
