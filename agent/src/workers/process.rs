@@ -48,12 +48,6 @@ pub enum WorkerError {
     /// Standard output is gone.
     #[error("the result cannot be printed")]
     Print(#[source] std::io::Error),
-    /// A compression or cipher of the CPU test refused its input, which is fixed.
-    #[error("the workload {workload} refused its own input")]
-    Workload {
-        /// Which.
-        workload: &'static str,
-    },
 }
 
 /// Names the process for the kernel's log, and offers it first when memory runs short. Both are best effort: a worker

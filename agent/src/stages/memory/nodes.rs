@@ -36,7 +36,7 @@ pub(super) struct Shares {
 
 /// A node as it is.
 struct Node {
-    node: u32,
+    number: u32,
     cpus: Vec<u32>,
     /// Free, or page cache that can be dropped.
     free_bytes: u64,
@@ -48,7 +48,7 @@ impl Shares {
         let online = cpus(host, ONLINE)?;
         let mut nodes = nodes(host, &online)?;
         if nodes.is_empty() {
-            nodes.push(Node { node: 0, cpus: online, free_bytes: memory.available_bytes });
+            nodes.push(Node { number: 0, cpus: online, free_bytes: memory.available_bytes });
         }
         let left = (memory.available_bytes / 100).max(LEFT_BYTES).min(memory.available_bytes / 25);
         let budget = memory.available_bytes - left;
@@ -58,7 +58,7 @@ impl Shares {
             let part = u128::from(budget) * u128::from(node.free_bytes) / u128::from(free.max(1));
             let most = if several { node.free_bytes / 100 * MOST_OF_NODE } else { budget };
             let bytes = u64::try_from(part).unwrap_or(u64::MAX).min(most);
-            NodeShare { node: node.node, binds: several, cpus: node.cpus, bytes }
+            NodeShare { node: node.number, binds: several, cpus: node.cpus, bytes }
         };
         Ok(Self {
             total_bytes: memory.total_bytes,
@@ -94,11 +94,7 @@ fn nodes(host: &Host, online: &[u32]) -> Result<Vec<Node>, HostError> {
             continue;
         }
         let own = cpus(host, &format!("{NODES}/{name}/cpulist"))?;
-        nodes.push(Node {
-            node: number,
-            cpus: if own.is_empty() { online.to_vec() } else { own },
-            free_bytes,
-        });
+        nodes.push(Node { number, cpus: if own.is_empty() { online.to_vec() } else { own }, free_bytes });
     }
     Ok(nodes)
 }

@@ -64,8 +64,7 @@ pub fn run(work: &CpuWork) -> Result<(), WorkerError> {
     while rounds == 0 || begin.elapsed() < Duration::from_millis(work.duration_ms) {
         for workload in WORKLOADS {
             for seed in SEEDS {
-                let answer =
-                    (workload.answer)(seed).ok_or(WorkerError::Workload { workload: workload.name })?;
+                let answer = (workload.answer)(seed);
                 let given = answers.entry((workload.name, seed)).or_default();
                 if given.len() < KEPT_ANSWERS || given.contains_key(&answer) {
                     *given.entry(answer).or_default() += 1;
