@@ -43,17 +43,8 @@ impl Stage for CpuStressStage {
     }
 
     fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
-        match work {
-            StageWork::CpuStress { cpu_ms, per_core_ms, memory_ms, .. } => {
-                Duration::from_millis(cpu_ms.saturating_add(*per_core_ms).saturating_add(*memory_ms))
-            }
-            StageWork::Inventory {}
-            | StageWork::Firmware {}
-            | StageWork::SpecValidate {}
-            | StageWork::Smart {}
-            | StageWork::Memory { .. }
-            | StageWork::Storage { .. } => Duration::ZERO,
-        }
+        let StageWork::CpuStress { cpu_ms, per_core_ms, memory_ms, .. } = work else { return Duration::ZERO };
+        Duration::from_millis(cpu_ms.saturating_add(*per_core_ms).saturating_add(*memory_ms))
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {

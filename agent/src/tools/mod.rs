@@ -6,6 +6,7 @@ pub mod badblocks;
 pub mod cpu_worker;
 pub mod ethtool;
 pub mod fio;
+pub mod hdparm;
 pub mod ipmitool;
 pub mod memory_worker;
 pub mod runner;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 use vetting_protocol::ids::StageName;
-use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::plan::{SelfTest, StageWork, SurfaceScan};
 use vetting_protocol::profile::ProfileName;
 
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
@@ -32,6 +32,7 @@ struct FlatStage {
     limit: HumanDuration,
     #[serde(default = "yes")]
     required: bool,
+    self_test: Option<SelfTest>,
     cpu: Option<HumanDuration>,
     per_core: Option<HumanDuration>,
     memory: Option<HumanDuration>,
@@ -115,6 +116,7 @@ impl TryFrom<FlatStage> for StageEntry {
             stage,
             limit,
             required,
+            self_test,
             cpu,
             per_core,
             memory,
@@ -128,6 +130,7 @@ impl TryFrom<FlatStage> for StageEntry {
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
         for (key, present, belongs) in [
+            ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
             ("per_core", per_core.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
@@ -149,7 +152,9 @@ impl TryFrom<FlatStage> for StageEntry {
             StageName::Inventory => StageWork::Inventory {},
             StageName::Firmware => StageWork::Firmware {},
             StageName::SpecValidate => StageWork::SpecValidate {},
-            StageName::Smart => StageWork::Smart {},
+            StageName::Smart => {
+                StageWork::Smart { self_test: self_test.ok_or("SMART needs `self_test`; add it")? }
+            }
             StageName::CpuStress => StageWork::CpuStress {
                 cpu_ms: ms(cpu),
                 per_core_ms: ms(per_core),
