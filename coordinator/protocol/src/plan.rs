@@ -63,15 +63,24 @@ pub enum StageWork {
         /// The test that each disk is told to do first.
         self_test: SelfTest,
     },
-    /// stress-ng with verification, over the CPUs and then over the memory.
+    /// Load with checked answers, over the CPUs together, then each alone, then over the memory.
     #[serde(rename = "CPUStress")]
     CpuStress {
         /// Length of the CPU pass, milliseconds.
         cpu_ms: u64,
+        /// Length of the per-core pass, milliseconds. Each logical CPU gets its part of it, and 2 s at least.
+        per_core_ms: u64,
         /// Length of the memory pass, milliseconds.
         memory_ms: u64,
         /// Part of the available memory that the memory pass uses, percent, 1 to 95.
         memory_percent: u8,
+    },
+    /// Patterns over all memory that can be had, on all NUMA nodes side by side.
+    Memory {
+        /// Time after which no further pattern begins, milliseconds. The first pattern goes to its end.
+        duration_ms: u64,
+        /// How long bits are left alone to fade, milliseconds; 0 leaves that out.
+        fade_ms: u64,
     },
     /// Disks.
     Storage {
@@ -95,6 +104,7 @@ impl StageWork {
             Self::SpecValidate {} => StageName::SpecValidate,
             Self::Smart { .. } => StageName::Smart,
             Self::CpuStress { .. } => StageName::CpuStress,
+            Self::Memory { .. } => StageName::Memory,
             Self::Storage { .. } => StageName::Storage,
         }
     }
