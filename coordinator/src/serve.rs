@@ -15,16 +15,16 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::Sha256Hex;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, EnrolmentNetboot};
 use crate::durable_file;
 use crate::http::listener::listen;
-use crate::http::{App, AppParts, http_routes, https_routes};
+use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::power::{Power, WakeOnLan};
 use crate::run::deadline::Limits;
-use crate::run::driver::{Driver, Settings};
+use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
@@ -152,6 +152,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         extra_kernel_args: config.boot.kernel_args.clone(),
         public_host: config.public_address.clone(),
         https_port: https.port(),
+        enrolment_limit: enrolment_limit(),
     });
     let netboot = NetbootServer::open(&config.netboot, &config.image.dir, http)?;
     let netboot_counters = netboot.counters();
@@ -233,6 +234,11 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
         },
         artifacts_dir,
+        enrolment: EnrolmentSettings {
+            unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
+            code_valid_ms: ms(config.enrolment.code_lifetime),
+            ignored_uuids: config.enrolment.ignored_uuids.clone(),
+        },
     }
 }
 

@@ -19,29 +19,61 @@ pub struct LiveBoot<'a> {
     pub coordinator: &'a str,
     /// The authority the agent will trust.
     pub ca_fingerprint: Sha256Hex,
-    /// Name of the host, for the console.
-    pub host_name: &'a str,
     /// The card it boots from.
     pub mac: MacAddress,
-    /// The run.
-    pub run_id: RunId,
-    /// Its one-time secret.
-    pub claim_secret: &'a Secret,
+    /// What for.
+    pub errand: Errand<'a>,
     /// The coordinator's clock, ms since the epoch.
     pub now_ms: i64,
     /// `config.boot.kernel_args`, after ours.
     pub extra_kernel_args: &'a str,
 }
 
+/// What a machine boots the live image for.
+#[derive(Debug, Clone, Copy)]
+pub enum Errand<'a> {
+    /// To do its run.
+    Run {
+        /// Name of the host, for the console.
+        host_name: &'a str,
+        /// The run.
+        run_id: RunId,
+        /// Its one-time secret.
+        claim_secret: &'a Secret,
+    },
+    /// To ask to be taken in.
+    Enrol,
+}
+
+impl Errand<'_> {
+    /// The kernel parameters that tell the agent of it.
+    fn parameters(&self) -> String {
+        match self {
+            Self::Run { run_id, claim_secret, .. } => {
+                format!("vetting.run={run_id} vetting.claim={}", claim_secret.expose())
+            }
+            Self::Enrol => "vetting.enrol".to_owned(),
+        }
+    }
+
+    /// For the console.
+    fn words(&self) -> String {
+        match self {
+            Self::Run { host_name, run_id, .. } => format!("host {host_name}, run {run_id}"),
+            Self::Enrol => "a machine that nobody registered; it asks to be taken in".to_owned(),
+        }
+    }
+}
+
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
 /// may be restarting.
 pub fn live_boot(boot: &LiveBoot<'_>) -> String {
-    let LiveBoot { base_url, coordinator, ca_fingerprint, host_name, mac, run_id, now_ms, .. } = boot;
+    let LiveBoot { base_url, coordinator, ca_fingerprint, mac, now_ms, errand, .. } = boot;
     let mut parameters = format!(
         "initrd={INITRD} vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} \
-         vetting.run={run_id} vetting.claim={secret} vetting.time={now_ms} BOOTIF={mac} \
+         {errand} vetting.time={now_ms} BOOTIF={mac} \
          console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
-        secret = boot.claim_secret.expose(),
+        errand = errand.parameters(),
     );
     // a line end would end the command and start another
     let extra: Vec<&str> = boot.extra_kernel_args.split_whitespace().collect();
@@ -50,7 +82,7 @@ pub fn live_boot(boot: &LiveBoot<'_>) -> String {
     }
     format!(
         "#!ipxe\n\
-         echo vetting: host {host_name}, run {run_id}\n\
+         echo vetting: {words}\n\
          imgfree\n\
          kernel --name {KERNEL} {base_url}/boot/files/{KERNEL}?mac={mac} {parameters} || goto failed\n\
          initrd --name {INITRD} {base_url}/boot/files/{INITRD}?mac={mac} || goto failed\n\
@@ -58,7 +90,8 @@ pub fn live_boot(boot: &LiveBoot<'_>) -> String {
          :failed\n\
          echo vetting: the live image did not load; trying again in 10 s\n\
          sleep 10\n\
-         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n",
+        words = errand.words(),
     )
 }
 
@@ -138,14 +171,14 @@ mod tests {
             base_url: "http://10.0.2.2:8080",
             coordinator: "10.0.2.2:8443",
             ca_fingerprint: Sha256Hex::of(b"ca"),
-            host_name: "rack1-u07",
             mac: mac(),
-            run_id: RunId(7),
-            claim_secret: &secret,
+            errand: Errand::Run { host_name: "rack1-u07", run_id: RunId(7), claim_secret: &secret },
             now_ms: 1_700_000_000_000,
             extra_kernel_args: "mitigations=off\nboot",
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));
+        let enrolling = live_boot(&LiveBoot { errand: Errand::Enrol, ..boot });
+        assert!(enrolling.contains(" vetting.enrol ") && !enrolling.contains("vetting.claim"), "{enrolling}");
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
         insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));
         insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));
