@@ -24,7 +24,7 @@ pub fn code(random: [u8; CODE_LENGTH]) -> Option<String> {
 
 /// A code as a person typed it: any case, spaces and hyphens left out.
 pub fn typed_code(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_uppercase()).collect()
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
 /// What is left of a machine's text: printable ASCII, as SMBIOS has it, of bounded length.

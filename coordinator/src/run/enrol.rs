@@ -36,7 +36,7 @@ const WOL_PORT: u16 = 9;
 
 /// What a machine that asks is to be told, before a run was looked for.
 enum Found {
-    Waiting { row: EnrolmentRow, ticket: Secret },
+    Waiting { code: String, note: Option<String>, ticket: Secret },
     Host { id: HostId, name: String, ticket: Option<Secret>, started: Option<RunId> },
     Rejected,
 }
@@ -90,8 +90,7 @@ impl Driver {
         let found = self.store.write(move |connection| driver.decide(connection, question)).await?;
         let (id, host_name, ticket, started) = match found {
             Found::Rejected => return Ok(EnrolAnswer::Rejected),
-            Found::Waiting { row, ticket } => {
-                let EnrolmentRow { code, note, .. } = row;
+            Found::Waiting { code, note, ticket } => {
                 return Ok(EnrolAnswer::Waiting { code, ticket, note, retry_ms: ASK_AGAIN_MS });
             }
             Found::Host { id, name, ticket, started } => (id, name, ticket, started),
@@ -330,7 +329,9 @@ fn answer_again(
             let name = hosts::name_of(connection, *host)?;
             Ok(Found::Host { id: *host, name, ticket: Some(ticket), started: None })
         }
-        (EnrolmentState::Waiting | EnrolmentState::Accepted, _, _) => Ok(Found::Waiting { row, ticket }),
+        (EnrolmentState::Waiting | EnrolmentState::Accepted, _, _) => {
+            Ok(Found::Waiting { code: row.code, note: row.note, ticket })
+        }
     }
 }
 
@@ -355,7 +356,7 @@ fn wait(connection: &Connection, question: Question, note: Option<String>) -> Re
         code = row.code
     );
     tell(connection, now_ms, EventLevel::Warning, "machine_waiting", message, None)?;
-    Ok(Found::Waiting { row, ticket: fresh_ticket })
+    Ok(Found::Waiting { code: row.code, note: row.note, ticket: fresh_ticket })
 }
 
 fn why_useless(token: &TokenRow, now_ms: i64) -> &'static str {
