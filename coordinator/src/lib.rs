@@ -8,6 +8,7 @@ pub mod enrolment;
 pub mod http;
 pub mod netboot;
 pub mod power;
+pub mod privileges;
 pub mod run;
 pub mod serve;
 pub mod store;

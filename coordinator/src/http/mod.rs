@@ -25,6 +25,7 @@ use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
 use crate::netboot::rate_limit::RateLimit;
+use crate::netboot::server::NetbootStatus;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
 use problem::{ApiError, ProblemKind};
@@ -47,6 +48,8 @@ pub struct AppParts {
     pub public_host: Option<String>,
     /// Port of the agent API.
     pub https_port: u16,
+    /// Our own netboot server.
+    pub netboot: NetbootStatus,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
 }

@@ -1,85 +1,14 @@
 //! iPXE scripts, as pure text: boot the live image, go to the local disk, ask again with the MAC address.
 
-use std::fmt::Write as _;
+use vetting_protocol::ids::MacAddress;
 
-use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
-use vetting_protocol::secret::Secret;
-
-/// Name of the kernel below `/boot/files/`.
-pub const KERNEL: &str = "vmlinuz";
-/// Name of the initramfs below `/boot/files/`.
-pub const INITRD: &str = "initrd.zst";
-
-/// All that the script for a waiting run needs.
-#[derive(Debug)]
-pub struct LiveBoot<'a> {
-    /// `http://HOST:PORT` as the machine reached us.
-    pub base_url: &'a str,
-    /// `HOST:PORT` of the agent API.
-    pub coordinator: &'a str,
-    /// The authority the agent will trust.
-    pub ca_fingerprint: Sha256Hex,
-    /// The card it boots from.
-    pub mac: MacAddress,
-    /// What for.
-    pub errand: Errand<'a>,
-    /// The coordinator's clock, ms since the epoch.
-    pub now_ms: i64,
-    /// `config.boot.kernel_args`, after ours.
-    pub extra_kernel_args: &'a str,
-}
-
-/// What a machine boots the live image for.
-#[derive(Debug, Clone, Copy)]
-pub enum Errand<'a> {
-    /// To do its run.
-    Run {
-        /// Name of the host, for the console.
-        host_name: &'a str,
-        /// The run.
-        run_id: RunId,
-        /// Its one-time secret.
-        claim_secret: &'a Secret,
-    },
-    /// To ask to be taken in.
-    Enrol,
-}
-
-impl Errand<'_> {
-    /// The kernel parameters that tell the agent of it.
-    fn parameters(&self) -> String {
-        match self {
-            Self::Run { run_id, claim_secret, .. } => {
-                format!("vetting.run={run_id} vetting.claim={}", claim_secret.expose())
-            }
-            Self::Enrol => "vetting.enrol".to_owned(),
-        }
-    }
-
-    /// For the console.
-    fn words(&self) -> String {
-        match self {
-            Self::Run { host_name, run_id, .. } => format!("host {host_name}, run {run_id}"),
-            Self::Enrol => "a machine that nobody registered; it asks to be taken in".to_owned(),
-        }
-    }
-}
+use super::script::{INITRD, KERNEL, LiveBoot, kernel_parameters};
 
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
 /// may be restarting.
 pub fn live_boot(boot: &LiveBoot<'_>) -> String {
-    let LiveBoot { base_url, coordinator, ca_fingerprint, mac, now_ms, errand, .. } = boot;
-    let mut parameters = format!(
-        "initrd={INITRD} vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} \
-         {errand} vetting.time={now_ms} BOOTIF={mac} \
-         console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
-        errand = errand.parameters(),
-    );
-    // a line end would end the command and start another
-    let extra: Vec<&str> = boot.extra_kernel_args.split_whitespace().collect();
-    if !extra.is_empty() {
-        let _ = write!(parameters, " {}", extra.join(" "));
-    }
+    let LiveBoot { base_url, mac, errand, .. } = boot;
+    let parameters = [vec![format!("initrd={INITRD}")], kernel_parameters(boot)].concat().join(" ");
     format!(
         "#!ipxe\n\
          echo vetting: {words}\n\
@@ -158,7 +87,11 @@ const GO_ON: &str = "iseq ${platform} pcbios && goto bios || exit\n\
 
 #[cfg(test)]
 mod tests {
+    use vetting_protocol::ids::{RunId, Sha256Hex};
+    use vetting_protocol::secret::Secret;
+
     use super::*;
+    use crate::netboot::script::Errand;
 
     fn mac() -> MacAddress {
         "52:54:00:ab:cd:01".parse().unwrap()

@@ -58,6 +58,20 @@ pub enum BootAnswer {
     },
 }
 
+/// Who asks to boot from the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Netbooter {
+    /// A registered machine.
+    Host {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody registered it, and it may ask to be taken in.
+    Newcomer,
+    /// Nobody registered it.
+    Stranger,
+}
+
 impl Driver {
     /// Decides what a machine boots. A new secret makes every older one of the run invalid.
     pub async fn boot_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
@@ -134,17 +148,6 @@ impl Driver {
         Ok(Some(claim_secret))
     }
 
-    /// Whether a machine that asks to boot from the network is registered or may enrol; of others the event log tells.
-    pub async fn may_netboot(&self, mac: MacAddress, remote: SocketAddr) -> Result<bool, RunError> {
-        let known = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?.is_some();
-        let now_ms = self.clock.now_ms();
-        if known || self.may_enrol(mac, now_ms).await? {
-            return Ok(true);
-        }
-        self.tell_of_unknown(mac, remote, now_ms).await?;
-        Ok(false)
-    }
-
     /// Whether an unknown machine may boot the live image to ask to be taken in.
     async fn may_enrol(&self, mac: MacAddress, now_ms: i64) -> Result<bool, RunError> {
         if !self.settings.enrolment.unknown_may_netboot {
@@ -154,6 +157,47 @@ impl Driver {
         let turned_away: Result<_, StoreError> =
             self.store.read(move |connection| enrolment::turned_away(connection, mac, since_ms)).await;
         Ok(!turned_away?)
+    }
+
+    /// Who asks to boot from the network; of a machine that nobody registered and that may not enrol the event log tells.
+    pub async fn who_netboots(&self, mac: MacAddress, remote: SocketAddr) -> Result<Netbooter, RunError> {
+        if let Some(name) = self.name_of(mac).await? {
+            return Ok(Netbooter::Host { name });
+        }
+        let now_ms = self.clock.now_ms();
+        if self.may_enrol(mac, now_ms).await? {
+            return Ok(Netbooter::Newcomer);
+        }
+        self.tell_of_unknown(mac, remote, now_ms).await?;
+        Ok(Netbooter::Stranger)
+    }
+
+    /// The host with this card, by name.
+    pub async fn name_of(&self, mac: MacAddress) -> Result<Option<String>, RunError> {
+        let host = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?;
+        Ok(host.map(|host| host.name))
+    }
+
+    /// Notes a warning about how this machine boots.
+    pub async fn netboot_warning(
+        &self,
+        mac: MacAddress,
+        kind: &str,
+        message: String,
+        data: serde_json::Value,
+    ) -> Result<(), RunError> {
+        let (ts_ms, kind) = (self.clock.now_ms(), kind.to_owned());
+        let noted = self.store.write(move |connection| {
+            let host_id = hosts::by_mac(connection, mac)?.map(|host| host.id);
+            let data = Some(data);
+            let level = EventLevel::Warning;
+            events::insert(
+                connection,
+                &EventValues { run_id: None, host_id, ts_ms, level, kind, message, data },
+            )?;
+            Ok::<_, RunError>(())
+        });
+        noted.await
     }
 
     /// Notes that a machine has its live image whole. Only the boot timeline depends on it.
