@@ -15,6 +15,8 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
+use crate::enrolment::uuid::SystemUuid;
+
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "vetting.yaml";
 
@@ -66,6 +68,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// One-time claim secrets.
     pub claim: Claim,
+    /// Machines that nobody registered.
+    pub enrolment: Enrolment,
     /// Failed machines.
     pub hold: Hold,
     /// What becomes of a machine after its run.
@@ -87,6 +91,7 @@ impl Default for Config {
             netboot: Netboot::default(),
             timeouts: Timeouts::default(),
             claim: Claim::default(),
+            enrolment: Enrolment::default(),
             hold: Hold::default(),
             after_run: AfterRuns::default(),
             profiles: BTreeMap::new(),
@@ -226,6 +231,38 @@ pub struct Claim {
 impl Default for Claim {
     fn default() -> Self {
         Self { lifetime: HumanDuration::from_ms(15 * 60_000) }
+    }
+}
+
+/// Machines that nobody registered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Enrolment {
+    /// Whether they may boot the live image from the network and wait there for an operator.
+    pub netboot: EnrolmentNetboot,
+    /// How long the code on a machine's console is good for, and how long one that was turned away is remembered.
+    pub code_lifetime: HumanDuration,
+    /// SMBIOS UUIDs that several machines of this lab have: they tell none from another.
+    pub ignored_uuids: Vec<SystemUuid>,
+}
+
+impl Default for Enrolment {
+    fn default() -> Self {
+        Self {
+            netboot: EnrolmentNetboot::Refused,
+            code_lifetime: HumanDuration::from_ms(24 * 3_600_000),
+            ignored_uuids: Vec::new(),
+        }
+    }
+}
+
+named_enum! {
+    /// What an unknown machine that boots from the network is told.
+    EnrolmentNetboot, "refused or allowed" {
+        /// To start from its disk.
+        Refused = "refused",
+        /// To boot the live image and ask to be taken in.
+        Allowed = "allowed",
     }
 }
 

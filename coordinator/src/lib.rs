@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable_file;
+pub mod enrolment;
 pub mod http;
 pub mod netboot;
 pub mod power;

@@ -15,17 +15,17 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::Sha256Hex;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, EnrolmentNetboot};
 use crate::durable_file;
 use crate::http::listener::listen;
-use crate::http::{App, AppParts, http_routes, https_routes};
+use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
-use crate::run::driver::{Driver, Settings};
+use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
@@ -162,6 +162,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         extra_kernel_args: config.boot.kernel_args.clone(),
         public_host: config.public_address.clone(),
         https_port: https.port(),
+        enrolment_limit: enrolment_limit(),
         netboot: netboot.status(),
     });
     let netboot_counters = netboot.counters();
@@ -243,6 +244,11 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
         },
         artifacts_dir,
+        enrolment: EnrolmentSettings {
+            unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
+            code_valid_ms: ms(config.enrolment.code_lifetime),
+            ignored_uuids: config.enrolment.ignored_uuids.clone(),
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
 //! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
-//! `netboot` GET.
+//! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent_api::EventLevel;
 use crate::diff::{Severity, SpecDiff};
+use crate::enrolment::HostIdentityView;
 use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
 use crate::outcome::StepState;
 use crate::profile::ProfileName;
@@ -27,11 +28,17 @@ pub struct HostView {
     pub name: String,
     /// MAC address of the card it boots from.
     pub mac: MacAddress,
+    /// Its further cards.
+    #[serde(default)]
+    pub further_macs: Vec<MacAddress>,
+    /// By what it is recognised besides its cards; absent until it first showed a UUID that tells it from others.
+    #[serde(default)]
+    pub identity: Option<HostIdentityView>,
     /// Where magic packets go.
     pub wol_broadcast_ip: Ipv4Addr,
     /// UDP port for them.
     pub wol_port: u16,
-    /// The expected spec, YAML, as it was saved.
+    /// The expected spec, YAML, as it was saved; empty for a machine that enrolled and was not described yet.
     pub expected_spec_yaml: String,
     /// Operator's notes.
     pub notes: String,

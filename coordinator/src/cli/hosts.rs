@@ -8,7 +8,7 @@ use reqwest::Method;
 use vetting_protocol::operator_api::{HostCreate, HostEdit, HostView};
 
 use super::client::Client;
-use super::{CommandError, output};
+use super::{CommandError, enrolment, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
@@ -28,6 +28,27 @@ pub(super) enum HostCommand {
     /// Change a machine; what is not named stays.
     #[command(after_help = "Example:\n  vetting-coordinator host edit rack1-u07 --spec model-v2.yaml")]
     Edit(Edit),
+    /// Machines that nobody registered and that wait in the live image.
+    Pending,
+    /// Take in a machine that waits, by the code on its console.
+    #[command(
+        after_help = "Examples:\n  vetting-coordinator host adopt K7R-4QX --spec r640.yaml --start-run\n  \
+                            vetting-coordinator host adopt K7R4QX --into rack1-u07    # its board was replaced"
+    )]
+    Adopt(enrolment::AdoptArguments),
+    /// Turn away a machine that waits.
+    Reject {
+        /// The code on its console.
+        code: String,
+    },
+    /// The cards by which a machine may boot.
+    #[command(subcommand)]
+    Mac(enrolment::MacCommand),
+    /// Forget by which UUID a machine is recognised, after its board was replaced.
+    ForgetIdentity {
+        /// Its name.
+        name: String,
+    },
     /// Remove a machine.
     Remove {
         /// Its name.
@@ -98,6 +119,11 @@ impl HostCommand {
                 let host: HostView = client.put_in(Method::POST, &["hosts"], &body).await?;
                 said(&host, json, "registered")
             }
+            Self::Pending => enrolment::pending(client, json).await,
+            Self::Adopt(adopt) => enrolment::adopt(client, json, adopt).await,
+            Self::Reject { code } => enrolment::reject(client, json, &code).await,
+            Self::Mac(command) => command.run(client, json).await,
+            Self::ForgetIdentity { name } => enrolment::forget_identity(client, json, &name).await,
             Self::List => list(&client.get(&["hosts"], &[]).await?, json),
             Self::Show { name } => show(&client.get(&["hosts", &name], &[]).await?, json),
             Self::Edit(edit) => {
@@ -125,7 +151,7 @@ impl HostCommand {
     }
 }
 
-fn read(path: &Path) -> Result<String, CommandError> {
+pub(super) fn read(path: &Path) -> Result<String, CommandError> {
     std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.to_owned(), source })
 }
 
@@ -159,15 +185,24 @@ fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
         return Ok(output::json(host)?);
     }
     let run = host.latest_run.as_ref().map(|run| format!("{} ({})", run.id, run.state));
+    let further: Vec<String> = host.further_macs.iter().map(ToString::to_string).collect();
+    let spec = match host.expected_spec_yaml.as_str() {
+        "" => {
+            format!("none yet; `host edit {} --spec FILE` describes it, and no run starts before", host.name)
+        }
+        yaml => format!("\n{yaml}"),
+    };
     let lines = [
         format!("name        {}", host.name),
         format!("MAC         {}", host.mac),
+        format!("also        {}", if further.is_empty() { "-".to_owned() } else { further.join(" ") }),
+        format!("UUID        {}", output::or_dash(host.identity.as_ref().map(|known| &known.system_uuid))),
         format!("wake        {}:{}", host.wol_broadcast_ip, host.wol_port),
         format!("registered  {}", host.created_at),
         format!("changed     {}", host.updated_at),
         format!("last run    {}", output::or_dash(run)),
         format!("notes       {}", host.notes),
-        format!("spec\n{}", host.expected_spec_yaml),
+        format!("spec{}{spec}", if spec.starts_with('\n') { "" } else { "        " }),
     ];
     Ok(output::line(&lines.join("\n"))?)
 }

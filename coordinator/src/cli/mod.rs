@@ -2,6 +2,7 @@
 //! speaks the operator API, so that it does the same from anywhere.
 
 mod client;
+mod enrolment;
 mod events;
 mod hosts;
 mod init;
@@ -87,6 +88,9 @@ enum Command {
     /// Operator tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// Tokens by which machines register themselves.
+    #[command(subcommand)]
+    Enrolment(enrolment::EnrolmentCommand),
     /// The event log.
     #[command(
         after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
@@ -154,6 +158,9 @@ impl CommandLine {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Enrolment(command) => {
+                command.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
         }
         Ok(ExitCode::SUCCESS)

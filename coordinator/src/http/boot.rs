@@ -16,7 +16,7 @@ use super::files;
 use super::listener::Connection;
 use super::problem::{ApiError, ProblemKind};
 use crate::netboot::files::{BootFiles, FileError};
-use crate::netboot::script::{INITRD, KERNEL, Language, LiveBoot};
+use crate::netboot::script::{Errand, INITRD, KERNEL, Language, LiveBoot};
 use crate::run::boot::{BootAnswer, ScriptRequest};
 
 /// Query of the boot endpoints.
@@ -64,20 +64,25 @@ pub async fn script(
         }
         asked => asked?,
     };
-    let script = match answer {
-        BootAnswer::Unknown => language.unknown_machine(mac),
-        BootAnswer::LocalDisk { host_name } => language.local_disk(&host_name),
-        BootAnswer::Live { host_name, run_id, claim_secret, now_ms } => language.live_boot(&LiveBoot {
+    let live_boot = |now_ms, errand| {
+        language.live_boot(&LiveBoot {
             base_url: &base_url,
             coordinator: &app.public_endpoint(reached.host()),
             ca_fingerprint: app.ca_fingerprint,
-            host_name: &host_name,
             mac,
-            run_id,
-            claim_secret: &claim_secret,
+            errand,
             now_ms,
             extra_kernel_args: &app.extra_kernel_args,
-        }),
+        })
+    };
+    let script = match answer {
+        BootAnswer::Unknown => language.unknown_machine(mac),
+        BootAnswer::LocalDisk { host_name } => language.local_disk(&host_name),
+        BootAnswer::Enrol { now_ms } => live_boot(now_ms, Errand::Enrol),
+        BootAnswer::Live { host_name, run_id, claim_secret, now_ms } => {
+            let (host_name, claim_secret) = (host_name.as_str(), &claim_secret);
+            live_boot(now_ms, Errand::Run { host_name, run_id, claim_secret })
+        }
     };
     Ok(text(StatusCode::OK, script))
 }

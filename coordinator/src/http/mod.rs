@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod body;
 pub mod boot;
+pub mod enrolment;
 pub mod files;
 pub mod listener;
 pub mod operator;
@@ -14,14 +15,16 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, header};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
+use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
@@ -47,6 +50,16 @@ pub struct AppParts {
     pub https_port: u16,
     /// Our own netboot server.
     pub netboot: NetbootStatus,
+    /// How often an address may ask to be taken in: see [`enrolment_limit`].
+    pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
+}
+
+/// Questions of one address in a minute: twenty machines behind one address translation ask twelve times each.
+const ENROLMENTS_PER_MINUTE: u32 = 240;
+
+/// The limit that every coordinator begins with.
+pub fn enrolment_limit() -> Mutex<RateLimit<IpAddr>> {
+    Mutex::new(RateLimit::new(ENROLMENTS_PER_MINUTE, 60_000))
 }
 
 impl std::ops::Deref for App {
@@ -74,6 +87,12 @@ impl App {
             return host.to_owned();
         }
         format!("{host}:{}", self.https_port)
+    }
+
+    /// Whether a machine at this address may ask to be taken in now.
+    pub fn may_enrol_now(&self, address: IpAddr) -> bool {
+        let now_ms = self.driver.clock.now_ms();
+        self.enrolment_limit.lock().unwrap_or_else(PoisonError::into_inner).allows(address, now_ms)
     }
 
     /// The session that the request's token opens, if it is one of `run`.

@@ -18,13 +18,13 @@ use super::problem::{ApiError, ProblemKind};
 use super::{App, body, files};
 use crate::run::error::RunError;
 use crate::run::{secrets, views};
-use crate::store::hosts::{self, HostValues, HostWithRun};
+use crate::store::hosts::{self, HostValues};
 use crate::store::{Connection, StoreError, artifacts, events, runs, tokens};
 
 /// UDP port of Wake-on-LAN, unless told otherwise.
-const WOL_PORT: u16 = 9;
+pub(crate) const WOL_PORT: u16 = 9;
 /// Largest request body, bytes: a spec is the longest thing in there.
-const MAX_BODY_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: u64 = 1024 * 1024;
 /// Rows of a list, unless told otherwise.
 const DEFAULT_LIMIT: u32 = 200;
 /// Rows of a list at most.
@@ -61,19 +61,19 @@ pub struct EventsQuery {
     limit: Option<u32>,
 }
 
-fn ok<T: serde::Serialize>(value: &T) -> Response {
+pub(super) fn ok<T: serde::Serialize>(value: &T) -> Response {
     warp::reply::json(value).into_response()
 }
 
-fn created<T: serde::Serialize>(value: &T) -> Response {
+pub(super) fn created<T: serde::Serialize>(value: &T) -> Response {
     warp::reply::with_status(warp::reply::json(value), StatusCode::CREATED).into_response()
 }
 
-fn check_spec(yaml: &str) -> Result<(), ApiError> {
+pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
     Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
-fn check_name(name: &str) -> Result<(), ApiError> {
+pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
     let plain = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
@@ -84,7 +84,7 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     Err(ApiError::new(ProblemKind::Invalid, detail))
 }
 
-fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
+pub(super) fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
     mac.parse().map_err(|error: ParseIdError| ApiError::new(ProblemKind::Invalid, error.to_string()))
 }
 
@@ -100,10 +100,9 @@ pub async fn hosts(app: App) -> Result<Response, ApiError> {
     Ok(ok(&views))
 }
 
-fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError> {
+pub(super) fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError> {
     let host = hosts::require_by_name(connection, name)?;
-    let latest_run = runs::latest_of_host(connection, host.id)?;
-    views::host(HostWithRun { host, latest_run })
+    views::host(hosts::with_run(connection, host)?)
 }
 
 /// `GET hosts/{name}`.

@@ -52,6 +52,10 @@ problem_kinds! {
     ClaimExpired = FORBIDDEN, "claim-expired", "The claim secret has expired";
     /// A claim secret used twice.
     ClaimUsed = CONFLICT, "claim-used", "The claim secret was used already";
+    /// Another machine than the one the run was ordered for.
+    OtherMachine = CONFLICT, "other-machine", "The run was ordered for another machine";
+    /// More than is taken at a time.
+    TooMany = TOO_MANY_REQUESTS, "too-many", "That is more than is taken at a time";
     /// The agent speaks another protocol.
     ProtocolVersion = CONFLICT, "protocol-version", "The agent speaks another protocol version";
     /// No such path, host, run, artifact.
@@ -172,6 +176,8 @@ impl From<RunError> for ApiError {
             RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,
             RunError::ClaimExpired { .. } => ProblemKind::ClaimExpired,
             RunError::ClaimUsed { .. } => ProblemKind::ClaimUsed,
+            RunError::OtherMachine { .. } => ProblemKind::OtherMachine,
+            RunError::TooMany { .. } => ProblemKind::TooMany,
             RunError::TokenUnknown => ProblemKind::TokenUnknown,
             RunError::OtherRun { .. } => ProblemKind::OtherRun,
             RunError::SequenceGap { .. } => ProblemKind::SequenceGap,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use http::{HeaderMap, Method};
-use vetting_protocol::ids::RunId;
+use vetting_protocol::ids::{MacAddress, RunId};
 use warp::filters::BoxedFilter;
 use warp::path::Tail;
 use warp::reply::{Reply, Response};
@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot};
+use super::{App, boot, enrolment};
 use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
@@ -114,8 +114,15 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|run, kind, name, app, request| async move {
             answer(agent::artifact(app, run, kind, name, request).await)
         });
+    let enrol = warp::path!("agent" / "v1" / "enrol")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|app, request| async move { answer(enrolment::enrol(app, request).await) });
     claim
         .boxed()
+        .or(enrol.boxed())
+        .unify()
         .or(batch.boxed())
         .unify()
         .or(heartbeat.boxed())
@@ -163,7 +170,16 @@ macro_rules! operator_route_with_body {
 }
 
 fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
-    host_routes(app).or(run_routes(app)).unify().or(other_routes(app)).unify().boxed()
+    host_routes(app)
+        .or(identity_routes(app))
+        .unify()
+        .or(enrolment_routes(app))
+        .unify()
+        .or(run_routes(app))
+        .unify()
+        .or(other_routes(app))
+        .unify()
+        .boxed()
 }
 
 fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
@@ -195,6 +211,63 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
         })
         .boxed();
     list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
+}
+
+fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let add = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "hosts" / String / "macs"), post, |app, name; body| {
+            enrolment::add_mac(app, name, body)
+        }
+    );
+    let remove = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "hosts" / String / "macs" / MacAddress),
+        delete,
+        |app, name, mac| enrolment::remove_mac(app, name, mac)
+    );
+    let forget = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "hosts" / String / "identity"),
+        delete,
+        |app, name| { enrolment::forget_identity(app, name) }
+    );
+    add.or(remove).unify().or(forget).unify().boxed()
+}
+
+fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let tokens = || warp::path!("api" / "v1" / "enrolment" / "tokens");
+    let list = operator_route!(app, tokens(), get, |app| enrolment::tokens(app));
+    let create =
+        operator_route_with_body!(app, tokens(), post, |app; body| enrolment::create_token(app, body));
+    let revoke =
+        operator_route!(app, warp::path!("api" / "v1" / "enrolment" / "tokens" / i64), delete, |app, id| {
+            enrolment::revoke_token(app, id)
+        });
+    let pending = operator_route!(app, warp::path!("api" / "v1" / "enrolment" / "pending"), get, |app| {
+        enrolment::pending(app)
+    });
+    let adopt = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "enrolment" / "pending" / String / "adopt"), post, |app, code; body| {
+            enrolment::adopt(app, code, body)
+        }
+    );
+    let reject = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "enrolment" / "pending" / String / "reject"),
+        post,
+        |app, code| { enrolment::reject(app, code) }
+    );
+    list.or(create)
+        .unify()
+        .or(revoke)
+        .unify()
+        .or(pending)
+        .unify()
+        .or(adopt)
+        .unify()
+        .or(reject)
+        .unify()
+        .boxed()
 }
 
 fn run_routes(app: &App) -> BoxedFilter<(Response,)> {

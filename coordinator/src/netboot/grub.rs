@@ -21,7 +21,7 @@ pub fn ask_with_mac(base_url: &str) -> String {
 
 /// Loads the live image with what the agent must know.
 pub(super) fn live_boot(boot: &LiveBoot<'_>) -> String {
-    let LiveBoot { base_url, host_name, mac, run_id, .. } = boot;
+    let LiveBoot { base_url, mac, errand, .. } = boot;
     let from = device(base_url);
     let parameters: Vec<String> = kernel_parameters(boot).iter().map(|word| quoted(word)).collect();
     format!(
@@ -32,7 +32,7 @@ pub(super) fn live_boot(boot: &LiveBoot<'_>) -> String {
          \x20 fi\n\
          fi\n\
          echo 'vetting: the live image did not load'\n",
-        hello = quoted(&format!("vetting: host {host_name}, run {run_id}")),
+        hello = quoted(&format!("vetting: {}", errand.words())),
         parameters = parameters.join(" "),
     )
 }
@@ -75,6 +75,7 @@ mod tests {
     use vetting_protocol::secret::Secret;
 
     use super::*;
+    use crate::netboot::script::Errand;
 
     fn mac() -> MacAddress {
         "52:54:00:ab:cd:01".parse().unwrap()
@@ -87,10 +88,8 @@ mod tests {
             base_url: "http://10.0.2.2:8080",
             coordinator: "10.0.2.2:8443",
             ca_fingerprint: Sha256Hex::of(b"ca"),
-            host_name: "rack1-u07",
             mac: mac(),
-            run_id: RunId(7),
-            claim_secret: &secret,
+            errand: Errand::Run { host_name: "rack1-u07", run_id: RunId(7), claim_secret: &secret },
             now_ms: 1_700_000_000_000,
             extra_kernel_args: "mitigations=off\nopt='a;${b}'",
         };

@@ -7,11 +7,11 @@ use super::script::{INITRD, KERNEL, LiveBoot, kernel_parameters};
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
 /// may be restarting.
 pub fn live_boot(boot: &LiveBoot<'_>) -> String {
-    let LiveBoot { base_url, host_name, mac, run_id, .. } = boot;
+    let LiveBoot { base_url, mac, errand, .. } = boot;
     let parameters = [vec![format!("initrd={INITRD}")], kernel_parameters(boot)].concat().join(" ");
     format!(
         "#!ipxe\n\
-         echo vetting: host {host_name}, run {run_id}\n\
+         echo vetting: {words}\n\
          imgfree\n\
          kernel --name {KERNEL} {base_url}/boot/files/{KERNEL}?mac={mac} {parameters} || goto failed\n\
          initrd --name {INITRD} {base_url}/boot/files/{INITRD}?mac={mac} || goto failed\n\
@@ -19,7 +19,8 @@ pub fn live_boot(boot: &LiveBoot<'_>) -> String {
          :failed\n\
          echo vetting: the live image did not load; trying again in 10 s\n\
          sleep 10\n\
-         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n",
+        words = errand.words(),
     )
 }
 
@@ -90,6 +91,7 @@ mod tests {
     use vetting_protocol::secret::Secret;
 
     use super::*;
+    use crate::netboot::script::Errand;
 
     fn mac() -> MacAddress {
         "52:54:00:ab:cd:01".parse().unwrap()
@@ -102,14 +104,14 @@ mod tests {
             base_url: "http://10.0.2.2:8080",
             coordinator: "10.0.2.2:8443",
             ca_fingerprint: Sha256Hex::of(b"ca"),
-            host_name: "rack1-u07",
             mac: mac(),
-            run_id: RunId(7),
-            claim_secret: &secret,
+            errand: Errand::Run { host_name: "rack1-u07", run_id: RunId(7), claim_secret: &secret },
             now_ms: 1_700_000_000_000,
             extra_kernel_args: "mitigations=off\nboot",
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));
+        let enrolling = live_boot(&LiveBoot { errand: Errand::Enrol, ..boot });
+        assert!(enrolling.contains(" vetting.enrol ") && !enrolling.contains("vetting.claim"), "{enrolling}");
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
         insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));
         insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));

@@ -17,6 +17,7 @@ use super::server::{LONGEST_DATAGRAM, hear};
 use super::uefi_loader::{UefiLoader, UefiLoaders};
 use crate::clock::Clock;
 use crate::config::Answer;
+use crate::run::boot::Netbooter;
 use crate::run::driver::Driver;
 
 /// What all ports of all interfaces have in common.
@@ -141,12 +142,15 @@ impl Shared {
         if self.answer == Answer::None {
             return None;
         }
-        let found = self.driver.who_netboots(mac, sender).await;
-        let host_name = found.unwrap_or_else(|error| {
+        let found = self.driver.who_netboots(mac, sender).await.unwrap_or_else(|error| {
             tracing::warn!(%mac, error = %crate::error_chain(&error), "cannot look up who asks to boot");
-            None
+            Netbooter::Stranger
         });
-        (self.answer == Answer::All || host_name.is_some()).then_some(Machine { host_name })
+        match found {
+            Netbooter::Host { name } => Some(Machine { host_name: Some(name) }),
+            Netbooter::Newcomer => Some(Machine { host_name: None }),
+            Netbooter::Stranger => (self.answer == Answer::All).then_some(Machine { host_name: None }),
+        }
     }
 
     /// A warning about this machine in the event log; that it cannot be stored keeps no machine from booting.

@@ -20,7 +20,43 @@ pub enum Language {
     Grub,
 }
 
-/// All that the script for a waiting run needs.
+/// What a machine boots the live image for.
+#[derive(Debug, Clone, Copy)]
+pub enum Errand<'a> {
+    /// To do its run.
+    Run {
+        /// Name of the host, for the console.
+        host_name: &'a str,
+        /// The run.
+        run_id: RunId,
+        /// Its one-time secret.
+        claim_secret: &'a Secret,
+    },
+    /// To ask to be taken in.
+    Enrol,
+}
+
+impl Errand<'_> {
+    /// The kernel parameters that tell the agent of it.
+    fn parameters(&self) -> String {
+        match self {
+            Self::Run { run_id, claim_secret, .. } => {
+                format!("vetting.run={run_id} vetting.claim={}", claim_secret.expose())
+            }
+            Self::Enrol => "vetting.enrol".to_owned(),
+        }
+    }
+
+    /// For the console.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Run { host_name, run_id, .. } => format!("host {host_name}, run {run_id}"),
+            Self::Enrol => "a machine that nobody registered; it asks to be taken in".to_owned(),
+        }
+    }
+}
+
+/// All that a script that boots the live image needs.
 #[derive(Debug)]
 pub struct LiveBoot<'a> {
     /// `http://HOST:PORT` as the machine reached us.
@@ -29,14 +65,10 @@ pub struct LiveBoot<'a> {
     pub coordinator: &'a str,
     /// The authority the agent will trust.
     pub ca_fingerprint: Sha256Hex,
-    /// Name of the host, for the console.
-    pub host_name: &'a str,
     /// The card it boots from.
     pub mac: MacAddress,
-    /// The run.
-    pub run_id: RunId,
-    /// Its one-time secret.
-    pub claim_secret: &'a Secret,
+    /// What for.
+    pub errand: Errand<'a>,
     /// The coordinator's clock, ms since the epoch.
     pub now_ms: i64,
     /// `config.boot.kernel_args`, after ours.
@@ -88,12 +120,12 @@ impl Language {
 
 /// The words of the kernel's command line, as they must reach the kernel.
 pub(super) fn kernel_parameters(boot: &LiveBoot<'_>) -> Vec<String> {
-    let LiveBoot { coordinator, ca_fingerprint, mac, run_id, now_ms, .. } = boot;
+    let LiveBoot { coordinator, ca_fingerprint, mac, errand, now_ms, .. } = boot;
     let ours = format!(
-        "vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} vetting.run={run_id} \
-         vetting.claim={secret} vetting.time={now_ms} BOOTIF={mac} \
+        "vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} \
+         {errand} vetting.time={now_ms} BOOTIF={mac} \
          console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
-        secret = boot.claim_secret.expose(),
+        errand = errand.parameters(),
     );
     // a line end in the config's would end the command and start another
     ours.split(' ').chain(boot.extra_kernel_args.split_whitespace()).map(str::to_owned).collect()

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
-use vetting_protocol::ids::{MacAddress, RunId};
+use vetting_protocol::ids::{HostId, MacAddress, RunId};
 use vetting_protocol::run::RunState;
 use vetting_protocol::secret::Secret;
 
@@ -14,7 +14,7 @@ use super::secrets;
 use super::state::RunEvent;
 use crate::store::events::{self, EventValues};
 use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{hosts, runs};
+use crate::store::{Connection, StoreError, enrolment, hosts, runs};
 
 /// An unknown machine that boots over and over is told of once in this time.
 const UNKNOWN_AGAIN_MS: i64 = 10 * 60 * 1_000;
@@ -35,6 +35,11 @@ pub struct ScriptRequest {
 pub enum BootAnswer {
     /// Nobody registered this machine.
     Unknown,
+    /// Nobody did, but it may boot the live image and ask to be taken in.
+    Enrol {
+        /// The coordinator's clock.
+        now_ms: i64,
+    },
     /// Nothing to do here.
     LocalDisk {
         /// Its name.
@@ -51,6 +56,20 @@ pub enum BootAnswer {
         /// The coordinator's clock.
         now_ms: i64,
     },
+}
+
+/// Who asks to boot from the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Netbooter {
+    /// A registered machine.
+    Host {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody registered it, and it may ask to be taken in.
+    Newcomer,
+    /// Nobody registered it.
+    Stranger,
 }
 
 impl Driver {
@@ -72,6 +91,10 @@ impl Driver {
             })
             .await?;
         let Some((host, run)) = found else {
+            if self.may_enrol(mac, now_ms).await? {
+                tracing::info!(%mac, %remote, "an unknown machine boots to be enrolled");
+                return Ok(BootAnswer::Enrol { now_ms });
+            }
             if let Err(error) = self.tell_of_unknown(mac, remote, now_ms).await {
                 // a machine that is none of ours starts whether or not our disk takes the note
                 tracing::warn!(%mac, error = %crate::error_chain(&error), "an unknown machine was not noted");
@@ -82,13 +105,32 @@ impl Driver {
         let Some(run) = run.filter(|run| boots_live(run.state)) else {
             return Ok(BootAnswer::LocalDisk { host_name });
         };
+        let run_id = run.id;
+        let why = format!("boot script served to {mac} at {}", remote.ip());
+        Ok(match self.offer(run_id, why, now_ms).await? {
+            Some(claim_secret) => BootAnswer::Live { host_name, run_id, claim_secret, now_ms },
+            None => BootAnswer::LocalDisk { host_name },
+        })
+    }
+
+    /// The run that waits for this machine, if there is one.
+    pub(super) fn waiting_run(connection: &Connection, host: HostId) -> Result<Option<RunId>, StoreError> {
+        Ok(runs::active_of_host(connection, host)?.filter(|run| boots_live(run.state)).map(|run| run.id))
+    }
+
+    /// Makes a claim secret for a waiting run; `None` if the run ended meanwhile.
+    pub(super) async fn offer(
+        &self,
+        run_id: RunId,
+        why: String,
+        now_ms: i64,
+    ) -> Result<Option<Secret>, RunError> {
         let claim_secret = secrets::fresh()?;
-        let (hash, run_id) = (claim_secret.sha256(), run.id);
+        let hash = claim_secret.sha256();
         let expires_ms = now_ms.saturating_add(self.settings.claim_valid_ms);
         let served = self
             .store
             .write(move |connection| {
-                let why = format!("boot script served to {mac} at {}", remote.ip());
                 let done = transition(connection, now_ms, run_id, RunEvent::BootScriptServed, &why, None)?;
                 sessions::offer_claim(connection, run_id, hash, now_ms, expires_ms)?;
                 if done.state == RunState::Booting {
@@ -100,23 +142,34 @@ impl Driver {
         match served {
             Ok(done) => self.perform(done),
             // it ended between the look and the answer
-            Err(RunError::NotNow { .. }) => return Ok(BootAnswer::LocalDisk { host_name }),
+            Err(RunError::NotNow { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
-        Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms })
+        Ok(Some(claim_secret))
     }
 
-    /// The host that asks to boot from the network, by name; of a machine nobody registered the event log tells.
-    pub async fn who_netboots(
-        &self,
-        mac: MacAddress,
-        remote: SocketAddr,
-    ) -> Result<Option<String>, RunError> {
-        let name = self.name_of(mac).await?;
-        if name.is_none() {
-            self.tell_of_unknown(mac, remote, self.clock.now_ms()).await?;
+    /// Whether an unknown machine may boot the live image to ask to be taken in.
+    async fn may_enrol(&self, mac: MacAddress, now_ms: i64) -> Result<bool, RunError> {
+        if !self.settings.enrolment.unknown_may_netboot {
+            return Ok(false);
         }
-        Ok(name)
+        let since_ms = now_ms.saturating_sub(self.settings.enrolment.code_valid_ms);
+        let turned_away: Result<_, StoreError> =
+            self.store.read(move |connection| enrolment::turned_away(connection, mac, since_ms)).await;
+        Ok(!turned_away?)
+    }
+
+    /// Who asks to boot from the network; of a machine that nobody registered and that may not enrol the event log tells.
+    pub async fn who_netboots(&self, mac: MacAddress, remote: SocketAddr) -> Result<Netbooter, RunError> {
+        if let Some(name) = self.name_of(mac).await? {
+            return Ok(Netbooter::Host { name });
+        }
+        let now_ms = self.clock.now_ms();
+        if self.may_enrol(mac, now_ms).await? {
+            return Ok(Netbooter::Newcomer);
+        }
+        self.tell_of_unknown(mac, remote, now_ms).await?;
+        Ok(Netbooter::Stranger)
     }
 
     /// The host with this card, by name.

@@ -10,6 +10,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::RunState;
 
+use super::claimant::identify;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
@@ -91,6 +92,7 @@ impl Driver {
             .store
             .write(move |connection| {
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
+                identify(connection, &claim, &driver.settings.enrolment.ignored_uuids, now_ms)?;
                 let done = enter(connection, &claim, kind, remote, now_ms)?;
                 if kind == Kind::First {
                     seed_stages(connection, run)?;

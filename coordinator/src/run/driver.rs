@@ -27,6 +27,7 @@ use super::state::{Effect, RunEvent, Step, step};
 use super::views;
 use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
+use crate::enrolment::uuid::SystemUuid;
 use crate::power::Power;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
@@ -51,6 +52,19 @@ pub struct Settings {
     pub after_fail: AfterRun,
     /// `<state_dir>/artifacts`.
     pub artifacts_dir: PathBuf,
+    /// Machines that nobody registered.
+    pub enrolment: EnrolmentSettings,
+}
+
+/// What becomes of machines that nobody registered.
+#[derive(Debug, Clone)]
+pub struct EnrolmentSettings {
+    /// They may boot the live image from the network to ask to be taken in.
+    pub unknown_may_netboot: bool,
+    /// How long a code is good, and how long is remembered what was decided, ms.
+    pub code_valid_ms: i64,
+    /// UUIDs that several machines of this lab have.
+    pub ignored_uuids: Vec<SystemUuid>,
 }
 
 /// Runs. Cheap to clone.

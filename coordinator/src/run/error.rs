@@ -80,6 +80,20 @@ pub enum RunError {
         /// The run it was for.
         run: RunId,
     },
+    /// The machine that claims is not the one the run was ordered for.
+    #[error("run {run} was ordered for another machine: {why}")]
+    OtherMachine {
+        /// The run it was for.
+        run: RunId,
+        /// What speaks against it.
+        why: String,
+    },
+    /// More than is taken at a time.
+    #[error("{what}")]
+    TooMany {
+        /// What is too many, with what to do.
+        what: String,
+    },
     /// No run has this token.
     #[error("the token is not valid, or a newer claim has replaced it")]
     TokenUnknown,
@@ -167,6 +181,8 @@ impl RunError {
             | Self::ClaimUnknown { .. }
             | Self::ClaimExpired { .. }
             | Self::ClaimUsed { .. }
+            | Self::OtherMachine { .. }
+            | Self::TooMany { .. }
             | Self::TokenUnknown
             | Self::OtherRun { .. }
             | Self::SequenceGap { .. }

@@ -5,10 +5,12 @@
 
 pub mod boot;
 pub mod claim;
+mod claimant;
 pub mod deadline;
 pub mod diagram;
 mod directive;
 pub mod driver;
+pub mod enrol;
 pub mod error;
 mod facts;
 mod ingest;

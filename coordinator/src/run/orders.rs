@@ -4,15 +4,61 @@ use vetting_judge::facts::Ending;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
+use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunState};
 
 use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
 use super::rules;
 use super::state::RunEvent;
+use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
-use crate::store::{events, hosts, thresholds};
+use crate::store::thresholds::ThresholdValues;
+use crate::store::{Connection, events, hosts, thresholds};
+
+/// What a run is made with.
+pub(super) struct Recipe {
+    profile: ProfileName,
+    non_destructive: bool,
+    wipe: bool,
+    rules: Vec<ThresholdValues>,
+    plan: Vec<PlanStage>,
+}
+
+/// Creates a run inside the caller's transaction.
+///
+/// # Errors
+/// An active run; a host without an expected spec, whose run could not pass.
+pub(super) fn place(
+    connection: &Connection,
+    host: &HostRow,
+    recipe: &Recipe,
+    now_ms: i64,
+) -> Result<RunId, RunError> {
+    let Recipe { profile, non_destructive, wipe, rules, plan } = recipe;
+    if host.expected_spec_yaml.trim().is_empty() {
+        let what = format!(
+            "host {name} has no expected spec yet, and a machine that nobody described cannot pass; \
+             `host edit {name} --spec FILE` describes it",
+            name = host.name
+        );
+        return Err(RunError::Invalid { what });
+    }
+    let values = RunValues {
+        host_id: host.id,
+        profile: *profile,
+        non_destructive: *non_destructive,
+        override_flags: OverrideFlags { wipe: *wipe },
+        next_boot_target: BootTarget::Linux,
+    };
+    let run = runs::create(connection, &values, now_ms)?;
+    plans::insert(connection, run, plan)?;
+    thresholds::seed(connection, run, rules)?;
+    let message = format!("run {run} of {} ordered, profile {profile}", host.name);
+    events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
+    Ok(run)
+}
 
 impl Driver {
     /// Creates a run with the rules of its profile, and sends the magic packet.
@@ -29,37 +75,32 @@ impl Driver {
             return Err(RunError::WipeNonDestructive);
         }
         let now_ms = self.clock.now_ms();
-        let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
-        let plan: Vec<_> = self
-            .profiles
-            .get(order.profile)
-            .stages
-            .iter()
-            .map(|stage| PlanStage { name: stage.work.name(), required: stage.required })
-            .collect();
+        let recipe = self.recipe(order.profile, order.non_destructive, order.wipe);
         let run = self
             .store
             .write(move |connection| {
                 let host = hosts::require_by_name(connection, &order.host)?;
-                let values = RunValues {
-                    host_id: host.id,
-                    profile: order.profile,
-                    non_destructive: order.non_destructive,
-                    override_flags: OverrideFlags { wipe: order.wipe },
-                    next_boot_target: BootTarget::Linux,
-                };
-                let run = runs::create(connection, &values, now_ms)?;
-                plans::insert(connection, run, &plan)?;
-                thresholds::seed(connection, run, &rules)?;
-                let message = format!("run {run} of {} ordered, profile {}", host.name, order.profile);
-                events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
-                Ok::<_, RunError>(run)
+                place(connection, &host, &recipe, now_ms)
             })
             .await?;
-        self.memory().since.entered(run, RunState::Queued, self.clock.steady_ms());
         // the run is stored: whatever becomes of the packet, it was started
-        self.wake(run).await;
+        self.placed(run).await;
         Ok(run)
+    }
+
+    /// What a run of a profile is made with.
+    pub(super) fn recipe(&self, profile: ProfileName, non_destructive: bool, wipe: bool) -> Recipe {
+        let shipped = self.profiles.get(profile);
+        let stages = shipped.stages.iter();
+        let plan =
+            stages.map(|stage| PlanStage { name: stage.work.name(), required: stage.required }).collect();
+        Recipe { profile, non_destructive, wipe, rules: shipped.rules().map(rules::stored).collect(), plan }
+    }
+
+    /// What follows a run that was placed and is durable.
+    pub(super) async fn placed(&self, run: RunId) {
+        self.memory().since.entered(run, RunState::Queued, self.clock.steady_ms());
+        self.wake(run).await;
     }
 
     /// Ends a run before its verdict.

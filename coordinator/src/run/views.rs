@@ -1,6 +1,7 @@
 //! Rows as the operator API shows them.
 
 use vetting_judge::step::StepSummary;
+use vetting_protocol::enrolment::{EnrolmentTokenView, HostIdentityView, PendingView};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
     ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
@@ -13,8 +14,10 @@ use super::rules;
 use super::stages::read_summary;
 use crate::clock::{TimeError, seconds_text, timestamp_text};
 use crate::store::artifacts::ArtifactRow;
+use crate::store::enrolment::{self, EnrolmentRow};
 use crate::store::events::EventRow;
 use crate::store::hosts::HostWithRun;
+use crate::store::identities::IdentityRow;
 use crate::store::measurements::BreachRow;
 use crate::store::runs::{self, RunRow};
 use crate::store::sessions::{self, Timeline};
@@ -47,11 +50,13 @@ pub fn summary(row: &RunRow) -> Result<RunSummary, StoreError> {
 
 /// A machine with its newest run.
 pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
-    let HostWithRun { host, latest_run } = row;
+    let HostWithRun { host, latest_run, further_macs, identity } = row;
     Ok(HostView {
         id: host.id,
         name: host.name,
         mac: host.mac,
+        further_macs,
+        identity: identity.map(identity_view).transpose()?,
         wol_broadcast_ip: host.wol_broadcast_ip,
         wol_port: host.wol_port,
         expected_spec_yaml: host.expected_spec_yaml,
@@ -59,6 +64,38 @@ pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
         created_at: seconds_text(host.created_at_ms)?,
         updated_at: seconds_text(host.updated_at_ms)?,
         latest_run: latest_run.as_ref().map(summary).transpose()?,
+    })
+}
+
+fn identity_view(row: IdentityRow) -> Result<HostIdentityView, StoreError> {
+    Ok(HostIdentityView { system_uuid: row.system_uuid, recorded_at: seconds_text(row.recorded_at_ms)? })
+}
+
+/// An enrolment token, without its text.
+pub fn enrolment_token(row: enrolment::TokenRow) -> Result<EnrolmentTokenView, StoreError> {
+    let values = row.values;
+    Ok(EnrolmentTokenView {
+        id: row.id,
+        uses_allowed: values.uses_allowed,
+        uses: row.uses,
+        created_at: seconds_text(row.created_at_ms)?,
+        expires_at: seconds_text(values.expires_at_ms)?,
+        revoked_at: seconds(row.revoked_at_ms)?,
+        name_pattern: values.name_pattern,
+        has_spec: !values.expected_spec_yaml.is_empty(),
+        start_run: values.start_profile,
+    })
+}
+
+/// A machine that waits for an operator.
+pub fn pending(row: EnrolmentRow, now_ms: i64) -> Result<PendingView, StoreError> {
+    Ok(PendingView {
+        code: row.code,
+        identity: row.identity,
+        address: row.address,
+        since: seconds_text(row.created_at_ms)?,
+        age_ms: u64::try_from(now_ms.saturating_sub(row.created_at_ms)).unwrap_or(0),
+        note: row.note,
     })
 }
 

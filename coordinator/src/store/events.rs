@@ -41,6 +41,13 @@ const AFTER: &str = "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
 const LATEST: &str = "SELECT * FROM (SELECT * FROM events ORDER BY id DESC LIMIT ?1) ORDER BY id";
 const OF_RUN: &str = "SELECT * FROM events WHERE run_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
 
+/// Adds a line about what an operator did that is no run's.
+pub fn note(connection: &Connection, ts_ms: i64, kind: &str, message: String) -> Result<(), StoreError> {
+    let (level, kind) = (EventLevel::Info, kind.to_owned());
+    let line = EventValues { run_id: None, host_id: None, ts_ms, level, kind, message, data: None };
+    insert(connection, &line).map(drop)
+}
+
 fn event(row: &Row<'_>) -> Result<EventRow, StoreError> {
     Ok(EventRow {
         id: row.get("id")?,

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use vetting_protocol::ids::{HostId, MacAddress};
 
+use super::identities::{self, IdentityRow};
 use super::runs::{self, RunRow};
 use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
@@ -75,6 +76,10 @@ pub struct HostWithRun {
     pub host: HostRow,
     /// Its newest run, if it ever had one.
     pub latest_run: Option<RunRow>,
+    /// Its cards besides the one it boots from.
+    pub further_macs: Vec<MacAddress>,
+    /// What was recorded of it, once it showed a UUID that tells it from others.
+    pub identity: Option<IdentityRow>,
 }
 
 const INSERT: &str =
@@ -159,10 +164,10 @@ fn refuse_duplicate(
         return Err(StoreError::conflict(format!("a host named {} exists already", values.name)));
     }
     match by_mac(connection, values.mac)? {
-        Some(other) if Some(other.id) != own => Err(StoreError::conflict(format!(
-            "host {} has the MAC address {} already",
-            other.name, values.mac
-        ))),
+        // its own further card becomes the one it boots from only after it was removed there
+        Some(other) if Some(other.id) != own || other.mac != values.mac => Err(StoreError::conflict(
+            format!("host {} has the MAC address {} already", other.name, values.mac),
+        )),
         Some(_) | None => Ok(()),
     }
 }
@@ -193,19 +198,31 @@ pub fn require_by_name(connection: &Connection, name: &str) -> Result<HostRow, S
     by_name(connection, name)?.ok_or_else(|| StoreError::not_found(format!("host named {name}")))
 }
 
-/// A machine by its MAC address.
+/// A machine by the MAC address of any of its cards.
 pub fn by_mac(connection: &Connection, mac: MacAddress) -> Result<Option<HostRow>, StoreError> {
-    connection.prepare_cached(BY_MAC)?.query_and_then([mac.to_string()], host)?.next().transpose()
+    let found =
+        connection.prepare_cached(BY_MAC)?.query_and_then([mac.to_string()], host)?.next().transpose()?;
+    match found {
+        Some(host) => Ok(Some(host)),
+        None => identities::host_of(connection, mac)?.map(|id| get(connection, id)).transpose(),
+    }
+}
+
+/// A machine with its newest run and all by which it is recognised.
+pub fn with_run(connection: &Connection, host: HostRow) -> Result<HostWithRun, StoreError> {
+    Ok(HostWithRun {
+        latest_run: runs::latest_of_host(connection, host.id)?,
+        further_macs: identities::further_macs(connection, host.id)?,
+        identity: identities::of_host(connection, host.id)?,
+        host,
+    })
 }
 
 /// Every machine by name, each with its newest run.
 pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
     let hosts: Vec<HostRow> =
         connection.prepare_cached(LIST)?.query_and_then([], host)?.collect::<Result<_, _>>()?;
-    hosts
-        .into_iter()
-        .map(|host| Ok(HostWithRun { latest_run: runs::latest_of_host(connection, host.id)?, host }))
-        .collect()
+    hosts.into_iter().map(|host| with_run(connection, host)).collect()
 }
 
 /// Deletes a machine with its runs and all that hangs from them.

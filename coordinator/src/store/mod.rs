@@ -14,9 +14,11 @@ mod writer;
 
 pub mod artifacts;
 pub mod diffs;
+pub mod enrolment;
 pub mod events;
 pub mod firmware;
 pub mod hosts;
+pub mod identities;
 pub mod measurements;
 pub mod plans;
 pub mod runs;

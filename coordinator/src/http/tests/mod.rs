@@ -3,6 +3,7 @@
 mod agent;
 mod boot;
 mod cut_short;
+mod enrolment;
 mod faults;
 mod hold;
 mod lifecycle;

@@ -223,6 +223,10 @@ const OWN_TABLES: &[&str] = &[
     "run_timeline",
     "run_verdicts",
     "operator_tokens",
+    "host_macs",
+    "host_identities",
+    "enrolment_tokens",
+    "enrolments",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
