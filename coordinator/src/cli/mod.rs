@@ -1,9 +1,10 @@
-//! The command line: what can be said, and who does it. `serve`, `init` and `migrate` work on this box; the rest
+//! The command line: what can be said, and who does it. `serve`, `init`, `migrate` and `import` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
 mod client;
 mod events;
 mod hosts;
+mod import;
 mod init;
 mod netboot;
 mod output;
@@ -84,6 +85,8 @@ enum Command {
     /// Vettings.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// Take the results of machines that worked without a coordinator into the database.
+    Import(import::Import),
     /// Operator tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -106,6 +109,9 @@ pub enum CommandError {
     /// First set-up.
     #[error(transparent)]
     Init(#[from] init::InitError),
+    /// Results of machines that worked alone.
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
@@ -146,6 +152,7 @@ impl CommandLine {
                 config.netboot.enabled |= netboot;
                 crate::serve::run(config).await?;
             }
+            Command::Import(import) => import.run(&Config::load(&self.config)?, self.json).await?,
             Command::Netboot(command) => command.run(&Config::load(&self.config)?)?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {

@@ -11,6 +11,7 @@ mod directive;
 pub mod driver;
 pub mod error;
 mod facts;
+pub mod import;
 mod ingest;
 pub mod live;
 mod orders;

@@ -223,6 +223,7 @@ const OWN_TABLES: &[&str] = &[
     "run_timeline",
     "run_verdicts",
     "operator_tokens",
+    "imported_runs",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
