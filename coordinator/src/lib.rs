@@ -9,6 +9,7 @@ pub mod http;
 pub mod netboot;
 pub mod power;
 pub mod privileges;
+pub mod results_folder;
 pub mod run;
 pub mod serve;
 pub mod store;

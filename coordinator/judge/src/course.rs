@@ -23,7 +23,8 @@ use crate::facts::{
 use crate::profile::Profile;
 use crate::rules::RuleSet;
 use crate::step::{
-    SPEC_COMPARED, STAGE_FINISHED, STAGE_STARTED, StageEnd, StepSummary, compared_words, halt_words,
+    BROKE_OFF, FINISHED_WITHOUT_IT, SPEC_COMPARED, STAGE_FINISHED, STAGE_STARTED, StageEnd, StepSummary,
+    compared_words, halt_words,
 };
 use crate::tally::Tally;
 use crate::threshold::{Rule, RuleError};
@@ -203,20 +204,20 @@ impl Course {
     /// what waited was not reached.
     pub fn facts(&self, host: HostFacts, run: RunHeader, boot: BootView, ending: Ending) -> RunFacts {
         let cut_off = match &ending {
-            Ending::Regular => "the agent finished without it".to_owned(),
+            Ending::Regular => FINISHED_WITHOUT_IT,
             Ending::NeverAppeared { .. }
             | Ending::WentSilent { .. }
             | Ending::UnplannedReboot { .. }
             | Ending::AgentCrashed { .. }
             | Ending::Aborted { .. }
-            | Ending::CoordinatorFault { .. } => "the run ended in it".to_owned(),
+            | Ending::CoordinatorFault { .. } => BROKE_OFF,
         };
         RunFacts {
             host,
             run,
             ending,
             boot,
-            stages: self.stages.iter().map(|track| track.facts(&cut_off)).collect(),
+            stages: self.stages.iter().map(|track| track.facts(cut_off)).collect(),
             diffs: self.diffs.clone(),
             rules: self.rules.clone(),
             evaluations: self.tally.evaluations().cloned().collect(),

@@ -21,6 +21,11 @@ pub const STAGE_STARTED: &str = "stage_started";
 /// Kind of the event that a stage is over.
 pub const STAGE_FINISHED: &str = "stage_finished";
 
+/// Why a stage that ran, or waited, when the agent finished did not end.
+pub const FINISHED_WITHOUT_IT: &str = "the agent finished without it";
+/// The same where the record of the run breaks off.
+pub const BROKE_OFF: &str = "the run did not come to its end";
+
 /// What is kept of a stage or sub-step that is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

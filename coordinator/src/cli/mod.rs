@@ -1,10 +1,11 @@
-//! The command line: what can be said, and who does it. `serve`, `init` and `migrate` work on this box; the rest
+//! The command line: what can be said, and who does it. `serve`, `init`, `migrate` and `import` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
 mod client;
 mod enrolment;
 mod events;
 mod hosts;
+mod import;
 mod init;
 mod netboot;
 mod output;
@@ -85,6 +86,8 @@ enum Command {
     /// Vettings.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// Take the results of machines that worked without a coordinator into the database.
+    Import(import::Import),
     /// Operator tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -110,6 +113,9 @@ pub enum CommandError {
     /// First set-up.
     #[error(transparent)]
     Init(#[from] init::InitError),
+    /// Results of machines that worked alone.
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
@@ -153,6 +159,7 @@ impl CommandLine {
             Command::Netboot(command) => {
                 command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
             }
+            Command::Import(import) => import.run(&Config::load(&self.config)?, self.json).await?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;

@@ -13,6 +13,7 @@ pub fn every_event() -> Vec<(String, RunEvent)> {
         ("wake sent", RunEvent::WakeSent),
         ("boot script served", RunEvent::BootScriptServed),
         ("claimed", RunEvent::Claimed),
+        ("imported", RunEvent::Imported),
         ("reboot planned", RunEvent::RebootPlanned),
         ("returned from reboot", RunEvent::ReturnedFromReboot),
         ("pipeline finished", RunEvent::PipelineFinished),

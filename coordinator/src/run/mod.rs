@@ -13,6 +13,7 @@ pub mod driver;
 pub mod enrol;
 pub mod error;
 mod facts;
+pub mod import;
 mod ingest;
 pub mod live;
 mod orders;

@@ -1,7 +1,7 @@
 //! How stages and sub-steps end, and what their rows say of it.
 
 use serde_json::Value;
-use vetting_judge::step::StepSummary;
+use vetting_judge::step::{FINISHED_WITHOUT_IT, StepSummary};
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::outcome::{Outcome, StepState};
 
@@ -36,7 +36,7 @@ pub(super) fn close_stages(
     now_ms: i64,
 ) -> Result<(), RunError> {
     let why = match ended_by {
-        EndedBy::PipelineFinished => "the agent finished without it",
+        EndedBy::PipelineFinished => FINISHED_WITHOUT_IT,
         EndedBy::NeverAppeared
         | EndedBy::WentSilent
         | EndedBy::UnplannedReboot

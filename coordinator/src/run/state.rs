@@ -55,6 +55,8 @@ pub enum RunEvent {
     BootScriptServed,
     /// The agent exchanged the one-time secret for the run.
     Claimed,
+    /// The machine went through the run without a coordinator; its records follow.
+    Imported,
     /// The agent announced a reboot.
     RebootPlanned,
     /// The agent claimed again with another boot_id after it had announced a reboot.
@@ -152,6 +154,7 @@ pub fn step(state: RunState, event: RunEvent) -> Step {
         RunEvent::WakeSent => wake_sent(state),
         RunEvent::BootScriptServed => boot_script_served(state),
         RunEvent::Claimed => claimed(state),
+        RunEvent::Imported => imported(state),
         RunEvent::RebootPlanned => reboot_planned(state),
         RunEvent::ReturnedFromReboot => returned_from_reboot(state),
         RunEvent::PipelineFinished => pipeline_finished(state),
@@ -198,6 +201,19 @@ fn claimed(state: RunState) -> Step {
         RunState::Booting => to(RunState::Running, vec![Effect::SetDeadline]),
         RunState::Queued | RunState::Waking => refused("no boot script was served for this run"),
         RunState::Running | RunState::Rebooting => refused("the run is claimed already"),
+        RunState::Reporting => refused(BEING_JUDGED),
+        RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
+            refused(RUN_IS_OVER)
+        }
+    }
+}
+
+fn imported(state: RunState) -> Step {
+    match state {
+        RunState::Queued => to(RunState::Running, Vec::new()),
+        RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
+            refused("the run has a machine of its own")
+        }
         RunState::Reporting => refused(BEING_JUDGED),
         RunState::Completed | RunState::FailedHolding | RunState::Released | RunState::Aborted => {
             refused(RUN_IS_OVER)
@@ -377,6 +393,7 @@ mod tests {
     const MOVES: &[(&str, &str, &str)] = &[
         ("Queued", "wake sent", "Waking"),
         ("Queued", "boot script served", "Booting"),
+        ("Queued", "imported", "Running"),
         ("Queued", "never appeared", "Reporting"),
         ("Queued", "abort requested", "Aborted"),
         ("Waking", "boot script served", "Booting"),

@@ -169,21 +169,26 @@ impl Driver {
         bytes: Vec<u8>,
     ) -> Result<Stored, RunError> {
         let (folder, name) = (self.run_dir(run), name.into());
-        tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| RunError::Io { path: folder.clone(), source })?;
-            let path = folder.join(name);
-            durable_file::write(&path, 0o644, &bytes)?;
-            let (sha256, size_bytes) = (Sha256Hex::of(&bytes), bytes.len() as u64);
-            Ok(Stored { kind: kind.to_owned(), path, sha256, size_bytes })
-        })
-        .await?
+        tokio::task::spawn_blocking(move || write_artifact(&folder, kind, &name, &bytes)).await?
     }
 
     /// The folder of a run's files, absolute where the config's is.
     pub(super) fn run_dir(&self, run: RunId) -> PathBuf {
         self.settings.artifacts_dir.join(format!("run-{run}"))
     }
+}
+
+/// Writes a file of a run whole, for its row to follow. `name` is made by this program or was checked. Blocks.
+pub(super) fn write_artifact(
+    folder: &Path,
+    kind: &str,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Stored, RunError> {
+    std::fs::create_dir_all(folder).map_err(|source| RunError::Io { path: folder.to_owned(), source })?;
+    let path = folder.join(name);
+    durable_file::write(&path, 0o644, bytes)?;
+    Ok(Stored { kind: kind.to_owned(), path, sha256: Sha256Hex::of(bytes), size_bytes: bytes.len() as u64 })
 }
 
 impl Stored {
@@ -218,7 +223,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     }
 }
 
-fn check_kind(kind: &str) -> Result<(), RunError> {
+pub(super) fn check_kind(kind: &str) -> Result<(), RunError> {
     let plain = !kind.is_empty()
         && kind.len() <= 40
         && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
@@ -233,7 +238,7 @@ fn check_kind(kind: &str) -> Result<(), RunError> {
     })
 }
 
-fn check_name(name: &str) -> Result<(), RunError> {
+pub(super) fn check_name(name: &str) -> Result<(), RunError> {
     let plain = !name.is_empty()
         && name.len() <= 120
         && !name.starts_with('.')

@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0005_profiles_thresholds_firmware.sql"),
     migration!("0006_run_control.sql"),
     migration!("0007_enrolment.sql"),
+    migration!("0008_imported_runs.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

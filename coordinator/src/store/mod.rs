@@ -19,6 +19,7 @@ pub mod events;
 pub mod firmware;
 pub mod hosts;
 pub mod identities;
+pub mod imports;
 pub mod measurements;
 pub mod plans;
 pub mod runs;

@@ -30,7 +30,7 @@ pub struct MachineBuilder {
     pub(super) sockets: u32,
     pub(super) cores_per_socket: u32,
     pub(super) mac: Mac,
-    pub(super) nic_model: String,
+    pub(super) nic_model: Option<String>,
     pub(super) disks: Vec<Disk>,
     pub(super) smbios: Vec<(u8, Vec<(String, String)>)>,
     pub(super) on_reboot: OnReboot,
@@ -50,7 +50,7 @@ impl MachineBuilder {
             sockets: 1,
             cores_per_socket: 2,
             mac: Mac([0x52, 0x54, 0, 0x56, 0x45, 0x01]),
-            nic_model: "virtio-net-pci".to_owned(),
+            nic_model: Some("virtio-net-pci".to_owned()),
             disks: Vec::new(),
             smbios: Vec::new(),
             on_reboot: OnReboot::Exit,
@@ -97,7 +97,14 @@ impl MachineBuilder {
     /// QEMU's name of the network card, `virtio-net-pci` unless set (`e1000e`, `igb`, …).
     #[must_use]
     pub fn nic_model(mut self, model: &str) -> Self {
-        model.clone_into(&mut self.nic_model);
+        self.nic_model = Some(model.to_owned());
+        self
+    }
+
+    /// A machine without a network card, which cannot boot from the network.
+    #[must_use]
+    pub fn without_network(mut self) -> Self {
+        self.nic_model = None;
         self
     }
 

@@ -76,6 +76,7 @@ fn base(machine: &MachineBuilder, monitor: &Path) -> Vec<String> {
 }
 
 fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>) {
+    let Some(nic_model) = &machine.nic_model else { return };
     let backend = match (&machine.boot, &prepared.tftp) {
         (Boot::Lan(tap), _) => format!("tap,id=net0,ifname={},script=no,downscript=no", tap.name),
         (_, Some((directory, file))) => {
@@ -94,7 +95,7 @@ fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>
         Boot::Network(_) | Boot::Lan(_) => ",bootindex=1",
         Boot::Direct(_) => "",
     };
-    option(list, "-device", format!("{},netdev=net0,mac={}{order}{rom}", machine.nic_model, machine.mac));
+    option(list, "-device", format!("{nic_model},netdev=net0,mac={}{order}{rom}", machine.mac));
 }
 
 fn option(list: &mut Vec<String>, name: &str, value: impl Into<String>) {

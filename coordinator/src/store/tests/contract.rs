@@ -227,6 +227,7 @@ const OWN_TABLES: &[&str] = &[
     "host_identities",
     "enrolment_tokens",
     "enrolments",
+    "imported_runs",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
