@@ -31,7 +31,7 @@ stages:
   - {stage: Inventory, limit: 1m}
   - {stage: SpecValidate, limit: 1m}
   - {stage: Firmware, limit: 1m, required: false}
-  - {stage: Storage, limit: 1h, fio_read: 1s, surface: {mode: read_whole}}
+  - {stage: Storage, limit: 1h, fio_read: 1s, fio_random: 1s, surface: {mode: read_whole}}
 thresholds:
   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: here}
   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 60, unit: celsius, severity: warning, note: here}
