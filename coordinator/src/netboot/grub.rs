@@ -42,10 +42,10 @@ pub(super) fn ask_again_later() -> String {
     "echo 'vetting: the coordinator cannot write to its database'\n".to_owned()
 }
 
-/// For a known machine that has nothing to do here: firmware takes its next boot entry.
+/// For a known machine that has nothing to do here: firmware takes its next boot entry after a loader that failed.
 pub(super) fn local_disk(host_name: &str) -> String {
     let text = format!("vetting: host {host_name} has no waiting run; starting from the local disk");
-    format!("echo {}\nexit\n", quoted(&text))
+    format!("echo {}\nexit 1\n", quoted(&text))
 }
 
 /// For a machine nobody registered.
@@ -55,7 +55,7 @@ pub(super) fn unknown_machine(mac: MacAddress) -> String {
          echo '  vetting-coordinator host add NAME --mac {mac} --spec FILE'\n\
          echo 'starting from the local disk'\n\
          sleep 5\n\
-         exit\n"
+         exit 1\n"
     )
 }
 
