@@ -37,7 +37,7 @@ fn wait(site: &Site, mut done: impl FnMut(&Site) -> anyhow::Result<bool>) -> any
 }
 
 fn script_was_served(run: RunId) -> impl FnMut(&Site) -> anyhow::Result<bool> {
-    move |site| Ok(site.run(run)?.summary.state != RunState::Waking)
+    move |site| Ok(matches!(site.run(run)?.summary.state, RunState::Booting | RunState::Running))
 }
 
 #[test]
