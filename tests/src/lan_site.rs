@@ -1,4 +1,4 @@
-//! A lab's network with an ordinary DHCP server on it, and coordinators whose own netboot server serves it.
+//! A lab's network with an ordinary DHCP server on it, and a coordinator whose own netboot server serves it.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -32,11 +32,6 @@ impl LanSite {
         let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path(), dhcp)?;
         let site = coordinator(lan.member("coordinator", 3)?, folder.path(), netboot)?;
         Ok(Self { site, _dhcp: dhcp, lan, folder })
-    }
-
-    /// One more coordinator; drop it before this.
-    pub fn another(&mut self, netboot: &str) -> anyhow::Result<Site> {
-        coordinator(self.lan.member("another", 4)?, &self.folder.path().join("another"), netboot)
     }
 
     /// A cable for a machine.
