@@ -20,12 +20,17 @@ pub struct LanSite {
 }
 
 impl LanSite {
-    /// Everything started.
-    pub fn new() -> anyhow::Result<Self> {
+    /// With these further keys of `netboot:` in the coordinator's configuration.
+    pub fn new(netboot: &str) -> anyhow::Result<Self> {
+        Self::beside(netboot, &[])
+    }
+
+    /// Beside a DHCP server with these further arguments of dnsmasq.
+    pub fn beside(netboot: &str, dhcp: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut lan = Lan::new()?;
-        let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path())?;
-        let site = coordinator(lan.member("coordinator", 3)?, folder.path())?;
+        let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path(), dhcp)?;
+        let site = coordinator(lan.member("coordinator", 3)?, folder.path(), netboot)?;
         Ok(Self { site, _dhcp: dhcp, lan, folder })
     }
 
@@ -45,17 +50,18 @@ impl LanSite {
     }
 }
 
-fn coordinator(network: Member, folder: &Path) -> anyhow::Result<Site> {
+fn coordinator(network: Member, folder: &Path, netboot: &str) -> anyhow::Result<Site> {
     let options = SiteOptions {
         quick_profile: Some(emulated_quick()?),
         network: Some(network),
+        netboot: netboot.to_owned(),
         ..SiteOptions::default()
     };
     Site::start(&Built::find()?, folder, &options)
 }
 
-/// A DHCP server with a range of addresses and nothing else.
-fn start_dhcp(member: &Member, folder: &Path) -> anyhow::Result<Running> {
+/// A DHCP server with a range of addresses and, unless `more` says so, nothing else.
+fn start_dhcp(member: &Member, folder: &Path, more: &[&str]) -> anyhow::Result<Running> {
     let [a, b, c, _] = member.address.octets();
     let range = format!("{},{},1h", Ipv4Addr::new(a, b, c, 100), Ipv4Addr::new(a, b, c, 200));
     let leases = folder.join("leases");
@@ -72,5 +78,6 @@ fn start_dhcp(member: &Member, folder: &Path) -> anyhow::Result<Running> {
         &format!("--dhcp-range={range}"),
         &format!("--dhcp-leasefile={}", leases.display()),
     ];
+    let arguments = [&arguments, more].concat();
     Ok(member.start("dnsmasq", &arguments, &folder.join("dnsmasq.log"))?)
 }

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod lan_site;
+pub mod local_disk;
 pub mod machines;
 pub mod simulated;
 pub mod site;

@@ -61,6 +61,8 @@ pub struct SiteOptions {
     pub kernel_args: String,
     /// A network of the lab to be on, in place of the loopback; the coordinator's own netboot server serves it.
     pub network: Option<Member>,
+    /// Further keys of `netboot:` there, as in `answer: all`.
+    pub netboot: String,
 }
 
 impl Default for SiteOptions {
@@ -71,6 +73,7 @@ impl Default for SiteOptions {
             silence: Duration::from_mins(2),
             kernel_args: String::new(),
             network: None,
+            netboot: String::new(),
         }
     }
 }
@@ -141,7 +144,7 @@ impl Site {
             writeln!(config, "profiles: {{quick: {}}}", path.display())?;
         }
         if self.options.network.is_some() {
-            writeln!(config, "netboot: {{interfaces: [eth0]}}")?;
+            writeln!(config, "netboot: {{interfaces: [eth0], {}}}", self.options.netboot)?;
         }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())

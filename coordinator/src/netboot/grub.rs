@@ -7,6 +7,22 @@ use vetting_protocol::ids::MacAddress;
 
 use super::script::{INITRD, KERNEL, LiveBoot, kernel_parameters};
 
+/// Boot loaders of installed systems below `/EFI`, all of which Secure Boot accepts. The one for removable media comes
+/// last: where a system has its own as well, that one only restores boot entries, and puts them first.
+const INSTALLED_LOADERS: [&str; 11] = [
+    "debian/shimx64.efi",
+    "ubuntu/shimx64.efi",
+    "redhat/shimx64.efi",
+    "centos/shimx64.efi",
+    "rocky/shimx64.efi",
+    "almalinux/shimx64.efi",
+    "fedora/shimx64.efi",
+    "opensuse/shim.efi",
+    "sles/shim.efi",
+    "Microsoft/Boot/bootmgfw.efi",
+    "BOOT/BOOTX64.EFI",
+];
+
 /// What GRUB runs when it has been loaded over the network: `http://HOST:PORT` is where scripts are.
 pub fn ask_with_mac(base_url: &str) -> String {
     let from = device(base_url);
@@ -42,10 +58,27 @@ pub(super) fn ask_again_later() -> String {
     "echo 'vetting: the coordinator cannot write to its database'\n".to_owned()
 }
 
-/// For a known machine that has nothing to do here: firmware takes its next boot entry.
+/// For a known machine that has nothing to do here.
 pub(super) fn local_disk(host_name: &str) -> String {
     let text = format!("vetting: host {host_name} has no waiting run; starting from the local disk");
-    format!("echo {}\nexit\n", quoted(&text))
+    format!("echo {}\n{}", quoted(&text), start_the_disk())
+}
+
+/// Starts what is installed. `exit` alone will not do: Debian's GRUB ends well by it whatever number is given, and then
+/// some firmware opens its menu instead of taking its next boot entry (EDK2's boot manager does).
+fn start_the_disk() -> String {
+    format!(
+        "for loader in {loaders}; do\n\
+         \x20 if search --no-floppy --set=root --file /EFI/$loader; then\n\
+         \x20   if chainloader /EFI/$loader; then\n\
+         \x20     boot\n\
+         \x20   fi\n\
+         \x20 fi\n\
+         done\n\
+         echo 'vetting: no known boot loader on a disk; leaving it to the firmware'\n\
+         exit\n",
+        loaders = INSTALLED_LOADERS.join(" ")
+    )
 }
 
 /// For a machine nobody registered.
@@ -54,8 +87,8 @@ pub(super) fn unknown_machine(mac: MacAddress) -> String {
         "echo 'vetting: {mac} is not a registered machine. To register it:'\n\
          echo '  vetting-coordinator host add NAME --mac {mac} --spec FILE'\n\
          echo 'starting from the local disk'\n\
-         sleep 5\n\
-         exit\n"
+         sleep 5\n{go_on}",
+        go_on = start_the_disk()
     )
 }
 

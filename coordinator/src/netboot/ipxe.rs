@@ -80,10 +80,11 @@ pub fn unknown_machine(mac: MacAddress) -> String {
     )
 }
 
-/// UEFI firmware takes its next boot entry after `exit`; a BIOS may stop there, so its first disk is started.
-const GO_ON: &str = "iseq ${platform} pcbios && goto bios || exit\n\
+/// UEFI firmware takes its next boot entry after a loader that failed; after one that ended well some opens its menu
+/// (EDK2's boot manager does). A BIOS may stop there, so its first disk is started.
+const GO_ON: &str = "iseq ${platform} pcbios && goto bios || exit 1\n\
                      :bios\n\
-                     sanboot --no-describe --drive 0x80 || exit\n";
+                     sanboot --no-describe --drive 0x80 || exit 1\n";
 
 #[cfg(test)]
 mod tests {
