@@ -1,4 +1,5 @@
-//! How a lab machine finds its operating system: over the network as real hardware does, or handed a kernel directly.
+//! How a lab machine finds its operating system: over the network or from a medium as real hardware does, or handed a
+//! kernel directly.
 //!
 //! Owns: the TFTP folder of a machine, the boot file it is told, `autoexec.ipxe`. Refuses: serving HTTP (the
 //! coordinator, or the test's own server, does that on the host's loopback).
@@ -19,6 +20,10 @@ pub enum Boot {
     Lan(Tap),
     /// The kernel is put into memory by QEMU, without firmware network code.
     Direct(DirectBoot),
+    /// From this disc in a CD drive.
+    Cd(PathBuf),
+    /// From this image of a stick in a USB port. What the machine writes is written to the file.
+    Usb(PathBuf),
 }
 
 /// Boot over the network.
@@ -53,7 +58,7 @@ impl NetworkBoot {
         match firmware {
             // the card's ROM is iPXE already and takes a URL; it asks without ?mac= and is sent back with it
             Firmware::Bios => Ok(self.script_url()),
-            Firmware::Uefi => {
+            Firmware::Uefi | Firmware::UefiSecureBoot => {
                 let source = self.netboot_files.join("snponly.efi");
                 std::fs::copy(&source, directory.join("snponly.efi"))
                     .map_err(|error| file_error(&source, error))?;
