@@ -34,7 +34,11 @@ pub fn make(sources: &Sources, work: &Path, output: &Path) -> Result<(), MediaEr
     timeless("xorriso")
         .args(["-as", "mkisofs", "-quiet", "-r", "-J", "-V", LABEL])
         // these would be random
-        .args(["--modification-date=2026092113460000", "--gpt_disk_guid", "76657474-696e-4670-8000-69736f000001"])
+        .args([
+            "--modification-date=2026092113460000",
+            "--gpt_disk_guid",
+            "76657474-696e-4670-8000-69736f000001",
+        ])
         .arg("-isohybrid-mbr")
         .arg(&loaders.isolinux_mbr)
         .args(["-c", "isolinux/boot.cat", "-b", "isolinux/isolinux.bin"])

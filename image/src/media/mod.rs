@@ -114,7 +114,8 @@ impl Sources {
 }
 
 fn missing(package: &str, what: &str) -> MediaError {
-    ContentsError::NoFile { recipe: "packages.yaml", package: package.to_owned(), what: what.to_owned() }.into()
+    ContentsError::NoFile { recipe: "packages.yaml", package: package.to_owned(), what: what.to_owned() }
+        .into()
 }
 
 /// A host program that takes its times from the environment.

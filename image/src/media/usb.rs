@@ -40,8 +40,12 @@ pub fn make(sources: &Sources, work: &Path, output: &Path) -> Result<(), MediaEr
         ("README.txt", README.to_owned()),
         (FILE_NAME, DEFAULT_TEXT.to_owned()),
     ];
-    let mut files: Vec<(&str, PathBuf)> =
-        sources.system().into_iter().chain(sources.efi()).map(|(name, file)| (name, file.to_owned())).collect();
+    let mut files: Vec<(&str, PathBuf)> = sources
+        .system()
+        .into_iter()
+        .chain(sources.efi())
+        .map(|(name, file)| (name, file.to_owned()))
+        .collect();
     for (name, text) in texts {
         let file = work.join("usb").join(name);
         write(&file, text.as_bytes())?;
@@ -58,7 +62,8 @@ pub fn make(sources: &Sources, work: &Path, output: &Path) -> Result<(), MediaEr
         .run()?;
     let offset = u64::from(START_SECTOR) * SECTOR_BYTES;
     let partition = format!("{}@@{offset}", output.display());
-    let folders = ["EFI", "EFI/BOOT", "live", "boot", "boot/grub", "boot/grub/x86_64-efi", "syslinux", ".disk"];
+    let folders =
+        ["EFI", "EFI/BOOT", "live", "boot", "boot/grub", "boot/grub/x86_64-efi", "syslinux", ".disk"];
     timeless("mmd").args(["-i", &partition]).args(folders.map(|folder| format!("::/{folder}"))).run()?;
     for (name, file) in &files {
         timeless("mcopy").args(["-i", &partition]).arg(file).arg(format!("::/{name}")).run()?;
