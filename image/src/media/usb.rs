@@ -10,7 +10,7 @@ use vetting_protocol::stick::{DEFAULT_TEXT, FILE_NAME};
 
 use super::{LABEL, Loaders, MediaError, Sources, failed, menu, timeless, write};
 
-const SECTOR_BYTES: u64 = 512;
+const SECTOR_BYTES: usize = 512;
 /// Where the partition begins, in sectors: at 1 MiB, as every partitioning tool has it.
 const START_SECTOR: u32 = 2048;
 const MIB: u64 = 1 << 20;
@@ -60,7 +60,7 @@ pub fn make(sources: &Sources, work: &Path, output: &Path) -> Result<(), MediaEr
         .arg(output)
         .arg((partition_bytes / 1024).to_string())
         .run()?;
-    let offset = u64::from(START_SECTOR) * SECTOR_BYTES;
+    let offset = u64::from(START_SECTOR) * SECTOR_BYTES as u64;
     let partition = format!("{}@@{offset}", output.display());
     let folders =
         ["EFI", "EFI/BOOT", "live", "boot", "boot/grub", "boot/grub/x86_64-efi", "syslinux", ".disk"];
@@ -83,21 +83,21 @@ fn partition_bytes(files: &[(&str, PathBuf)]) -> Result<u64, MediaError> {
 /// The image without a file system: boot code, partition table, and nothing else.
 fn create(loaders: &Loaders, partition_bytes: u64, output: &Path) -> Result<(), MediaError> {
     let boot_code = std::fs::read(&loaders.syslinux_mbr).map_err(failed(&loaders.syslinux_mbr))?;
-    let sectors = partition_bytes / SECTOR_BYTES;
+    let sectors = partition_bytes / SECTOR_BYTES as u64;
     let sectors = u32::try_from(sectors).map_err(|_| MediaError::TooLarge { sectors })?;
     let mut file = File::create(output).map_err(failed(output))?;
-    file.set_len(u64::from(START_SECTOR) * SECTOR_BYTES + partition_bytes).map_err(failed(output))?;
+    file.set_len(u64::from(START_SECTOR) * SECTOR_BYTES as u64 + partition_bytes).map_err(failed(output))?;
     file.seek(SeekFrom::Start(0)).map_err(failed(output))?;
     file.write_all(&partition_table(&boot_code, sectors)).map_err(failed(output))
 }
 
 /// The first sector: boot code and one bootable FAT32 partition, addressed by sector numbers alone.
-fn partition_table(boot_code: &[u8], sectors: u32) -> [u8; SECTOR_BYTES as usize] {
+fn partition_table(boot_code: &[u8], sectors: u32) -> [u8; SECTOR_BYTES] {
     const CODE_BYTES: usize = 440;
     const BEYOND_CHS: [u8; 3] = [0xfe, 0xff, 0xff];
     const BOOTABLE: u8 = 0x80;
     const FAT32_LBA: u8 = 0x0c;
-    let mut table = [0; SECTOR_BYTES as usize];
+    let mut table = [0; SECTOR_BYTES];
     let code = &boot_code[..boot_code.len().min(CODE_BYTES)];
     table[..code.len()].copy_from_slice(code);
     table[CODE_BYTES..444].copy_from_slice(&SIGNATURE.to_le_bytes());
