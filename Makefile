@@ -3,7 +3,7 @@
 #   make demo     vet three emulated machines, from power-on to report
 #   make test     everything that decides whether a change is good, real netboots included
 #   make check    formatting, lints, import walls, licences
-#   make image    the live image: kernel + initramfs, into target/image
+#   make image    the live image: kernel + initramfs, disc and USB stick, into target/image
 #   make bench    ratios against what else does the job, side by side in one run
 #
 # Each target installs what it needs (Debian 12 or later, as root) and says what that was.
@@ -19,7 +19,7 @@ IMAGE_TOOL  := target/release/vetting-image
 MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 
 # Host packages: the C compiler for musl, the image builder's tools, QEMU with its firmware, and what tests compare with.
-PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools debian-archive-keyring \
+PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools xorriso mtools dosfstools debian-archive-keyring \
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
             smartmontools fio stress-ng e2fsprogs util-linux mtools dosfstools
 BENCH_PACKAGES := lshw prometheus-node-exporter

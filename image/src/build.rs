@@ -1,4 +1,5 @@
-//! Building the image: from lock file and recipe to `vmlinuz`, `initrd.zst`, `netboot/` and `manifest.json`.
+//! Building the image: from lock file and recipe to `vmlinuz`, `initrd.zst`, `netboot/`, disc, stick and
+//! `manifest.json`.
 //!
 //! Owns: the order of the steps, the output folder, one build at a time in a cache. Refuses: half-written files (each
 //! is written beside and renamed; the manifest last).
@@ -14,6 +15,7 @@ use crate::digest;
 use crate::fetch::{self, FetchError, Unpacked};
 use crate::lock::{self, LockError, LockedPackage};
 use crate::manifest::{Archive, BuiltFile, Manifest, PackageVersion, Part};
+use crate::media::{self, MediaError, Sources};
 use crate::mirror::{Mirror, MirrorError};
 use crate::prune;
 use crate::recipe::{Recipe, RecipeError};
@@ -70,6 +72,11 @@ impl Places {
     }
 }
 
+/// The disc's file name.
+pub const ISO: &str = "vetting.iso";
+/// The stick's file name.
+pub const USB: &str = "vetting-usb.img";
+
 /// zstd's level for what is shipped.
 pub const SHIPPED_LEVEL: u8 = 19;
 
@@ -100,6 +107,9 @@ pub enum BuildError {
     /// An archive cannot be compressed.
     #[error("compressing the initramfs")]
     Archive(#[from] ArchiveError),
+    /// Disc or stick cannot be made.
+    #[error("making disc and stick")]
+    Media(#[from] MediaError),
     /// The manifest cannot be encoded.
     #[error("encoding the manifest")]
     Manifest(#[from] serde_json::Error),
@@ -161,6 +171,12 @@ pub fn build(
         vec![output_file(output, "vmlinuz", &vmlinuz)?, output_file(output, "initrd.zst", &initrd)?];
     for (name, content) in contents::netboot_files(&recipe, &unpacked)? {
         files.push(output_file(output, &format!("netboot/{name}"), &content.read()?)?);
+    }
+    if !matches!(payload, Payload::Bare(_)) {
+        let sources = Sources::new(output, &recipe, &unpacked)?;
+        files.push(medium(output, ISO, work.path(), |work, made| media::iso::make(&sources, work, made))?);
+        files.push(medium(output, USB, work.path(), |work, made| media::usb::make(&sources, work, made))?);
+        tell(&format!("{ISO}, {USB}: made"));
     }
     if let Some(text) = replaced_lock {
         files.push(output_file(output, "packages.lock", text.as_bytes())?);
@@ -290,6 +306,23 @@ fn agent_entry(payload: &Payload) -> Result<Option<BuiltFile>, BuildError> {
 fn output_file(output: &Path, name: &str, bytes: &[u8]) -> Result<BuiltFile, BuildError> {
     write(&output.join(name), bytes)?;
     Ok(BuiltFile { name: name.to_owned(), sha256: digest::of_bytes(bytes), size_bytes: bytes.len() as u64 })
+}
+
+/// A disc or stick: made beside, then renamed, since it is too large to be held in memory.
+fn medium(
+    output: &Path,
+    name: &str,
+    work: &Path,
+    make: impl FnOnce(&Path, &Path) -> Result<(), MediaError>,
+) -> Result<BuiltFile, BuildError> {
+    let path = output.join(name);
+    let beside = path.with_extension("new");
+    make(work, &beside)?;
+    let failed = |source| BuildError::File { path: path.clone(), source };
+    let sha256 = digest::of_file(&beside).map_err(failed)?;
+    let size_bytes = std::fs::metadata(&beside).map_err(failed)?.len();
+    std::fs::rename(&beside, &path).map_err(failed)?;
+    Ok(BuiltFile { name: name.to_owned(), sha256, size_bytes })
 }
 
 /// Write beside, then rename.

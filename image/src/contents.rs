@@ -12,7 +12,7 @@ use crate::elf::{self, ElfError};
 use crate::fetch::Unpacked;
 use crate::index::{Index, IndexError};
 use crate::kernel_modules::{self, ModulesError};
-use crate::recipe::Recipe;
+use crate::recipe::{PackageFiles, Recipe};
 use crate::stubs::{self, StubError};
 use crate::tree::{Content, Tree, TreeError, canonical};
 
@@ -317,26 +317,28 @@ pub fn netboot_files(
     recipe: &Recipe,
     packages: &[Unpacked],
 ) -> Result<Vec<(String, Content)>, ContentsError> {
-    let mut files = Vec::new();
-    for netboot in &recipe.packages.netboot {
-        let root = packages
-            .iter()
-            .find(|unpacked| unpacked.package.name == netboot.package)
-            .map(|unpacked| &unpacked.root);
-        for file in &netboot.files {
-            let source =
-                root.map(|root| root.join(file)).filter(|source| source.is_file()).ok_or_else(|| {
-                    ContentsError::NoFile {
-                        recipe: "packages.yaml",
-                        package: netboot.package.clone(),
-                        what: file.clone(),
-                    }
-                })?;
-            let name = file.rsplit('/').next().unwrap_or(file).to_owned();
-            files.push((name, Content::File(source)));
+    let named = |source: PathBuf| {
+        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name, Content::File(source))
+    };
+    Ok(files_beside(&recipe.packages.netboot, packages)?.into_iter().map(named).collect())
+}
+
+/// Where the unpacked packages have these files, in the order of the recipe.
+pub fn files_beside(wanted: &[PackageFiles], packages: &[Unpacked]) -> Result<Vec<PathBuf>, ContentsError> {
+    let mut found = Vec::new();
+    for PackageFiles { package, files } in wanted {
+        let unpacked = packages.iter().find(|unpacked| unpacked.package.name == *package);
+        for file in files {
+            let source = unpacked.map(|unpacked| unpacked.root.join(file)).filter(|source| source.is_file());
+            found.push(source.ok_or_else(|| ContentsError::NoFile {
+                recipe: "packages.yaml",
+                package: package.clone(),
+                what: file.clone(),
+            })?);
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, ContentsError> {

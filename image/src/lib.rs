@@ -18,6 +18,7 @@ pub mod kernel_modules;
 pub mod lab;
 pub mod lock;
 pub mod manifest;
+pub mod media;
 pub mod mirror;
 pub mod prune;
 pub mod recipe;

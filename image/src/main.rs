@@ -19,7 +19,7 @@ struct Arguments {
 enum Command {
     /// Resolve the recipe's packages anew and write the lock file.
     Lock(PlaceArguments),
-    /// Build kernel, initramfs, netboot files and manifest.
+    /// Build kernel, initramfs, netboot files, disc, USB stick and manifest.
     Build(BuildArguments),
     /// Say which host programs are missing and which Debian packages bring them.
     Doctor {

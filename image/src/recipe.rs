@@ -33,7 +33,9 @@ pub struct Packages {
     /// Tools.
     pub packages: Vec<Package>,
     /// Files served beside the image.
-    pub netboot: Vec<Netboot>,
+    pub netboot: Vec<PackageFiles>,
+    /// Boot loaders of the disc and of the stick, and what writes them.
+    pub media: Vec<PackageFiles>,
     /// Names under which busybox is called.
     pub busybox_applets: Vec<String>,
     /// Libraries replaced by stubs.
@@ -67,10 +69,10 @@ pub struct Package {
     pub data: Vec<String>,
 }
 
-/// Files of one package that are served beside the image.
+/// Files of one package that are not in the image but beside it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Netboot {
+pub struct PackageFiles {
     /// Package they are in.
     pub package: String,
     /// Paths relative to `/`.
@@ -163,7 +165,8 @@ impl Recipe {
     /// The packages apt is asked for; what they depend on is its business.
     pub fn requested_packages(&self) -> Vec<&str> {
         let mut names = vec![self.packages.kernel.as_str()];
-        names.extend(self.packages.netboot.iter().map(|netboot| netboot.package.as_str()));
+        let beside = self.packages.netboot.iter().chain(&self.packages.media);
+        names.extend(beside.map(|files| files.package.as_str()));
         names.extend(self.packages.packages.iter().map(|package| package.name.as_str()));
         names.extend(self.firmware.packages.iter().map(|package| package.name.as_str()));
         names.sort_unstable();

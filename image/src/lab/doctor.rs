@@ -26,9 +26,12 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("depmod", "kmod", BUILD),
     ("dpkg-deb", "dpkg", BUILD),
     ("ip", "iproute2", LAB),
+    ("mcopy", "mtools", BUILD),
+    ("mkfs.vfat", "dosfstools", BUILD),
     ("mksquashfs", "squashfs-tools", BUILD),
     ("qemu-system-x86_64", "qemu-system-x86", LAB),
     ("setpriv", "util-linux", LAB),
+    ("xorriso", "xorriso", BUILD),
     ("xz", "xz-utils", BUILD),
     ("zstd", "zstd", BUILD),
 ];

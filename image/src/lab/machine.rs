@@ -155,7 +155,7 @@ impl MachineBuilder {
             Firmware::UefiSecureBoot => Some(self.uefi_files(".ms")?),
         };
         let tftp = match &self.boot {
-            Boot::Direct(_) | Boot::Lan(_) => None,
+            Boot::Direct(_) | Boot::Lan(_) | Boot::Cd(_) | Boot::Usb(_) => None,
             Boot::Network(network) => {
                 let directory = self.directory.join("tftp");
                 let file = network.prepare(self.firmware, &directory)?;
@@ -213,7 +213,7 @@ impl Machine {
         let qemu = "qemu-system-x86_64";
         let tool = match &builder.boot {
             Boot::Lan(tap) => lan::inside(&tap.namespace, qemu),
-            Boot::Network(_) | Boot::Direct(_) => Tool::new(qemu),
+            Boot::Network(_) | Boot::Direct(_) | Boot::Cd(_) | Boot::Usb(_) => Tool::new(qemu),
         };
         let tool = tool.args(arguments(builder, &prepared));
         let powered_on = Instant::now();

@@ -1,4 +1,5 @@
-//! How a lab machine finds its operating system: over the network as real hardware does, or handed a kernel directly.
+//! How a lab machine finds its operating system: over the network or from a medium as real hardware does, or handed a
+//! kernel directly.
 //!
 //! Owns: the TFTP folder of a machine, the boot file it is told, `autoexec.ipxe`. Refuses: serving HTTP (the
 //! coordinator, or the test's own server, does that on the host's loopback).
@@ -19,6 +20,10 @@ pub enum Boot {
     Lan(Tap),
     /// The kernel is put into memory by QEMU, without firmware network code.
     Direct(DirectBoot),
+    /// From this disc in a CD drive.
+    Cd(PathBuf),
+    /// From this image of a stick in a USB port. What the machine writes is written to the file.
+    Usb(PathBuf),
 }
 
 /// Boot over the network.

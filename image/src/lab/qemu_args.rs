@@ -27,10 +27,23 @@ pub(super) fn arguments(machine: &MachineBuilder, prepared: &Prepared) -> Vec<St
         option(&mut list, "-drive", format!("if=pflash,format=raw,file={}", path(variables)));
     }
     network(machine, prepared, &mut list);
-    if let Boot::Direct(direct) = &machine.boot {
-        option(&mut list, "-kernel", direct.kernel.display().to_string());
-        option(&mut list, "-initrd", direct.initrd.display().to_string());
-        option(&mut list, "-append", direct.append.clone());
+    match &machine.boot {
+        Boot::Direct(direct) => {
+            option(&mut list, "-kernel", direct.kernel.display().to_string());
+            option(&mut list, "-initrd", direct.initrd.display().to_string());
+            option(&mut list, "-append", direct.append.clone());
+        }
+        Boot::Cd(disc) => {
+            let drive = "if=none,id=medium,media=cdrom,readonly=on,format=raw";
+            option(&mut list, "-drive", format!("{drive},file={}", path(disc)));
+            option(&mut list, "-device", "ide-cd,drive=medium,bootindex=1");
+        }
+        Boot::Usb(stick) => {
+            option(&mut list, "-drive", format!("if=none,id=medium,format=raw,file={}", path(stick)));
+            option(&mut list, "-device", "qemu-xhci");
+            option(&mut list, "-device", "usb-storage,drive=medium,bootindex=1,removable=on");
+        }
+        Boot::Network(_) | Boot::Lan(_) => {}
     }
     for (kind, fields) in &machine.smbios {
         let fields: Vec<String> =
@@ -89,11 +102,11 @@ fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>
     let rom = match (&machine.boot, machine.firmware) {
         (Boot::Network(_) | Boot::Lan(_), Firmware::Bios) => "",
         (Boot::Network(_) | Boot::Lan(_), Firmware::Uefi | Firmware::UefiSecureBoot)
-        | (Boot::Direct(_), _) => ",romfile=",
+        | (Boot::Direct(_) | Boot::Cd(_) | Boot::Usb(_), _) => ",romfile=",
     };
     let order = match &machine.boot {
         Boot::Network(_) | Boot::Lan(_) => ",bootindex=1",
-        Boot::Direct(_) => "",
+        Boot::Direct(_) | Boot::Cd(_) | Boot::Usb(_) => "",
     };
     option(list, "-device", format!("{nic_model},netdev=net0,mac={}{order}{rom}", machine.mac));
 }
