@@ -34,7 +34,7 @@ const KEPT_LINES: usize = 60;
 /// Time to read what went wrong before the machine restarts, seconds.
 const READING_TIME_SECONDS: u64 = 60;
 
-/// Appear in [`RUN_DIRECTORY`] when the first interface has an address, and when all devices are there.
+/// Appear in [`RUN_DIRECTORY`] when an interface has an address that reaches the coordinator, and when all devices are there.
 const NETWORK_READY: &str = "network-ready";
 const DEVICES_READY: &str = "devices-ready";
 /// What `run` leaves there after its claim.
@@ -130,7 +130,11 @@ fn session(
         host.clone(),
         runner.clone(),
         Arc::clone(console),
-        parameters.boot_interface,
+        network::Wanted {
+            network: parameters.network(),
+            boot_interface: parameters.boot_interface,
+            family: network::Family::of(parameters.coordinator.as_ref()),
+        },
         run_file(NETWORK_READY),
     )
     .map_err(|error| format!("the network cannot be brought up: {error}"))?;
