@@ -14,6 +14,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -62,15 +63,7 @@ impl App {
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
     pub fn public_endpoint(&self, host: &str) -> String {
-        let host = self.public_host.as_deref().unwrap_or(host);
-        if host.rsplit_once(':').is_some_and(|(name, port)| {
-            !port.is_empty()
-                && port.bytes().all(|byte| byte.is_ascii_digit())
-                && (!name.contains(':') || name.ends_with(']'))
-        }) {
-            return host.to_owned();
-        }
-        format!("{host}:{}", self.https_port)
+        with_port(self.public_host.as_deref().unwrap_or(host), self.https_port)
     }
 
     /// The session that the request's token opens, if it is one of `run`.
@@ -87,6 +80,22 @@ impl App {
             ProblemKind::TokenUnknown,
             "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
         ))
+    }
+}
+
+/// A host with its own port, or else this one; an IPv6 address in brackets, however it was written.
+fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+        !port.is_empty()
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && (!name.contains(':') || name.ends_with(']'))
+    });
+    if has_port {
+        host.to_owned()
+    } else if host.parse::<Ipv6Addr>().is_ok() {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 

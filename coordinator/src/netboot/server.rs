@@ -1,7 +1,7 @@
 //! The sockets of the netboot server: one set for each named interface. What is said is decided in `proxy_dhcp` and
 //! `tftp`; this module hears, asks who may be answered, limits, counts and sends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,9 +35,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A netboot server whose ports are open.
 pub struct NetbootServer {
     served: Vec<Served>,
+    served_ipv6: Vec<ServedIpv6>,
     answer: Answer,
     files: BootFiles,
     counters: Arc<Counters>,
+}
+
+/// An interface over IPv6: TFTP only. Where to boot from is told by the lab's own DHCPv6 server; there is no proxy.
+struct ServedIpv6 {
+    interface: Interface<Ipv6Addr>,
+    base_url: Arc<str>,
+    tftp: UdpSocket,
 }
 
 struct Served {
@@ -57,10 +65,19 @@ impl NetbootServer {
             return Err(InterfaceError::NoneNamed { there: interface::names()? });
         }
         let named = if config.enabled { config.interfaces.as_slice() } else { &[] };
-        let served =
-            named.iter().map(|name| Served::open(name, config.answer, http)).collect::<Result<_, _>>()?;
+        let (mut served, mut served_ipv6) = (Vec::new(), Vec::new());
+        for name in named {
+            let ipv6 = ServedIpv6::open(name, http)?;
+            match Served::open(name, config.answer, http) {
+                Ok(ipv4) => served.push(ipv4),
+                Err(InterfaceError::NoAddress { .. }) if ipv6.is_some() => {}
+                Err(error) => return Err(error),
+            }
+            served_ipv6.extend(ipv6);
+        }
         Ok(Self {
             served,
+            served_ipv6,
             answer: config.answer,
             files: BootFiles::of_image(image),
             counters: Arc::default(),
@@ -76,15 +93,21 @@ impl NetbootServer {
     pub fn serve(self, driver: &Driver, clock: &Clock, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
         let limit = Arc::new(Mutex::new(RateLimit::new(ANSWERS_PER_MINUTE, MINUTE_MS)));
         let mut tasks = Vec::new();
+        let tftp_server = |interface, base_url: &Arc<str>| TftpServer {
+            interface,
+            base_url: Arc::clone(base_url),
+            files: self.files.clone(),
+            counters: Arc::clone(&self.counters),
+            clock: clock.clone(),
+        };
+        for ServedIpv6 { interface, base_url, tftp } in self.served_ipv6 {
+            tracing::info!(interface = interface.name, address = %interface.address, "netboot: TFTP");
+            let server = tftp_server(interface.of_any_kind(), &base_url);
+            tasks.push(tokio::spawn(until(stop.clone(), server.serve(tftp))));
+        }
         for Served { interface, base_url, dhcp, tftp } in self.served {
             tracing::info!(interface = interface.name, address = %interface.address, answer = %self.answer, "netboot");
-            let server = TftpServer {
-                interface: interface.clone(),
-                base_url: Arc::clone(&base_url),
-                files: self.files.clone(),
-                counters: Arc::clone(&self.counters),
-                clock: clock.clone(),
-            };
+            let server = tftp_server(interface.of_any_kind(), &base_url);
             tasks.push(tokio::spawn(until(stop.clone(), server.serve(tftp))));
             let Some((dhcp, proxy)) = dhcp else { continue };
             for (port, socket) in [(ServerPort::Dhcp, dhcp), (ServerPort::Proxy, proxy)] {
@@ -119,6 +142,16 @@ impl Served {
         };
         let tftp = interface.socket(interface.address, super::tftp_server::PORT)?;
         Ok(Self { interface, base_url, dhcp, tftp })
+    }
+}
+
+impl ServedIpv6 {
+    /// `None` if machines cannot come to this interface over IPv6.
+    fn open(name: &str, http: SocketAddr) -> Result<Option<Self>, InterfaceError> {
+        let Some(interface) = Interface::find_ipv6(name)? else { return Ok(None) };
+        let Some(base_url) = interface.base_url(http) else { return Ok(None) };
+        let tftp = interface.socket(interface.address, super::tftp_server::PORT)?;
+        Ok(Some(Self { interface, base_url: base_url.into(), tftp }))
     }
 }
 
