@@ -1,14 +1,18 @@
-//! `netboot`: what a lab's own DHCP server must be told. Only prints.
+//! `netboot`: what a lab's own DHCP server must be told, and what our own netboot server did. Only prints.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use clap::Subcommand;
+use vetting_protocol::operator_api::{NetbootInterface, NetbootView};
 
-use super::CommandError;
+use super::client::Client;
+use super::{CommandError, output};
 use crate::config::Config;
 use crate::netboot::foreign::{DhcpServer, snippet, snippet_ipv6};
 use crate::netboot::interface::{Interface, InterfaceError};
+use crate::netboot::uefi_loader::UefiLoader;
 
 /// Why nothing is printed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,11 @@ pub enum NetbootError {
         /// The address.
         address: Ipv6Addr,
     },
+    /// Not tried.
+    #[error(
+        "Secure Boot over IPv6 was not tried: leave --secure-boot out, or let these machines boot over IPv4"
+    )]
+    SecureBootIpv6,
     /// We have no text for this server.
     #[error(
         "over IPv6 only dnsmasq's text was tried; for another server: DHCPv6 option 59 (RFC 5970) is tftp://[{address}]/snponly.efi, and http://[{address}]:{http_port}/boot/ipxe for the user class iPXE"
@@ -68,20 +77,54 @@ pub enum NetbootCommand {
         /// For UEFI machines that boot over IPv6: DHCPv6 with the boot file's URL.
         #[arg(long)]
         ipv6: bool,
+        /// UEFI machines have Secure Boot on: they load shim and GRUB in place of iPXE.
+        #[arg(long)]
+        secure_boot: bool,
     },
+    /// Show where the coordinator's netboot server serves and what became of the packets it heard.
+    #[command(after_help = "Examples:\n  vetting-coordinator netboot status\n  \
+                            vetting-coordinator netboot status --json")]
+    Status,
 }
 
 impl NetbootCommand {
     /// Prints.
-    pub fn run(&self, config: &Config) -> Result<(), CommandError> {
-        let Self::Config { server, address, ipv6 } = self;
-        let http_port = config.listen.http.port();
-        let text = match address_of(config, *address, *ipv6)? {
-            IpAddr::V4(address) => snippet(*server, address, http_port),
-            IpAddr::V6(address) => snippet_ipv6(*server, address, http_port)
-                .ok_or(NetbootError::NoText { address, http_port })?,
-        };
-        std::io::stdout().write_all(text.as_bytes())?;
+    pub(super) async fn run(
+        &self,
+        config: &Path,
+        connect: &dyn Fn() -> Result<Client, CommandError>,
+        json: bool,
+    ) -> Result<(), CommandError> {
+        match self {
+            Self::Config { server, address, ipv6, secure_boot } => {
+                let config = Config::load(config)?;
+                let http_port = config.listen.http.port();
+                let uefi_loader = if *secure_boot { UefiLoader::Shim } else { UefiLoader::Ipxe };
+                let text = match address_of(&config, *address, *ipv6)? {
+                    IpAddr::V4(address) => snippet(*server, address, http_port, uefi_loader),
+                    IpAddr::V6(_) if *secure_boot => return Err(NetbootError::SecureBootIpv6.into()),
+                    IpAddr::V6(address) => snippet_ipv6(*server, address, http_port)
+                        .ok_or(NetbootError::NoText { address, http_port })?,
+                };
+                std::io::stdout().write_all(text.as_bytes())?;
+            }
+            Self::Status => {
+                let view: NetbootView = connect()?.get(&["netboot"], &[]).await?;
+                if json {
+                    return Ok(output::json(&view)?);
+                }
+                let served = view.interfaces.iter().map(|interface| {
+                    let NetbootInterface { name, address, boot_url } = interface;
+                    let answers = if address.is_ipv6() { "TFTP only" } else { &view.answer };
+                    [name.clone(), address.to_string(), boot_url.clone(), answers.to_owned()]
+                });
+                let off = "the netboot server is off; `netboot:` in the configuration or `serve --netboot` switches it on";
+                output::table(&["INTERFACE", "ADDRESS", "BOOT URL", "ANSWERS"], served, off)?;
+                let counted = view.packets.iter().filter(|(_, packets)| **packets > 0);
+                let rows = counted.map(|(outcome, packets)| [outcome.clone(), packets.to_string()]);
+                output::table(&["WHAT BECAME OF IT", "PACKETS"], rows, "no packet has come yet")?;
+            }
+        }
         Ok(())
     }
 }
