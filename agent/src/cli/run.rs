@@ -154,7 +154,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
-    settle_in(arguments, &answer, proxy, &session, &*console)?;
+    settle_in(arguments, &answer, proxy.as_ref(), &session, &*console)?;
     let inventory_doubt = arguments.devices_doubt(DEVICES_PATIENCE);
 
     // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
@@ -188,7 +188,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
 fn settle_in(
     arguments: &RunArguments,
     answer: &ClaimResponse,
-    proxy: Option<Proxy>,
+    proxy: Option<&Proxy>,
     session: &Session,
     console: &dyn Console,
 ) -> Result<(), CliError> {
@@ -200,7 +200,7 @@ fn settle_in(
         }
     }
     if let Some(path) = &arguments.session_file {
-        SessionFile::new(&arguments.coordinator, arguments.ca, proxy, session)
+        SessionFile::new(&arguments.coordinator, arguments.ca, proxy.cloned(), session)
             .write(path)
             .map_err(|source| CliError::File { path: path.clone(), source })?;
     }

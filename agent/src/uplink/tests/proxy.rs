@@ -1,6 +1,6 @@
 //! A coordinator that only a proxy can reach.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -59,7 +59,7 @@ fn tunnel(client: &TcpStream, target: Option<u16>, asked: &Mutex<Vec<String>>) {
         let _gone = to_client.shutdown(Shutdown::Both);
     });
     let mut forth = &server;
-    let _ended = std::io::copy(&mut reader.by_ref(), &mut forth);
+    let _ended = std::io::copy(&mut reader, &mut forth);
     let _gone = server.shutdown(Shutdown::Both);
 }
 
