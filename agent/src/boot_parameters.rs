@@ -27,6 +27,8 @@ pub struct BootParameters {
     pub boot_interface: Option<MacAddress>,
     /// `vetting.vlan=N`: the VLAN (IEEE 802.1Q) that the coordinator is reached in; untagged without it.
     pub vlan: Option<VlanId>,
+    /// `vetting.medium=LABEL`, the label of the stick or disc that the machine started from.
+    pub medium: Option<String>,
     /// `vetting.shell`: root shells on the first screen and the first serial line, from the start and as long as the
     /// machine is up. With it, a machine whose run cannot go on stays up for them instead of restarting. For
     /// finding faults: whoever is at the machine is root on it. `vetting.shell=0` is as good as none.
@@ -137,6 +139,7 @@ impl BootParameters {
                 let vlan = plain_number(text).and_then(|number| VlanId::try_from(number).ok());
                 set(&mut self.vlan, name, vlan, "a VLAN from 1 to 4094")
             }
+            "vetting.medium" => set(&mut self.medium, name, medium_label(text), "a medium's label"),
             "vetting.shell" => {
                 self.shell = !matches!(text, "0" | "off" | "no");
                 Ok(())
@@ -155,6 +158,12 @@ impl BootParameters {
 /// `u16`'s parser would take a sign.
 fn plain_number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// At most as long as an ISO's volume id; a FAT label is shorter.
+fn medium_label(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    ((1..=32).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
 /// PXELINUX writes the hardware type first: `01-52-54-00-…`.
@@ -238,6 +247,8 @@ mod tests {
             "vetting.coordinator=10.0.0.1",
             "BOOTIF=01-00-5e",
             "vetting.run=1 vetting.run=2",
+            "vetting.medium=",
+            "vetting.medium=../x",
         ] {
             let error = line.parse::<BootParameters>().unwrap_err().to_string();
             assert!(error.contains("vetting.") || error.contains("BOOTIF"), "{error}");

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::{Proxy, StickSettings};
 
 use super::shell::Shells;
-use super::{fate, haste, modules, network};
+use super::{fate, haste, modules, network, stick};
 use crate::boot_parameters::{BootParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
@@ -125,19 +127,18 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
-    start_modules(host, console)?;
-    network::start(
-        host.clone(),
-        runner.clone(),
-        Arc::clone(console),
-        network::Wanted {
-            network: parameters.network(),
-            boot_interface: parameters.boot_interface,
-            family: network::Family::of(parameters.coordinator.as_ref()),
-        },
-        run_file(NETWORK_READY),
-    )
-    .map_err(|error| format!("the network cannot be brought up: {error}"))?;
+    start_modules(host, console, parameters.medium.is_some())?;
+    let mut settings = None;
+    if let Some(label) = &parameters.medium {
+        let ready = run_file(DEVICES_READY);
+        match stick::coordinator_settings(host, runner, label, &**console, &ready) {
+            Some(found) => settings = Some(found),
+            None => return run_alone(label, init_ms, runner, console),
+        }
+    }
+    let network = wanted_network(parameters, settings.as_ref());
+    network::start(host.clone(), runner.clone(), Arc::clone(console), network, run_file(NETWORK_READY))
+        .map_err(|error| format!("the network cannot be brought up: {error}"))?;
     let run = parameters.run_parameters().map_err(|missing| {
         format!(
             "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
@@ -145,7 +146,21 @@ fn session(
         )
     })?;
     // at once: it gets ready while modules and network do
-    run_agent(&run, init_ms, runner, console)
+    let proxy = settings.and_then(|settings| settings.proxy);
+    run_agent(&run, proxy.as_ref(), init_ms, runner, console)
+}
+
+/// The network as the stick's settings say; where there are none, or they say nothing, as the kernel's parameters do.
+fn wanted_network(parameters: &BootParameters, settings: Option<&StickSettings>) -> network::Wanted {
+    let said = settings.map(|settings| &settings.network).filter(|network| !network.interfaces.is_empty());
+    // whom the machine itself calls
+    let proxy = settings.and_then(|settings| settings.proxy.as_ref()).map(|proxy| &proxy.endpoint);
+    let named = settings.and_then(|settings| settings.coordinator.as_ref()).map(|named| &named.url);
+    network::Wanted {
+        network: said.cloned().unwrap_or_else(|| parameters.network()),
+        boot_interface: parameters.boot_interface,
+        family: network::Family::of(proxy.or(named).or(parameters.coordinator.as_ref())),
+    }
 }
 
 /// Of the kernel's messages only what it cannot survive (below KERN_ERR) among our lines: a failing disk fills the
@@ -156,13 +171,13 @@ fn quiet_kernel(console: &dyn Console) {
     }
 }
 
-fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> {
+fn start_modules(host: &Host, console: &Arc<dyn Console>, medium: bool) -> Result<(), String> {
     let (host, console) = (host.clone(), Arc::clone(console));
     std::thread::Builder::new()
         .name("modules".to_owned())
         .spawn(move || {
             let begin = clock::monotonic();
-            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY));
+            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY), medium);
             let disks = if loaded.disks == 1 { "disk" } else { "disks" };
             let took = spoken(begin.elapsed());
             console.line(&format!("drivers are loaded: {} {disks} ({took})", loaded.disks));
@@ -180,16 +195,14 @@ fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> 
 /// Starts `run`, passes its lines on, and sees to its end.
 fn run_agent(
     run: &RunParameters,
+    proxy: Option<&Proxy>,
     init_ms: u64,
     runner: &SystemRunner,
     console: &Arc<dyn Console>,
 ) -> Result<Exit, String> {
     let claim_file = run_file("claim");
     let session_file = run_file(SESSION_FILE);
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&claim_file);
-    written
-        .and_then(|mut file| file.write_all(run.claim.expose().as_bytes()))
-        .map_err(|error| format!("{}: {error}", claim_file.display()))?;
+    write_secret(&claim_file, &run.claim)?;
     let options: [(&str, OsString); 8] = [
         ("--coordinator", run.coordinator.to_string().into()),
         ("--ca", run.ca.to_string().into()),
@@ -204,6 +217,62 @@ fn run_agent(
     for (option, value) in options {
         args.extend([option.into(), value]);
     }
+    if let Some(proxy) = proxy {
+        let file = run_file("proxy");
+        write_secret(&file, &proxy.url())?;
+        args.extend(["--proxy-file".into(), file.into()]);
+    }
+    let (end, last_lines) = watch(args, runner, console)?;
+    let how = match end {
+        RunProcessEnd::Asked(exit) => return Ok(exit),
+        RunProcessEnd::Refused => return Err(refusal(&last_lines)),
+        RunProcessEnd::Died(how) => how,
+    };
+    fate::show_death(&**console, &how, &last_lines);
+    obey_coordinator(&**console, &session_file, &how, last_lines)
+}
+
+/// Not for the command line, which everyone on the machine could read.
+fn write_secret(path: &Path, secret: &Secret) -> Result<(), String> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(secret.expose().as_bytes()))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Starts a run without a coordinator, with the menu at the console, and sees to its end.
+fn run_alone(
+    label: &str,
+    init_ms: u64,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<Exit, String> {
+    let options: [(&str, OsString); 3] = [
+        ("--medium", label.into()),
+        ("--devices-ready-file", run_file(DEVICES_READY).into()),
+        ("--init-ms", init_ms.to_string().into()),
+    ];
+    let mut args: Vec<OsString> = vec!["alone".into()];
+    for (option, value) in options {
+        args.extend([option.into(), value]);
+    }
+    let (end, last_lines) = watch(args, runner, console)?;
+    match end {
+        RunProcessEnd::Asked(exit) => Ok(exit),
+        RunProcessEnd::Refused => Err(refusal(&last_lines)),
+        RunProcessEnd::Died(how) => {
+            fate::show_death(&**console, &how, &last_lines);
+            Err("this run is over, without a verdict; its records are on the stick as far as they were stored"
+                .to_owned())
+        }
+    }
+}
+
+/// Starts this program with `args`, passes its lines on, and waits for its end; gives also the last of its lines.
+fn watch(
+    args: Vec<OsString>,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<(RunProcessEnd, Vec<String>), String> {
     let service = Service { program: "/proc/self/exe".into(), args, env: Vec::new(), leads: Leads::Group };
     let agent =
         runner.spawn(&service).map_err(|error| format!("the agent cannot be started: {}", chain(&error)))?;
@@ -215,14 +284,7 @@ fn run_agent(
         }
         last_lines.push_back(line.to_owned());
     });
-    let last_lines: Vec<String> = last_lines.into();
-    let how = match run_end(exit) {
-        RunProcessEnd::Asked(exit) => return Ok(exit),
-        RunProcessEnd::Refused => return Err(refusal(&last_lines)),
-        RunProcessEnd::Died(how) => how,
-    };
-    fate::show_death(&**console, &how, &last_lines);
-    obey_coordinator(&**console, &session_file, &how, last_lines)
+    Ok((run_end(exit), last_lines.into()))
 }
 
 /// How `run` ended.
@@ -286,5 +348,25 @@ mod tests {
         assert!(matches!(run_end(None), RunProcessEnd::Died(_)));
         let lines = ["claiming run 7".to_owned(), "vetting-agent: the run cannot be claimed: no".to_owned()];
         assert_eq!(refusal(&lines), "the coordinator refuses this machine: the run cannot be claimed: no");
+    }
+
+    #[test]
+    fn a_sticks_network_goes_before_the_kernels_parameters_and_its_proxy_is_whom_the_machine_calls() {
+        let parameters: BootParameters = "vetting.vlan=42 vetting.coordinator=10.0.0.1:8443".parse().unwrap();
+        let wanted = |yaml: &str| {
+            wanted_network(&parameters, Some(&serde_yaml::from_str::<StickSettings>(yaml).unwrap()))
+        };
+        let ca = format!("ca: 'sha256:{}'", "ab".repeat(32));
+        let coordinator = format!("coordinator: {{url: 'https://[fd00::1]:8443', {ca}}}");
+
+        let netbooted = wanted_network(&parameters, None);
+        assert_eq!((netbooted.network, netbooted.family), (parameters.network(), network::Family::Ipv4));
+        let silent = wanted(&coordinator);
+        assert_eq!((silent.network, silent.family), (parameters.network(), network::Family::Ipv6));
+        let fixed = "network: {interface: eno1, ipv4: {address: 192.0.2.5/24}, ipv6: off}";
+        let said = wanted(&format!("{coordinator}\n{fixed}\nproxy: 'http://192.0.2.1:3128'"));
+        assert_eq!(said.network.interfaces.len(), 1);
+        assert_eq!(said.network.interfaces[0].vlan, None);
+        assert_eq!(said.family, network::Family::Ipv4);
     }
 }

@@ -23,6 +23,7 @@ mod power;
 mod resolver;
 pub mod session;
 mod shell;
+mod stick;
 mod usr;
 mod way;
 
