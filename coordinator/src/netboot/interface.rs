@@ -113,7 +113,7 @@ impl Interface<Ipv6Addr> {
         let mut addresses = all.filter(|one| one.interface_name == name).filter_map(|one| {
             one.address.as_ref().and_then(|address| address.as_sockaddr_in6()).map(SockaddrIn6::ip)
         });
-        let address = addresses.find(|address| !address.is_unicast_link_local());
+        let address = addresses.find(|address| !address.is_unicast_link_local() && !address.is_loopback());
         Ok(address.map(|address| Self { name: name.to_owned(), address }))
     }
 
