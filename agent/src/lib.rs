@@ -27,3 +27,4 @@ pub mod sensors;
 pub mod stages;
 pub mod tools;
 pub mod uplink;
+pub mod workers;

@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 use crate::init;
 use crate::uplink::{ClaimError, RequestError};
+use crate::workers::{self, cpu::CpuWork, memory::MemoryWork};
 use machine::Machine;
 
 pub use alone::AloneArguments;
@@ -140,6 +141,9 @@ pub enum CliError {
         /// Why.
         what: String,
     },
+    /// A worker could not do its work.
+    #[error(transparent)]
+    Worker(#[from] workers::WorkerError),
     /// Signals cannot be watched.
     #[error("signals cannot be watched")]
     Signals(#[source] std::io::Error),
@@ -211,6 +215,12 @@ enum Command {
         /// A new or empty folder
         directory: PathBuf,
     },
+    /// What the stage Memory starts: patterns over memory
+    #[command(hide = true)]
+    MemoryWorker(MemoryWork),
+    /// What the stage CPUStress starts: computations with known answers on one CPU
+    #[command(hide = true)]
+    CpuWorker(CpuWork),
     /// What PID 1 starts: everything of the live image but reaping and rebooting
     #[command(hide = true)]
     Live {
@@ -249,6 +259,10 @@ pub fn execute(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Live { died: Some(how), .. } => Ok(init::after_death(&how)),
         Command::Live { init_ms, died: None } => Ok(init::live(init_ms)),
         Command::Alone(arguments) => alone::alone(&machine()?, &arguments),
+        Command::MemoryWorker(work) => {
+            workers::memory::run(&work).map(|()| Exit::Pass).map_err(CliError::Worker)
+        }
+        Command::CpuWorker(work) => workers::cpu::run(&work).map(|()| Exit::Pass).map_err(CliError::Worker),
         Command::Run(run) => run::run(&machine()?, &run),
         Command::Inventory { spec } => facts::inventory(&machine()?, spec),
         Command::Firmware => facts::firmware(&machine()?),

@@ -17,7 +17,7 @@
 
 pub mod edac;
 mod hwmon;
-mod load;
+pub(crate) mod load;
 mod sidecar;
 
 use vetting_protocol::measurement::Measurement;

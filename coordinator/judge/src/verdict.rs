@@ -288,6 +288,9 @@ fn advice_after(stage: StageName) -> &'static str {
         }
         StageName::SpecValidate => "Correct the machine, or its spec if that is wrong, then vet again.",
         StageName::Smart | StageName::Storage => "Replace the disk, then vet again.",
+        StageName::Memory => {
+            "Replace the memory module that is named, or find it by swapping, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -7,8 +7,8 @@
 //! stages:                       # in the order they run
 //!   - {stage: Inventory, limit: 2m}
 //!   - {stage: SMART, limit: 6m, self_test: short, required: false}
-//!   - {stage: CPUStress, limit: 12m, cpu: 2m, memory: 2m, memory_percent: 80}
-//!   - {stage: Storage, limit: 20m, fio_read: 15s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
+//!   - {stage: CPUStress, limit: 12m, cpu: 2m, per_core: 2m, memory: 2m, memory_percent: 80}
+//!   - {stage: Storage, limit: 20m, fio_read: 15s, fio_random: 5s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
 //! thresholds:                   # each states what is good
 //!   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: "…"}
 //! ```
