@@ -78,7 +78,7 @@ impl TrunkPort {
 
 /// Ends with the test's process.
 fn forward(from: &UnixDatagram, by: &UnixDatagram, to: &Path, change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-    let mut frame = [0; 65_536];
+    let mut frame = vec![0; 65_536];
     while let Ok(length) = from.recv(&mut frame) {
         if let Some(changed) = frame.get(..length).and_then(&change) {
             // a machine that is not there yet, or not any more, misses it, as on a wire
