@@ -8,6 +8,7 @@ use std::str::FromStr;
 pub use vetting_protocol::endpoint::{CaPin, Endpoint};
 use vetting_protocol::ids::{MacAddress, RunId};
 use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::network::{Interface, Ipv4Method, Ipv6Method, Network, Nic, VlanId};
 
 /// The parameters this program knows; each may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct BootParameters {
     pub time_ms: Option<i64>,
     /// `BOOTIF=…`, the NIC that the machine booted from.
     pub boot_interface: Option<MacAddress>,
+    /// `vetting.vlan=N`: the VLAN (IEEE 802.1Q) that the coordinator is reached in; untagged without it.
+    pub vlan: Option<VlanId>,
     /// `vetting.medium=LABEL`, the label of the stick or disc that the machine started from.
     pub medium: Option<String>,
     /// `vetting.shell`: root shells on the first screen and the first serial line, from the start and as long as the
@@ -105,6 +108,19 @@ impl FromStr for BootParameters {
 }
 
 impl BootParameters {
+    /// How the network is set up: every NIC with a link, or the one that the machine booted from where a VLAN is
+    /// named, since only that cable is known to carry it.
+    pub fn network(&self) -> Network {
+        let entry = self.vlan.map(|vlan| Interface {
+            interface: self.boot_interface.map(Nic::Mac),
+            bond: None,
+            vlan: Some(vlan),
+            ipv4: Ipv4Method::Dhcp,
+            ipv6: Ipv6Method::Auto,
+        });
+        Network { interfaces: entry.into_iter().collect() }
+    }
+
     fn take(&mut self, name: &str, value: Option<&str>) -> Result<(), BootParameterError> {
         let text = value.unwrap_or_default();
         match name {
@@ -118,6 +134,10 @@ impl BootParameters {
             "vetting.time" => {
                 let time = text.parse().ok().filter(|ms: &i64| *ms > 0);
                 set(&mut self.time_ms, name, time, "milliseconds since 1970")
+            }
+            "vetting.vlan" => {
+                let vlan = plain_number(text).and_then(|number| VlanId::try_from(number).ok());
+                set(&mut self.vlan, name, vlan, "a VLAN from 1 to 4094")
             }
             "vetting.medium" => set(&mut self.medium, name, medium_label(text), "a medium's label"),
             "vetting.shell" => {
@@ -133,6 +153,11 @@ impl BootParameters {
             }
         }
     }
+}
+
+/// `u16`'s parser would take a sign.
+fn plain_number(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// At most as long as an ISO's volume id; a FAT label is shorter.
@@ -188,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn a_vlan_is_on_the_card_it_booted_from() {
+        let network = |line: &str| line.parse::<BootParameters>().unwrap().network();
+        assert!(network("BOOTIF=52:54:00:ab:cd:01").interfaces.is_empty());
+        let [entry] = &network("vetting.vlan=42 BOOTIF=52:54:00:ab:cd:01").interfaces[..] else { panic!() };
+        assert_eq!(entry.vlan.map(VlanId::get), Some(42));
+        assert_eq!(entry.interface, Some(Nic::Mac("52:54:00:ab:cd:01".parse().unwrap())));
+        assert_eq!(network("vetting.vlan=42").interfaces[0].interface, None);
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let parameters: BootParameters = "vetting.run=7 vetting.colour=red".parse().unwrap();
         assert_eq!(
@@ -206,6 +241,9 @@ mod tests {
             "vetting.ca=ba78",
             "vetting.claim=",
             "vetting.time=-4",
+            "vetting.vlan=0",
+            "vetting.vlan=4095",
+            "vetting.vlan=+5",
             "vetting.coordinator=10.0.0.1",
             "BOOTIF=01-00-5e",
             "vetting.run=1 vetting.run=2",
@@ -220,7 +258,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(line in ".{0,200}", name in "(vetting\\.(run|ca|claim|time|coordinator)|BOOTIF)", value in "\\PC{0,70}") {
+        fn parsing_never_panics(line in ".{0,200}", name in "(vetting\\.(run|ca|claim|time|vlan|coordinator)|BOOTIF)", value in "\\PC{0,70}") {
             let _ = line.parse::<BootParameters>();
             let _ = format!("{name}={value}").parse::<BootParameters>();
         }

@@ -15,13 +15,14 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const TFTP: &str = "127.0.0.1:69";
+const IPV6: &str = "fd77::3";
 const DHCP: &str = "127.0.0.1:67";
 const PROXY: &str = "127.0.0.1:4011";
 /// A file that must not be had.
 const SECRET: &[u8] = b"not to be had";
 /// Longer than one window of 16 blocks of 512 bytes.
 const LOADER_BYTES: usize = 40_000;
-const CONFIG: &str = "listen: {https: '127.0.0.1:0', http: '0.0.0.0:0'}\nrun_as: nobody\nimage: {dir: image}\n\
+const CONFIG: &str = "listen: {https: '127.0.0.1:0', http: '[::]:0'}\nrun_as: nobody\nimage: {dir: image}\n\
                       netboot: {enabled: true, interfaces: [lo], answer: all}\n";
 /// A request of OVMF to the proxy's port: fields of BOOTP.
 const OVMF: &[u8] = include_bytes!("../src/netboot/recorded/ovmf-pxe-request.bin");
@@ -44,7 +45,9 @@ fn alone(test: impl FnOnce(&Site) + Send + 'static) {
     let thread = std::thread::spawn(move || {
         // EPERM: it takes root
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+        let ip = |words: &[&str]| assert!(Command::new("ip").args(words).status().unwrap().success());
+        ip(&["link", "set", "lo", "up"]);
+        ip(&["addr", "add", &format!("{IPV6}/64"), "dev", "lo", "nodad"]);
         test(&Site::open());
     });
     if let Err(panic) = thread.join() {
@@ -125,8 +128,8 @@ fn request(operation: u8, words: &[&str]) -> Vec<u8> {
 }
 
 /// Reads a file to its end, in blocks of 512 bytes.
-fn fetch(socket: &UdpSocket, name: &str) -> Vec<u8> {
-    let (mut datagram, from) = ask(socket, TFTP, &request(1, &[name, "octet"]));
+fn fetch(socket: &UdpSocket, server: &str, name: &str) -> Vec<u8> {
+    let (mut datagram, from) = ask(socket, server, &request(1, &[name, "octet"]));
     let mut content = Vec::new();
     loop {
         assert_eq!(datagram[..2], [0, 3], "{datagram:?}");
@@ -175,7 +178,7 @@ fn root_is_given_up_for_good_and_machines_are_answered_all_the_same() {
         assert_eq!(database.uid(), 65_534);
 
         let socket = client("127.0.0.1");
-        assert_eq!(fetch(&socket, "snponly.efi"), vec![7; LOADER_BYTES]);
+        assert_eq!(fetch(&socket, TFTP, "snponly.efi"), vec![7; LOADER_BYTES]);
         let (answer, _) = ask(&socket, PROXY, &pxe_request());
         assert!(answer.windows(11).any(|window| window == b"snponly.efi"), "{answer:?}");
         assert_eq!((site.packets("tftp_sent"), site.packets("dhcp_answered")), (1, 1));
@@ -271,7 +274,7 @@ fn malformed_packets_are_dropped_and_counted() {
         }
         site.heard("tftp_malformed", tftp.len() as u64);
         site.heard("dhcp_malformed", 2 * dhcp.len() as u64);
-        assert_eq!(fetch(&socket, "snponly.efi").len(), LOADER_BYTES, "and it serves on");
+        assert_eq!(fetch(&socket, TFTP, "snponly.efi").len(), LOADER_BYTES, "and it serves on");
     });
 }
 
@@ -287,7 +290,7 @@ fn a_flood_is_limited_and_others_are_served() {
             socket.send_to(&request(2, &["f", "octet"]), TFTP).unwrap();
         }
         assert_eq!(site.packets("tftp_refused"), 40, "answers a minute to one client");
-        assert_eq!(fetch(&client("127.0.0.2"), "snponly.efi").len(), LOADER_BYTES);
+        assert_eq!(fetch(&client("127.0.0.2"), TFTP, "snponly.efi").len(), LOADER_BYTES);
 
         for _ in 0..30 {
             socket.send_to(&pxe_request(), PROXY).unwrap();
@@ -298,5 +301,17 @@ fn a_flood_is_limited_and_others_are_served() {
         another[33] ^= 0xff;
         let waiting = client("127.0.0.3");
         assert!(!ask(&waiting, PROXY, &another).0.is_empty());
+    });
+}
+
+#[test]
+fn boot_files_are_had_over_ipv6_with_their_script_there() {
+    alone(|site| {
+        let socket = client("::1");
+        let server = format!("[{IPV6}]:69");
+        assert_eq!(fetch(&socket, &server, "snponly.efi"), vec![7; LOADER_BYTES]);
+        let script = String::from_utf8(fetch(&socket, &server, "autoexec.ipxe")).unwrap();
+        assert!(script.contains(&format!("http://[{IPV6}]:")), "{script}");
+        site.heard("tftp_sent", 2);
     });
 }

@@ -1,8 +1,9 @@
 //! A lab's network with an ordinary DHCP server on it, and a coordinator whose own netboot server serves it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use anyhow::bail;
 use tempfile::TempDir;
 use vetting_image::lab::{Lan, Member, Running, Tap};
 
@@ -62,7 +63,8 @@ fn coordinator(network: Member, folder: &Path, netboot: &str) -> anyhow::Result<
 
 /// A DHCP server with a range of addresses and, unless `more` says so, nothing else.
 fn start_dhcp(member: &Member, folder: &Path, more: &[&str]) -> anyhow::Result<Running> {
-    let [a, b, c, _] = member.address.octets();
+    let IpAddr::V4(address) = member.address else { bail!("{} has no IPv4", member.namespace) };
+    let [a, b, c, _] = address.octets();
     let range = format!("{},{},1h", Ipv4Addr::new(a, b, c, 100), Ipv4Addr::new(a, b, c, 200));
     let leases = folder.join("leases");
     let arguments = [

@@ -73,7 +73,7 @@ impl SimulatedAgent {
     /// Boots and claims the waiting run of the host with this MAC address.
     pub fn boot(site: &Site, mac: &str, boot_id: &str) -> anyhow::Result<Self> {
         let parameters = run_parameters(&boot_script(site, mac)?)?;
-        let client = Client::new(parameters.coordinator.clone(), parameters.ca)?;
+        let client = Client::new(parameters.coordinator.clone(), parameters.ca, None)?;
         let cancel = Cancel::new();
         let claimed =
             claim(&client, Timing::NORMAL, &Silent, &cancel, || claim_request(&parameters, boot_id))?;

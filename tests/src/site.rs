@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -104,7 +104,8 @@ impl Site {
     pub fn start(built: &Built, directory: &Path, options: &SiteOptions) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let directory = directory.canonicalize()?;
-        let address = options.network.as_ref().map_or(Ipv4Addr::LOCALHOST, |member| member.address);
+        let address: IpAddr =
+            options.network.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |member| member.address);
         let mut site = Self {
             built: built.clone(),
             directory,

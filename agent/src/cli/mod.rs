@@ -86,6 +86,14 @@ pub enum CliError {
     /// No claim secret was given.
     #[error("no claim secret: name its file with --claim-file, or set VETTING_CLAIM")]
     NoClaim,
+    /// What `--proxy-file` names holds no proxy's URL.
+    #[error("{path}")]
+    Proxy {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: vetting_protocol::stick::ProxyError,
+    },
     /// The run was not given.
     #[error(transparent)]
     Claim(#[from] ClaimError),

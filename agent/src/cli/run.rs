@@ -11,6 +11,7 @@ use vetting_protocol::agent_api::{AfterRun, BootTimeline, ClaimRequest, ClaimRes
 use vetting_protocol::ids::RunId;
 use vetting_protocol::run::RunResult;
 use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::Proxy;
 
 use super::machine::Machine;
 use super::{CliError, Exit, interrupt};
@@ -51,6 +52,9 @@ pub struct RunArguments {
     /// File with the run's one-time claim secret
     #[arg(long, value_name = "FILE")]
     claim_file: Option<PathBuf>,
+    /// File with the URL of the HTTP proxy that leads to the coordinator: http://[USER:PASSWORD@]HOST:PORT
+    #[arg(long, value_name = "FILE")]
+    proxy_file: Option<PathBuf>,
     /// Set the clock from the coordinator's, and end with 80 or 81 to ask PID 1 to power off or reboot
     #[arg(long, hide = true)]
     live_image: bool,
@@ -77,6 +81,14 @@ impl RunArguments {
         };
         let secret = text.trim();
         if secret.is_empty() { Err(CliError::NoClaim) } else { Ok(Secret::new(secret.to_owned())) }
+    }
+
+    /// From a file, since it may hold a password.
+    fn proxy(&self) -> Result<Option<Proxy>, CliError> {
+        let Some(path) = &self.proxy_file else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.clone(), source })?;
+        text.trim().parse().map(Some).map_err(|source| CliError::Proxy { path: path.clone(), source })
     }
 
     /// Waits for the network of the live image; `None` on any other machine.
@@ -133,18 +145,21 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
 
     let secret = arguments.claim_secret()?;
     let boot_id = machine.boot_id()?;
-    let client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
+    let proxy = arguments.proxy()?;
+    let client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
     let network_ms = arguments.network_ms(&interrupted);
-    console.line(&format!("claiming run {} at coordinator {}", arguments.run, arguments.coordinator));
+    let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+    console
+        .line(&format!("claiming run {} at coordinator {}{through}", arguments.run, arguments.coordinator));
     let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
         arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
-    settle_in(arguments, &answer, &session, &*console)?;
+    settle_in(arguments, &answer, proxy.as_ref(), &session, &*console)?;
     let inventory_doubt = devices_doubt(arguments.devices_ready_file.as_deref(), DEVICES_PATIENCE);
 
     // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
-    let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
+    let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
     let uplink: Arc<dyn Link> = Arc::new(Uplink::start(
         uplink_client,
         session,
@@ -175,6 +190,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
 fn settle_in(
     arguments: &RunArguments,
     answer: &ClaimResponse,
+    proxy: Option<&Proxy>,
     session: &Session,
     console: &dyn Console,
 ) -> Result<(), CliError> {
@@ -186,7 +202,7 @@ fn settle_in(
         }
     }
     if let Some(path) = &arguments.session_file {
-        SessionFile::new(&arguments.coordinator, arguments.ca, session)
+        SessionFile::new(&arguments.coordinator, arguments.ca, proxy.cloned(), session)
             .write(path)
             .map_err(|source| CliError::File { path: path.clone(), source })?;
     }

@@ -48,14 +48,14 @@ pub(super) fn report(
     how: &str,
     last_lines: Vec<String>,
 ) -> Option<AfterRun> {
-    let (coordinator, ca, session) = match SessionFile::read(session_file) {
+    let (coordinator, ca, proxy, session) = match SessionFile::read(session_file) {
         Ok(session) => session,
         Err(error) => {
             console.line(&format!("the coordinator is not told: {}", chain(&error)));
             return None;
         }
     };
-    let client = match Client::new(coordinator, ca) {
+    let client = match Client::new(coordinator, ca, proxy.as_ref()) {
         Ok(client) => client,
         Err(error) => {
             console.line(&format!("the coordinator is not told: {}", chain(&error)));

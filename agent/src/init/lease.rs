@@ -3,16 +3,13 @@
 //! The script only tells (`/etc/udhcpc/tell.script`); what it tells came from the network and is believed only as far
 //! as it parses.
 
-#![expect(clippy::disallowed_methods, reason = "writes the name servers")]
-
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 use super::interface::{InterfaceError, Route, add_route, delete_route, set_address, set_mtu};
+use super::resolver::Names;
 
 /// What the script's lines begin with.
 const MARK: &str = "vetting-dhcp|";
-const RESOLVER: &str = "/etc/resolv.conf";
 /// IPv4 works with this much (RFC 791); a server that says less is mistaken.
 const SMALLEST_MTU_BYTES: u16 = 576;
 
@@ -48,9 +45,6 @@ pub(super) enum LeaseError {
     /// It does not take the packet size.
     #[error("packets of {mtu_bytes} bytes cannot be set")]
     Mtu { mtu_bytes: u16, source: InterfaceError },
-    /// The name servers cannot be written down.
-    #[error("{RESOLVER}")]
-    Resolver(#[source] std::io::Error),
 }
 
 impl DhcpEvent {
@@ -118,11 +112,6 @@ impl Lease {
         {
             failures.push(LeaseError::Route { router, source });
         }
-        if !self.name_servers.is_empty()
-            && let Err(error) = std::fs::write(Path::new(RESOLVER), self.resolver())
-        {
-            failures.push(LeaseError::Resolver(error));
-        }
         failures
     }
 
@@ -138,9 +127,10 @@ impl Lease {
         (self.address.to_bits() ^ other.to_bits()) & self.netmask.to_bits() == 0
     }
 
-    fn resolver(&self) -> String {
-        let domain = self.domain.iter().map(|domain| format!("search {domain}\n"));
-        domain.chain(self.name_servers.iter().map(|server| format!("nameserver {server}\n"))).collect()
+    /// The name servers that it tells.
+    pub(super) fn names(&self) -> Names {
+        let servers = self.name_servers.iter().copied().map(Into::into).collect();
+        Names { servers, domain: self.domain.clone() }
     }
 }
 
@@ -169,7 +159,8 @@ mod tests {
         let lease = lease(told).unwrap();
         assert_eq!(lease.address, Ipv4Addr::new(10, 0, 2, 15));
         assert_eq!((lease.router, lease.mtu_bytes), (Some([10, 0, 2, 2].into()), Some(1500)));
-        assert_eq!(lease.resolver(), "search lab.example\nnameserver 10.0.2.3\nnameserver 9.9.9.9\n");
+        let names = lease.names();
+        assert_eq!((names.servers.len(), names.domain.as_deref()), (2, Some("lab.example")));
         assert!(lease.reaches([10, 0, 2, 2].into()) && !lease.reaches([10, 0, 3, 2].into()));
         assert_eq!(DhcpEvent::parse("vetting-dhcp|deconfig||||||"), Some(DhcpEvent::Unbound));
     }
@@ -178,7 +169,7 @@ mod tests {
     fn only_the_address_is_needed() {
         let lease = lease("vetting-dhcp|renew|192.0.2.9|255.255.255.255||||").unwrap();
         assert_eq!((lease.router, lease.mtu_bytes, lease.domain.as_deref()), (None, None, None));
-        assert!(lease.resolver().is_empty());
+        assert_eq!(lease.names(), Names::default());
     }
 
     #[test]

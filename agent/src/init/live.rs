@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::{Proxy, StickSettings};
 
 use super::shell::Shells;
 use super::{fate, haste, modules, network, stick};
@@ -34,7 +36,7 @@ const KEPT_LINES: usize = 60;
 /// Time to read what went wrong before the machine restarts, seconds.
 const READING_TIME_SECONDS: u64 = 60;
 
-/// Appear in [`RUN_DIRECTORY`] when the first interface has an address, and when all devices are there.
+/// Appear in [`RUN_DIRECTORY`] when an interface has an address that reaches the coordinator, and when all devices are there.
 const NETWORK_READY: &str = "network-ready";
 const DEVICES_READY: &str = "devices-ready";
 /// What `run` leaves there after its claim.
@@ -126,20 +128,17 @@ fn session(
         }
     }
     start_modules(host, console, parameters.medium.is_some())?;
+    let mut settings = None;
     if let Some(label) = &parameters.medium {
         let ready = run_file(DEVICES_READY);
-        if stick::coordinator_settings(host, runner, label, &**console, &ready).is_none() {
-            return run_alone(label, init_ms, runner, console);
+        match stick::coordinator_settings(host, runner, label, &**console, &ready) {
+            Some(found) => settings = Some(found),
+            None => return run_alone(label, init_ms, runner, console),
         }
     }
-    network::start(
-        host.clone(),
-        runner.clone(),
-        Arc::clone(console),
-        parameters.boot_interface,
-        run_file(NETWORK_READY),
-    )
-    .map_err(|error| format!("the network cannot be brought up: {error}"))?;
+    let network = wanted_network(parameters, settings.as_ref());
+    network::start(host.clone(), runner.clone(), Arc::clone(console), network, run_file(NETWORK_READY))
+        .map_err(|error| format!("the network cannot be brought up: {error}"))?;
     let run = parameters.run_parameters().map_err(|missing| {
         format!(
             "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
@@ -147,7 +146,21 @@ fn session(
         )
     })?;
     // at once: it gets ready while modules and network do
-    run_agent(&run, init_ms, runner, console)
+    let proxy = settings.and_then(|settings| settings.proxy);
+    run_agent(&run, proxy.as_ref(), init_ms, runner, console)
+}
+
+/// The network as the stick's settings say; where there are none, or they say nothing, as the kernel's parameters do.
+fn wanted_network(parameters: &BootParameters, settings: Option<&StickSettings>) -> network::Wanted {
+    let said = settings.map(|settings| &settings.network).filter(|network| !network.interfaces.is_empty());
+    // whom the machine itself calls
+    let proxy = settings.and_then(|settings| settings.proxy.as_ref()).map(|proxy| &proxy.endpoint);
+    let named = settings.and_then(|settings| settings.coordinator.as_ref()).map(|named| &named.url);
+    network::Wanted {
+        network: said.cloned().unwrap_or_else(|| parameters.network()),
+        boot_interface: parameters.boot_interface,
+        family: network::Family::of(proxy.or(named).or(parameters.coordinator.as_ref())),
+    }
 }
 
 /// Of the kernel's messages only what it cannot survive (below KERN_ERR) among our lines: a failing disk fills the
@@ -182,16 +195,14 @@ fn start_modules(host: &Host, console: &Arc<dyn Console>, medium: bool) -> Resul
 /// Starts `run`, passes its lines on, and sees to its end.
 fn run_agent(
     run: &RunParameters,
+    proxy: Option<&Proxy>,
     init_ms: u64,
     runner: &SystemRunner,
     console: &Arc<dyn Console>,
 ) -> Result<Exit, String> {
     let claim_file = run_file("claim");
     let session_file = run_file(SESSION_FILE);
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&claim_file);
-    written
-        .and_then(|mut file| file.write_all(run.claim.expose().as_bytes()))
-        .map_err(|error| format!("{}: {error}", claim_file.display()))?;
+    write_secret(&claim_file, &run.claim)?;
     let options: [(&str, OsString); 8] = [
         ("--coordinator", run.coordinator.to_string().into()),
         ("--ca", run.ca.to_string().into()),
@@ -206,6 +217,11 @@ fn run_agent(
     for (option, value) in options {
         args.extend([option.into(), value]);
     }
+    if let Some(proxy) = proxy {
+        let file = run_file("proxy");
+        write_secret(&file, &proxy.url())?;
+        args.extend(["--proxy-file".into(), file.into()]);
+    }
     let (end, last_lines) = watch(args, runner, console)?;
     let how = match end {
         RunProcessEnd::Asked(exit) => return Ok(exit),
@@ -214,6 +230,13 @@ fn run_agent(
     };
     fate::show_death(&**console, &how, &last_lines);
     obey_coordinator(&**console, &session_file, &how, last_lines)
+}
+
+/// Not for the command line, which everyone on the machine could read.
+fn write_secret(path: &Path, secret: &Secret) -> Result<(), String> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(secret.expose().as_bytes()))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Starts a run without a coordinator, with the menu at the console, and sees to its end.
@@ -325,5 +348,25 @@ mod tests {
         assert!(matches!(run_end(None), RunProcessEnd::Died(_)));
         let lines = ["claiming run 7".to_owned(), "vetting-agent: the run cannot be claimed: no".to_owned()];
         assert_eq!(refusal(&lines), "the coordinator refuses this machine: the run cannot be claimed: no");
+    }
+
+    #[test]
+    fn a_sticks_network_goes_before_the_kernels_parameters_and_its_proxy_is_whom_the_machine_calls() {
+        let parameters: BootParameters = "vetting.vlan=42 vetting.coordinator=10.0.0.1:8443".parse().unwrap();
+        let wanted = |yaml: &str| {
+            wanted_network(&parameters, Some(&serde_yaml::from_str::<StickSettings>(yaml).unwrap()))
+        };
+        let ca = format!("ca: 'sha256:{}'", "ab".repeat(32));
+        let coordinator = format!("coordinator: {{url: 'https://[fd00::1]:8443', {ca}}}");
+
+        let netbooted = wanted_network(&parameters, None);
+        assert_eq!((netbooted.network, netbooted.family), (parameters.network(), network::Family::Ipv4));
+        let silent = wanted(&coordinator);
+        assert_eq!((silent.network, silent.family), (parameters.network(), network::Family::Ipv6));
+        let fixed = "network: {interface: eno1, ipv4: {address: 192.0.2.5/24}, ipv6: off}";
+        let said = wanted(&format!("{coordinator}\n{fixed}\nproxy: 'http://192.0.2.1:3128'"));
+        assert_eq!(said.network.interfaces.len(), 1);
+        assert_eq!(said.network.interfaces[0].vlan, None);
+        assert_eq!(said.family, network::Family::Ipv4);
     }
 }

@@ -5,11 +5,14 @@
 //! `run`. If the child dies, PID 1 ends what it left and starts another that tells the coordinator and does what it says;
 //! if that dies too, the machine restarts. PID 1 itself never ends.
 
+mod address;
 mod console;
 mod fate;
 mod haste;
 mod interface;
+mod layout;
 mod lease;
+mod lease6;
 mod live;
 mod module_index;
 mod module_loader;
@@ -17,10 +20,12 @@ mod modules;
 mod mounts;
 mod network;
 mod power;
+mod resolver;
 pub mod session;
 mod shell;
 mod stick;
 mod usr;
+mod way;
 
 use std::ffi::OsString;
 use std::os::fd::AsFd as _;

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::Proxy;
 
 use crate::boot_parameters::{CaPin, Endpoint};
 use crate::uplink::Session;
@@ -22,6 +23,7 @@ use crate::uplink::Session;
 pub struct SessionFile {
     coordinator: String,
     ca: String,
+    proxy: Option<Proxy>,
     run: RunId,
     token: Secret,
     boot_id: String,
@@ -43,10 +45,11 @@ pub enum SessionFileError {
 
 impl SessionFile {
     /// What `run` leaves after its claim.
-    pub fn new(coordinator: &Endpoint, ca: CaPin, session: &Session) -> Self {
+    pub fn new(coordinator: &Endpoint, ca: CaPin, proxy: Option<Proxy>, session: &Session) -> Self {
         Self {
             coordinator: coordinator.to_string(),
             ca: ca.to_string(),
+            proxy,
             run: session.run,
             token: session.token.clone(),
             boot_id: session.boot_id.clone(),
@@ -60,14 +63,15 @@ impl SessionFile {
         file.write_all(&text)
     }
 
-    /// Reads it: whom to tell, whom to believe, and in whose name.
-    pub fn read(path: &Path) -> Result<(Endpoint, CaPin, Session), SessionFileError> {
+    /// Reads it: whom to tell, whom to believe, through which proxy, and in whose name.
+    pub fn read(path: &Path) -> Result<(Endpoint, CaPin, Option<Proxy>, Session), SessionFileError> {
         let text = std::fs::read(path).map_err(SessionFileError::Read)?;
         let damaged = |what| SessionFileError::Damaged { what };
         let file: Self = serde_json::from_slice(&text).map_err(|_| damaged("JSON"))?;
         let coordinator = file.coordinator.parse().map_err(|_| damaged("coordinator"))?;
         let ca = file.ca.parse().map_err(|_| damaged("ca"))?;
-        Ok((coordinator, ca, Session { run: file.run, token: file.token, boot_id: file.boot_id }))
+        let session = Session { run: file.run, token: file.token, boot_id: file.boot_id };
+        Ok((coordinator, ca, file.proxy, session))
     }
 }
 
@@ -84,9 +88,12 @@ mod tests {
         let ca: CaPin = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
         let session =
             Session { run: RunId(7), token: Secret::new("t0ken".to_owned()), boot_id: "b".to_owned() };
-        SessionFile::new(&"[fd00::1]:8443".parse().unwrap(), ca, &session).write(&path).unwrap();
+        let coordinator = "[fd00::1]:8443".parse().unwrap();
+        let proxy: Proxy = "http://ann:s3cr3t@proxy.example:3128".parse().unwrap();
+        SessionFile::new(&coordinator, ca, Some(proxy.clone()), &session).write(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let (endpoint, pin, read) = SessionFile::read(&path).unwrap();
+        let (endpoint, pin, through, read) = SessionFile::read(&path).unwrap();
+        assert_eq!(through, Some(proxy));
         assert_eq!((endpoint.to_string().as_str(), pin), ("[fd00::1]:8443", ca));
         assert_eq!((read.run, read.token.expose()), (RunId(7), "t0ken"));
         std::fs::write(&path, "{}").unwrap();

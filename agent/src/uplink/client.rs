@@ -1,19 +1,17 @@
 //! One request at a time to the coordinator, and what its answer means: done, try again, or never.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use vetting_protocol::agent_api::{
-    Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat, TLS_SERVER_NAME,
+    Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat,
 };
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::problem::Problem;
 use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::Proxy;
 
 use super::tls;
 use crate::boot_parameters::{CaPin, Endpoint};
@@ -95,6 +93,14 @@ pub enum ClientError {
     /// The HTTP client cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[from] reqwest::Error),
+    /// Not possible.
+    #[error(
+        "the proxy {proxy} is to be spoken to over TLS, which is not possible: name it with http://; what goes through it is encrypted all the same"
+    )]
+    ProxyTls {
+        /// Without its password.
+        proxy: String,
+    },
 }
 
 /// Talks to one coordinator about one run. Belongs to the runtime that first uses it.
@@ -106,35 +112,27 @@ pub struct Client {
     base: String,
 }
 
-/// Finds the coordinator anew at each connection, whatever name TLS uses.
-struct CoordinatorAddress(Endpoint);
-
-impl Resolve for CoordinatorAddress {
-    fn resolve(&self, _name: Name) -> Resolving {
-        let Endpoint { host, port } = self.0.clone();
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
-    }
-}
-
 impl Client {
-    /// Connects to nothing yet.
-    pub fn new(endpoint: Endpoint, pin: CaPin) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
+    /// Connects to nothing yet. Through `proxy`, if there is one, by CONNECT (RFC 9110): it sees where to, and nothing
+    /// of what is said.
+    pub fn new(endpoint: Endpoint, pin: CaPin, proxy: Option<&Proxy>) -> Result<Self, ClientError> {
+        let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::client_config(pin.0)?)
-            .dns_resolver(Arc::new(CoordinatorAddress(endpoint.clone())))
             .https_only(true)
             .http1_only()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
-            .user_agent(concat!("vetting-agent/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let base = format!("https://{TLS_SERVER_NAME}:{}/agent/v1", endpoint.port);
-        Ok(Self { http, endpoint, pin, base })
+            .user_agent(concat!("vetting-agent/", env!("CARGO_PKG_VERSION")));
+        let builder = match proxy {
+            None => builder,
+            // its certificate would have to fit the coordinator's pin
+            Some(proxy) if proxy.tls => return Err(ClientError::ProxyTls { proxy: proxy.to_string() }),
+            Some(proxy) => builder.proxy(reqwest::Proxy::https(proxy.url().expose())?),
+        };
+        let base = format!("https://{endpoint}/agent/v1");
+        Ok(Self { http: builder.build()?, endpoint, pin, base })
     }
 
     /// Whom it talks to.

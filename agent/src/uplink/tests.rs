@@ -1,6 +1,7 @@
 //! The uplink against a coordinator that answers late, wrongly, or not at all.
 
 mod coordinator;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -132,7 +133,7 @@ fn nobody_listening_is_told_and_tried_again_until_cancelled() {
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let pin = CaPinOf("nobody").pin();
-    let client = Client::new(free.to_string().parse().unwrap(), pin).unwrap();
+    let client = Client::new(free.to_string().parse().unwrap(), pin, None).unwrap();
     let console = RaiseAtThird(Mutex::default(), Cancel::new());
     let cancel = console.1.clone();
     let refused = claim(&client, AT_ONCE, &console, &cancel, request);
@@ -149,7 +150,7 @@ impl CaPinOf {
 }
 
 fn assert_untrusted(coordinator: &FakeCoordinator, pin: crate::boot_parameters::CaPin) {
-    let client = Client::new(coordinator.endpoint.clone(), pin).unwrap();
+    let client = Client::new(coordinator.endpoint.clone(), pin, None).unwrap();
     let refused = claim(&client, AT_ONCE, &Lines::default(), &Cancel::new(), request);
     assert!(
         matches!(refused, Err(ClaimError::Refused(RequestError::Untrusted { .. }))),

@@ -1,7 +1,7 @@
 //! Whom the agent believes: a server whose chain holds the one CA certificate that the boot script names.
 //!
 //! Trusts no system root. The server sends its CA along; it is recognised by its SHA-256, and the leaf must be
-//! signed by it for [`TLS_SERVER_NAME`](vetting_protocol::agent_api::TLS_SERVER_NAME).
+//! signed by it for [`TLS_SERVER_NAME`], whatever name or address the server was called by.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use vetting_protocol::agent_api::TLS_SERVER_NAME;
 use vetting_protocol::ids::Sha256Hex;
 
 /// A TLS client that believes only the CA with this digest.
@@ -37,7 +38,7 @@ impl ServerCertVerifier for PinnedCa {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        _called: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
@@ -51,7 +52,9 @@ impl ServerCertVerifier for PinnedCa {
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
                 .build()
                 .map_err(|error| Error::General(error.to_string()))?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let name =
+            ServerName::try_from(TLS_SERVER_NAME).map_err(|error| Error::General(error.to_string()))?;
+        verifier.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

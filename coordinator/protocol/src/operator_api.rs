@@ -5,7 +5,7 @@
 //! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -288,7 +288,8 @@ pub struct EventView {
 pub struct NetbootView {
     /// Where it serves; none: it is switched off.
     pub interfaces: Vec<NetbootInterface>,
-    /// Which machines are told where to boot from: `registered`, `all` or `none`.
+    /// Which machines are told where to boot from over IPv4: `registered`, `all` or `none`. Over IPv6 none: that is the
+    /// word of the lab's own DHCPv6 server.
     pub answer: String,
     /// Packets since the start, by what became of them.
     pub packets: BTreeMap<String, u64>,
@@ -301,7 +302,7 @@ pub struct NetbootInterface {
     /// Its name.
     pub name: String,
     /// The coordinator's address on it.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// `http://ADDRESS:PORT` of the boot endpoints as machines there are told.
     pub boot_url: String,
 }

@@ -2,7 +2,7 @@
 //!
 //! Refuses: changing that server; its operator pastes the text.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::files::{BIOS_LOADER, SHIM, UEFI_LOADER};
 use super::uefi_loader::UefiLoader;
@@ -34,6 +34,31 @@ pub fn snippet(server: DhcpServer, address: Ipv4Addr, http_port: u16, uefi_loade
         .replace("BIOS_LOADER", BIOS_LOADER)
         .replace("UEFI_LOADER", uefi_loader)
 }
+
+/// The text that sends machines of an IPv6 network to the TFTP server at `address` and the boot endpoints on its port
+/// `http_port`, by DHCPv6 with the boot file's URL (RFC 5970); `None` for servers that were not tried.
+pub fn snippet_ipv6(server: DhcpServer, address: Ipv6Addr, http_port: u16) -> Option<String> {
+    let text = match server {
+        DhcpServer::Dnsmasq => DNSMASQ_IPV6,
+        DhcpServer::Kea | DhcpServer::Isc => return None,
+    };
+    Some(
+        text.replace("ADDRESS", &format!("[{address}]"))
+            .replace("HTTP_PORT", &http_port.to_string())
+            .replace("UEFI_LOADER", UEFI_LOADER),
+    )
+}
+
+const DNSMASQ_IPV6: &str = "\
+# dnsmasq: UEFI machines that boot from the network over IPv6 find vetting. The coordinator serves TFTP:
+#   netboot: {enabled: true, interfaces: [...], answer: none}
+# The network needs addresses by DHCPv6 and router advertisements, too, such as:
+#   enable-ra
+#   dhcp-range=fd00::100,fd00::1ff,64
+dhcp-userclass=set:vetting-ipxe6,iPXE
+dhcp-option=tag:vetting-ipxe6,option6:bootfile-url,http://ADDRESS:HTTP_PORT/boot/ipxe
+dhcp-option=tag:!vetting-ipxe6,option6:bootfile-url,tftp://ADDRESS/UEFI_LOADER
+";
 
 const DNSMASQ: &str = "\
 # dnsmasq: machines that boot from the network find vetting. The coordinator serves TFTP:
@@ -116,5 +141,11 @@ mod tests {
             );
             insta::assert_snapshot!(name, text);
         }
+    }
+
+    #[test]
+    fn the_text_for_ipv6_is_as_reviewed() {
+        let address = "fd00::10".parse().unwrap();
+        insta::assert_snapshot!("dnsmasq_ipv6", snippet_ipv6(DhcpServer::Dnsmasq, address, 8080).unwrap());
     }
 }

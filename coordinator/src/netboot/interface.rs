@@ -1,9 +1,9 @@
 //! Network interfaces of this box, and UDP sockets that hear and speak on one of them only.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::SockaddrIn;
+use nix::sys::socket::{SockaddrIn, SockaddrIn6};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
@@ -56,13 +56,13 @@ pub enum InterfaceError {
     },
 }
 
-/// An interface that is served.
+/// An interface that is served, at an address of one kind.
 #[derive(Debug, Clone)]
-pub struct Interface {
+pub struct Interface<Address = Ipv4Addr> {
     /// Its name.
     pub name: String,
-    /// Our first IPv4 address on it.
-    pub address: Ipv4Addr,
+    /// Our first address of this kind on it.
+    pub address: Address,
 }
 
 impl Interface {
@@ -100,13 +100,47 @@ impl Interface {
         };
         Ok(format!("http://{address}:{}", http.port()))
     }
+}
+
+impl Interface<Ipv6Addr> {
+    /// The interface of this name with its first IPv6 address that means the same to every machine, if it has one:
+    /// link-local ones cannot stand in a URL.
+    ///
+    /// # Errors
+    /// The operating system does not tell.
+    pub fn find_ipv6(name: &str) -> Result<Option<Self>, InterfaceError> {
+        let all = getifaddrs().map_err(|errno| InterfaceError::List { source: errno.into() })?;
+        let mut addresses = all.filter(|one| one.interface_name == name).filter_map(|one| {
+            one.address.as_ref().and_then(|address| address.as_sockaddr_in6()).map(SockaddrIn6::ip)
+        });
+        let address = addresses.find(|address| !address.is_unicast_link_local() && !address.is_loopback());
+        Ok(address.map(|address| Self { name: name.to_owned(), address }))
+    }
+
+    /// `http://[ADDRESS]:PORT` of the boot endpoints for machines on this interface; `None` where they do not listen
+    /// on IPv6 for others.
+    pub fn base_url(&self, http: SocketAddr) -> Option<String> {
+        let address = match http.ip() {
+            IpAddr::V6(ip) if ip.is_unspecified() => self.address,
+            IpAddr::V6(ip) if !ip.is_loopback() && ip.to_ipv4_mapped().is_none() => ip,
+            IpAddr::V4(_) | IpAddr::V6(_) => return None,
+        };
+        Some(format!("http://[{address}]:{}", http.port()))
+    }
+}
+
+impl<Address: Copy + Into<IpAddr>> Interface<Address> {
+    /// The same, whatever kind its address is of.
+    pub fn of_any_kind(&self) -> Interface<IpAddr> {
+        Interface { name: self.name.clone(), address: self.address.into() }
+    }
 
     /// A socket that hears this interface only, at `address` (unspecified: broadcasts too).
     ///
     /// # Errors
     /// Another server has the port, or we lack the capabilities.
-    pub fn socket(&self, address: Ipv4Addr, port: u16) -> Result<UdpSocket, InterfaceError> {
-        self.open(address, port).map_err(|source| InterfaceError::Socket {
+    pub fn socket(&self, address: impl Into<IpAddr>, port: u16) -> Result<UdpSocket, InterfaceError> {
+        self.open(address.into(), port).map_err(|source| InterfaceError::Socket {
             name: self.name.clone(),
             port,
             source,
@@ -116,7 +150,7 @@ impl Interface {
     /// A socket that hears only what is broadcast to this port, beside the box's own DHCP client if there is one;
     /// `None`, and a word in the log, where that client keeps the port to itself.
     pub fn hear_broadcasts(&self, port: u16) -> Option<UdpSocket> {
-        match self.open(Ipv4Addr::BROADCAST, port) {
+        match self.open(Ipv4Addr::BROADCAST.into(), port) {
             Ok(socket) => Some(socket),
             Err(error) => {
                 let interface = &self.name;
@@ -126,10 +160,11 @@ impl Interface {
         }
     }
 
-    fn open(&self, address: Ipv4Addr, port: u16) -> std::io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    fn open(&self, address: IpAddr, port: u16) -> std::io::Result<UdpSocket> {
+        let domain = Domain::for_address(SocketAddr::from((address, port)));
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind_device(Some(self.name.as_bytes()))?;
-        if address.is_unspecified() || address.is_broadcast() {
+        if address.is_unspecified() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
             // a DHCP server or client may run on this box too: it hears its broadcasts all the same
             socket.set_reuse_address(true)?;
             socket.set_broadcast(true)?;
@@ -171,6 +206,18 @@ mod tests {
         assert_eq!(url("198.51.100.1:80").unwrap(), "http://198.51.100.1:80");
         assert!(url("127.0.0.1:8080").unwrap_err().contains("0.0.0.0:8080"));
         assert!(url("[2001:db8::1]:8080").is_err());
+    }
+
+    #[test]
+    fn scripts_are_fetched_over_ipv6_only_where_it_is_listened_to() {
+        let interface =
+            Interface { name: "eth1".to_owned(), address: "fd00::7".parse::<Ipv6Addr>().unwrap() };
+        let url = |http: &str| interface.base_url(http.parse().unwrap());
+        assert_eq!(url("[::]:8080").unwrap(), "http://[fd00::7]:8080");
+        assert_eq!(url("[2001:db8::1]:80").unwrap(), "http://[2001:db8::1]:80");
+        for elsewhere in ["0.0.0.0:8080", "192.0.2.1:80", "[::1]:8080", "[::ffff:192.0.2.1]:80"] {
+            assert_eq!(url(elsewhere), None, "{elsewhere}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The sockets of the netboot server: one set for each named interface. What is said is decided in `proxy_dhcp` and
 //! `tftp`; this module hears, asks who may be answered, limits, counts and sends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -38,9 +38,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A netboot server whose ports are open.
 pub struct NetbootServer {
     served: Vec<Served>,
+    served_ipv6: Vec<ServedIpv6>,
     config: Netboot,
     files: BootFiles,
     counters: Arc<Counters>,
+}
+
+/// An interface over IPv6: TFTP only. Where to boot from is told by the lab's own DHCPv6 server; there is no proxy.
+struct ServedIpv6 {
+    interface: Interface<Ipv6Addr>,
+    base_url: Arc<str>,
+    tftp: UdpSocket,
 }
 
 struct Served {
@@ -88,10 +96,19 @@ impl NetbootServer {
             return Err(InterfaceError::NoneNamed { there: interface::names()? });
         }
         let named = if config.enabled { config.interfaces.as_slice() } else { &[] };
-        let served =
-            named.iter().map(|name| Served::open(name, config.answer, http)).collect::<Result<_, _>>()?;
+        let (mut served, mut served_ipv6) = (Vec::new(), Vec::new());
+        for name in named {
+            let ipv6 = ServedIpv6::open(name, http)?;
+            match Served::open(name, config.answer, http) {
+                Ok(ipv4) => served.push(ipv4),
+                Err(InterfaceError::NoAddress { .. }) if ipv6.is_some() => {}
+                Err(error) => return Err(error),
+            }
+            served_ipv6.extend(ipv6);
+        }
         Ok(Self {
             served,
+            served_ipv6,
             config: config.clone(),
             files: BootFiles::of_image(image),
             counters: Arc::default(),
@@ -103,7 +120,8 @@ impl NetbootServer {
     /// # Errors
     /// It could not: the kernel is older than 5.7 and `CAP_NET_RAW` is gone.
     pub fn check_transfers(&self) -> Result<(), InterfaceError> {
-        for Served { interface, .. } in &self.served {
+        let ipv4 = self.served.iter().map(|served| served.interface.of_any_kind());
+        for interface in ipv4.chain(self.served_ipv6.iter().map(|served| served.interface.of_any_kind())) {
             interface.socket(interface.address, 0)?;
         }
         Ok(())
@@ -116,14 +134,17 @@ impl NetbootServer {
 
     /// For operators.
     pub fn status(&self) -> NetbootStatus {
-        let interfaces = self.served.iter().map(|served| NetbootInterface {
-            name: served.interface.name.clone(),
-            address: served.interface.address,
-            boot_url: served.base_url.to_string(),
-        });
+        let told = |interface: Interface<IpAddr>, base_url: &Arc<str>| NetbootInterface {
+            name: interface.name,
+            address: interface.address,
+            boot_url: base_url.to_string(),
+        };
+        let ipv4 = self.served.iter().map(|served| told(served.interface.of_any_kind(), &served.base_url));
+        let ipv6 =
+            self.served_ipv6.iter().map(|served| told(served.interface.of_any_kind(), &served.base_url));
         NetbootStatus {
             answer: self.config.answer,
-            interfaces: interfaces.collect(),
+            interfaces: ipv4.chain(ipv6).collect(),
             counters: self.counters(),
         }
     }
@@ -140,16 +161,22 @@ impl NetbootServer {
             uefi_loaders: Mutex::new(UefiLoaders::new(secure_boot, secure_boot_by_host)),
         });
         let mut tasks = Vec::new();
+        let tftp_server = |interface, base_url: &Arc<str>| TftpServer {
+            interface,
+            base_url: Arc::clone(base_url),
+            files: self.files.clone(),
+            counters: Arc::clone(&self.counters),
+            clock: clock.clone(),
+        };
+        for ServedIpv6 { interface, base_url, tftp } in self.served_ipv6 {
+            tracing::info!(interface = interface.name, address = %interface.address, "netboot: TFTP");
+            let server = tftp_server(interface.of_any_kind(), &base_url);
+            tasks.push(tokio::spawn(until(stop.clone(), server.serve(tftp))));
+        }
         for Served { interface, base_url, dhcp, tftp } in self.served {
             tracing::info!(interface = interface.name, address = %interface.address, %answer, "netboot");
             let address = interface.address;
-            let server = TftpServer {
-                interface,
-                base_url: Arc::clone(&base_url),
-                files: self.files.clone(),
-                counters: Arc::clone(&self.counters),
-                clock: clock.clone(),
-            };
+            let server = tftp_server(interface.of_any_kind(), &base_url);
             tasks.push(tokio::spawn(until(stop.clone(), server.serve(tftp))));
             let Some(DhcpSockets { server, proxy, client }) = dhcp else { continue };
             for (port, socket) in [(ServerPort::Dhcp, server), (ServerPort::Proxy, proxy)] {
@@ -180,6 +207,16 @@ impl Served {
         };
         let tftp = interface.socket(interface.address, super::tftp_server::PORT)?;
         Ok(Self { interface, base_url, dhcp, tftp })
+    }
+}
+
+impl ServedIpv6 {
+    /// `None` if machines cannot come to this interface over IPv6.
+    fn open(name: &str, http: SocketAddr) -> Result<Option<Self>, InterfaceError> {
+        let Some(interface) = Interface::find_ipv6(name)? else { return Ok(None) };
+        let Some(base_url) = interface.base_url(http) else { return Ok(None) };
+        let tftp = interface.socket(interface.address, super::tftp_server::PORT)?;
+        Ok(Some(Self { interface, base_url: base_url.into(), tftp }))
     }
 }
 

@@ -34,7 +34,7 @@ const LONGEST_TRANSFER: Duration = Duration::from_mins(5);
 /// Serves the boot files on one interface.
 #[derive(Clone)]
 pub(super) struct TftpServer {
-    pub(super) interface: Interface,
+    pub(super) interface: Interface<IpAddr>,
     pub(super) base_url: Arc<str>,
     pub(super) files: BootFiles,
     pub(super) counters: Arc<Counters>,
@@ -186,7 +186,7 @@ mod tests {
         let address = requests.local_addr().unwrap();
         let counters = Arc::<Counters>::default();
         let server = TftpServer {
-            interface,
+            interface: interface.of_any_kind(),
             base_url: "http://192.0.2.1:8080".into(),
             files: BootFiles::of_image(image.path()),
             counters: Arc::clone(&counters),

@@ -4,7 +4,7 @@
 //! own interfaces and any way out: nothing in here reaches another network. Takes root.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +16,8 @@ use crate::command::{CommandError, Tool};
 const PREFIX: &str = "vetting-";
 /// Each network uses this one: they are apart.
 const NETWORK: [u8; 3] = [10, 77, 0];
+/// The same with IPv6, a unique local network of 64 bits (RFC 4193).
+const NETWORK_IPV6: [u16; 4] = [0xfd77, 0, 0, 0];
 /// Networks of this process so far.
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
 
@@ -40,8 +42,8 @@ pub struct Tap {
 pub struct Member {
     /// The namespace, for `ip netns exec`.
     pub namespace: String,
-    /// Address of its `eth0`, in a network of 24 bits.
-    pub address: Ipv4Addr,
+    /// Address of its `eth0`: IPv4 in a network of 24 bits, or IPv6 in one of 64.
+    pub address: IpAddr,
 }
 
 /// A process on the network. Killed when dropped, and by the kernel when the thread that started it ends.
@@ -75,12 +77,27 @@ impl Lan {
     /// Plugs in a namespace at `10.77.0.host`.
     pub fn member(&mut self, role: &str, host: u8) -> Result<Member, LabError> {
         let [a, b, c] = NETWORK;
-        let member = Member { namespace: self.namespace(role)?, address: Ipv4Addr::new(a, b, c, host) };
+        self.plug_in(role, host, Ipv4Addr::new(a, b, c, host).into())
+    }
+
+    /// Plugs in a namespace at `fd77::host`, without any IPv4 address.
+    pub fn ipv6_member(&mut self, role: &str, host: u8) -> Result<Member, LabError> {
+        let [a, b, c, d] = NETWORK_IPV6;
+        self.plug_in(role, host, Ipv6Addr::new(a, b, c, d, 0, 0, 0, host.into()).into())
+    }
+
+    fn plug_in(&mut self, role: &str, host: u8, address: IpAddr) -> Result<Member, LabError> {
+        let member = Member { namespace: self.namespace(role)?, address };
         let (switch, port) = (self.switch(), format!("port{host}"));
         let there = member.namespace.as_str();
         ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "eth0", "netns", there])?;
         ip(&["-n", &switch, "link", "set", &port, "master", "lan0", "up"])?;
-        ip(&["-n", there, "addr", "add", &format!("{}/24", member.address), "brd", "+", "dev", "eth0"])?;
+        // nobody else is there to have the IPv6 address, so it is good at once
+        let (prefixed, rest) = match address {
+            IpAddr::V4(_) => (format!("{address}/24"), ["brd", "+"].as_slice()),
+            IpAddr::V6(_) => (format!("{address}/64"), ["nodad"].as_slice()),
+        };
+        ip(&[["-n", there, "addr", "add", &prefixed, "dev", "eth0"].as_slice(), rest].concat())?;
         ip(&["-n", there, "link", "set", "eth0", "up"])?;
         Ok(member)
     }

@@ -120,7 +120,7 @@ impl Machine {
         let run = site.host_with_run(&format!("ingest-{number}"), &mac, SPEC)?;
         let parameters = run_parameters(&boot_script(site, &mac)?)?;
         let boot_id = format!("11111111-2222-3333-4444-{number:012}");
-        let new_client = || Client::new(parameters.coordinator.clone(), parameters.ca);
+        let new_client = || Client::new(parameters.coordinator.clone(), parameters.ca, None);
         let claimed = claim(&new_client()?, Timing::NORMAL, &Silent, &Cancel::new(), || {
             claim_request(&parameters, &boot_id)
         })?;

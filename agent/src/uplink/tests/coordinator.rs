@@ -82,7 +82,7 @@ impl FakeCoordinator {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(self.endpoint.clone(), self.pin).unwrap()
+        Client::new(self.endpoint.clone(), self.pin, None).unwrap()
     }
 
     pub fn seen(&self) -> Vec<Seen> {

@@ -1,5 +1,7 @@
 //! Boot scripts and files of the image.
 
+use std::net::Ipv6Addr;
+
 use reqwest::Method;
 use vetting_protocol::run::RunState;
 
@@ -36,6 +38,42 @@ async fn a_waiting_run_boots_the_live_image() {
         }
     };
     assert_eq!(served, START_MS);
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_over_ipv6_is_sent_back_over_ipv6() {
+    let lab = Lab::open_at(Ipv6Addr::LOCALHOST.into(), StoreOptions::default()).await;
+    lab.add_host("node1", MAC).await;
+    lab.start_run("node1").await;
+    let script = lab.script(MAC).await;
+    let Server { http, https, .. } = &lab.server;
+    for words in [format!("http://{http}/boot/files/vmlinuz"), format!("vetting.coordinator={https} ")] {
+        assert!(words.contains("[::1]:") && script.contains(&words), "{words} is in {script}");
+    }
+}
+
+#[test]
+fn agents_are_told_a_port_and_brackets() {
+    for (host, told) in [
+        ("lab.example", "lab.example:8443"),
+        ("lab.example:1", "lab.example:1"),
+        ("192.0.2.1", "192.0.2.1:8443"),
+        ("fd00::10", "[fd00::10]:8443"),
+        ("[fd00::10]", "[fd00::10]:8443"),
+        ("[fd00::10]:1", "[fd00::10]:1"),
+    ] {
+        assert_eq!(crate::http::with_port(host, 8443), told);
+    }
+}
+
+#[tokio::test]
+async fn both_kinds_of_addresses_come_to_the_unspecified_one() {
+    let lab = Lab::open_at(Ipv6Addr::UNSPECIFIED.into(), StoreOptions::default()).await;
+    for host in ["127.0.0.1", "[::1]"] {
+        let reached = format!("http://{host}:{}", lab.server.http.port());
+        let script = reqwest::get(format!("{reached}/boot/ipxe")).await.unwrap().text().await.unwrap();
+        assert!(script.contains(&format!("{reached}/boot/ipxe?mac=")), "{script}");
+    }
 }
 
 #[tokio::test]

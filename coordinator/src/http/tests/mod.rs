@@ -10,7 +10,7 @@ mod lifecycle;
 mod operator;
 mod resume;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -90,10 +90,15 @@ impl Lab {
     }
 
     pub async fn open_with(options: StoreOptions) -> Self {
+        Self::open_at(Ipv4Addr::LOCALHOST.into(), options).await
+    }
+
+    /// One that listens at this address.
+    pub async fn open_at(address: IpAddr, options: StoreOptions) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: state.path().to_owned(), ..Config::default() };
         config.database.path = state.path().join("vetting.db");
-        config.listen.https = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.listen.https = SocketAddr::from((address, 0));
         config.listen.http = config.listen.https;
         config.image.dir = state.path().join("image");
         std::fs::create_dir(&config.image.dir).unwrap();
