@@ -324,8 +324,8 @@ fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<R
 }
 
 fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
-    let Evaluation { rule, rule_text, stage, key, samples, breaches, .. } = evaluation;
-    let kind = &rule.kind;
+    let Evaluation { rule, stage, key, samples, breaches, .. } = evaluation;
+    let (kind, rule_text) = (&rule.kind, evaluation.rule_in_words());
     let (cause, text, next) = if *breaches > 0 {
         let worst = evaluation
             .worst

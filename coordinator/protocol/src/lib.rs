@@ -8,6 +8,7 @@ pub mod diff;
 pub mod firmware;
 pub mod ids;
 pub mod inventory;
+pub mod limit;
 pub mod measurement;
 pub mod operator_api;
 pub mod outcome;

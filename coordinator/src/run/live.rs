@@ -10,6 +10,8 @@ use vetting_judge::threshold::Judged;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 
+use super::rules::RuleKey;
+
 /// How far a stage or sub-step is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
@@ -19,11 +21,11 @@ pub struct Progress {
     pub eta_ms: Option<u64>,
 }
 
-/// A sample that a rule could judge: a row of `threshold_evaluations`.
+/// A sample that a rule could judge: a row of `threshold_evaluations` or of `hardware_limit_evaluations`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Evaluated {
-    /// Key of the rule's row.
-    pub threshold_id: i64,
+    /// The rule's row.
+    pub rule: RuleKey,
     /// The value.
     pub observed: f64,
     /// Within the rule.
@@ -35,22 +37,27 @@ type ByKey = HashMap<String, Evaluation>;
 /// One run's memory.
 #[derive(Debug)]
 pub struct Live {
-    matcher: Matcher<i64>,
-    evaluations: BTreeMap<(i64, Option<StageName>), ByKey>,
+    matcher: Matcher<RuleKey>,
+    evaluations: BTreeMap<(RuleKey, Option<StageName>), ByKey>,
     progress: BTreeMap<(StageName, Option<u32>), Progress>,
 }
 
 impl Live {
     /// Nothing seen yet.
-    pub fn new(rules: Arc<RuleSet<i64>>) -> Self {
+    pub fn new(rules: Arc<RuleSet<RuleKey>>) -> Self {
         Self { matcher: Matcher::new(rules), evaluations: BTreeMap::new(), progress: BTreeMap::new() }
+    }
+
+    /// Judges by these rules from now on. What was judged by those that stay is kept.
+    pub fn replace_rules(&mut self, rules: Arc<RuleSet<RuleKey>>) {
+        self.matcher = Matcher::new(rules);
     }
 
     /// Judges one sample. What no rule could compare (no value, another unit) gives no row, but is remembered.
     pub fn observe(&mut self, sample: &Measurement) -> Vec<Evaluated> {
         let mut rows = Vec::new();
-        for (threshold_id, rule) in self.matcher.matching(sample.stage, &sample.kind, &sample.key) {
-            let keys = self.evaluations.entry((threshold_id, sample.stage)).or_default();
+        for (id, rule) in self.matcher.matching(sample.stage, &sample.kind, &sample.key) {
+            let keys = self.evaluations.entry((id, sample.stage)).or_default();
             // entry() would copy the key of each sample
             if !keys.contains_key(&sample.key) {
                 keys.insert(
@@ -66,7 +73,7 @@ impl Live {
                 Judged::NoValue | Judged::UnitMismatch => continue,
             };
             if let Some(observed) = sample.value {
-                rows.push(Evaluated { threshold_id, observed, passed });
+                rows.push(Evaluated { rule: id, observed, passed });
             }
         }
         rows
@@ -110,8 +117,12 @@ mod tests {
             unit: "celsius".to_owned(),
             severity,
             source: RuleSource::Profile,
+            fallback: false,
         };
-        let rules = vec![(7, rule("temp", RuleSeverity::Critical)), (8, rule("warm", RuleSeverity::Warning))];
+        let rules = vec![
+            (RuleKey::Threshold(7), rule("temp", RuleSeverity::Critical)),
+            (RuleKey::HardwareLimit(7), rule("warm", RuleSeverity::Warning)),
+        ];
         Live::new(Arc::new(RuleSet::compile(rules).unwrap()))
     }
 
@@ -133,7 +144,7 @@ mod tests {
     #[test]
     fn a_breach_is_a_row_and_fatal() {
         let mut live = live();
-        let row = Evaluated { threshold_id: 7, observed: 99.0, passed: false };
+        let row = Evaluated { rule: RuleKey::Threshold(7), observed: 99.0, passed: false };
         assert_eq!(live.observe(&sample("temp", Some(99.0))), [row]);
         assert!(live.observe(&sample("temp", Some(50.0)))[0].passed);
         assert_eq!(fatal(&live), 1);

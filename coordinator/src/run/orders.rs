@@ -29,7 +29,7 @@ impl Driver {
             return Err(RunError::WipeNonDestructive);
         }
         let now_ms = self.clock.now_ms();
-        let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
+        let rules: Vec<_> = self.profiles.get(order.profile).rules().filter_map(rules::stored).collect();
         let plan: Vec<_> = self
             .profiles
             .get(order.profile)

@@ -5,21 +5,26 @@ use vetting_judge::verdict::reasons_to_halt;
 use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::limit::HardwareLimit;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::{Outcome, StepState};
 
 use super::driver::of_run;
 use super::error::RunError;
+use super::ingest::rules_of;
 use super::live::{Live, Progress};
-use super::rules::ANY_STAGE;
+use super::rules::{self, ANY_STAGE, RuleKey};
 use super::stages::{StepSummary, close_sub_steps, halt_after};
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
-use crate::store::{Connection, diffs, events, firmware, plans};
+use crate::store::{Connection, diffs, events, firmware, limits, plans};
 
 /// Kind of the event that says the machine was compared with its spec.
 pub(super) const SPEC_COMPARED: &str = "spec_compared";
+
+/// Limits named in one line of the event log.
+const IGNORED_A_LINE: usize = 10;
 
 /// One batch on its way into the database.
 pub(super) struct Applier<'a> {
@@ -31,6 +36,8 @@ pub(super) struct Applier<'a> {
     rows: Vec<StageRow>,
     samples: Vec<MeasurementValues>,
     evaluations: Vec<EvaluationValues>,
+    /// Of limits of the hardware.
+    limit_evaluations: Vec<EvaluationValues>,
 }
 
 impl<'a> Applier<'a> {
@@ -42,14 +49,15 @@ impl<'a> Applier<'a> {
         now_ms: i64,
     ) -> Result<Self, RunError> {
         let (plan, rows) = (plans::list(connection, run)?, stages::list(connection, run)?);
-        let (samples, evaluations) = (Vec::new(), Vec::new());
-        Ok(Self { connection, live, run, now_ms, plan, rows, samples, evaluations })
+        let (samples, evaluations, limit_evaluations) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { connection, live, run, now_ms, plan, rows, samples, evaluations, limit_evaluations })
     }
 
     /// Applies one record. Those that move the run or need a file are not its business and change nothing here.
     pub fn apply(&mut self, record: Record) -> Result<(), RunError> {
         match record {
             Record::Measurement(sample) => self.measurement(sample),
+            Record::HardwareLimits { limits } => self.hardware_limits(&limits),
             Record::StageStarted { stage, ts_ms } => self.stage_started(stage, ts_ms),
             Record::SubStepStarted { stage, ordinal, name, ts_ms } => {
                 self.open_stage(stage)?;
@@ -108,8 +116,12 @@ impl<'a> Applier<'a> {
             None => None,
         };
         for row in self.live.observe(&sample) {
-            self.evaluations.push(EvaluationValues {
-                threshold_id: row.threshold_id,
+            let (evaluations, threshold_id) = match row.rule {
+                RuleKey::Threshold(id) => (&mut self.evaluations, id),
+                RuleKey::HardwareLimit(id) => (&mut self.limit_evaluations, id),
+            };
+            evaluations.push(EvaluationValues {
+                threshold_id,
                 stage_name: sample.stage.map_or(ANY_STAGE, |stage| stage.as_str()).to_owned(),
                 kind: sample.kind.clone(),
                 key: sample.key.clone(),
@@ -123,10 +135,43 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    /// Takes limits of the hardware as rules, as far as they can be believed. The run may have them from an earlier boot.
+    fn hardware_limits(&mut self, found: &[HardwareLimit]) -> Result<(), RunError> {
+        let (mut taken, mut ignored) = (0_u64, Vec::new());
+        for limit in found {
+            let (values, rule) = rules::stored_limit(limit);
+            if limits::insert(self.connection, self.run, &values)?.is_none() {
+                continue;
+            }
+            match (rule, values.ignored) {
+                (Some(_), _) => taken += 1,
+                (None, reason) => ignored.push(format!(
+                    "{} {} ({}): {}",
+                    limit.kind,
+                    limit.key,
+                    limit.origin,
+                    reason.unwrap_or_default()
+                )),
+            }
+        }
+        if taken > 0 {
+            self.live.replace_rules(rules_of(self.connection, self.run)?);
+            let message =
+                format!("{taken} limits that the hardware gives for its sensors are rules of this run");
+            self.tell(self.now_ms, EventLevel::Info, "hardware_limits", message)?;
+        }
+        for chunk in ignored.chunks(IGNORED_A_LINE) {
+            let message = format!("limits of the hardware that are not believed: {}", chunk.join("; "));
+            self.tell(self.now_ms, EventLevel::Info, "hardware_limit_ignored", message)?;
+        }
+        Ok(())
+    }
+
     /// Writes what was collected. To be called once, after the last record.
     pub fn finish(self) -> Result<(), RunError> {
         measurements::insert(self.connection, self.run, &self.samples)?;
         measurements::insert_evaluations(self.connection, self.run, &self.evaluations)?;
+        limits::insert_evaluations(self.connection, self.run, &self.limit_evaluations)?;
         Ok(())
     }
 

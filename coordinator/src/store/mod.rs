@@ -17,6 +17,7 @@ pub mod diffs;
 pub mod events;
 pub mod firmware;
 pub mod hosts;
+pub mod limits;
 pub mod measurements;
 pub mod plans;
 pub mod runs;

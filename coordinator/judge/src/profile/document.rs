@@ -55,6 +55,8 @@ struct FlatThreshold {
     nominal: f64,
     unit: String,
     severity: RuleSeverity,
+    #[serde(default)]
+    fallback: bool,
     note: String,
 }
 
@@ -170,6 +172,9 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
         if flat.op != Op::WithinPct && flat.nominal != 0.0 {
             return Err(format!("`nominal` means nothing with `{}`; remove it", flat.op));
         }
+        if flat.fallback && flat.op == Op::WithinPct {
+            return Err("`fallback` means nothing with `within_pct`; use two rules, lt and gt".to_owned());
+        }
         if flat.note.trim().is_empty() {
             return Err("`note` is empty; say where the number comes from".to_owned());
         }
@@ -183,6 +188,7 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
             unit: flat.unit,
             severity: flat.severity,
             source: RuleSource::Profile,
+            fallback: flat.fallback,
         };
         rule.check().map_err(|error| error.to_string())?;
         Ok(Self(ProfileThreshold { rule, note: flat.note }))

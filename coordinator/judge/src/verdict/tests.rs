@@ -25,6 +25,7 @@ fn rule(severity: RuleSeverity) -> Rule {
         unit: "celsius".to_owned(),
         severity,
         source: RuleSource::Profile,
+        fallback: false,
     }
 }
 

@@ -223,6 +223,9 @@ const OWN_TABLES: &[&str] = &[
     "run_timeline",
     "run_verdicts",
     "operator_tokens",
+    "hardware_limits",
+    "hardware_limit_evaluations",
+    "fallback_thresholds",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
