@@ -12,6 +12,7 @@ pub mod quantity;
 pub mod report;
 pub mod rules;
 pub mod spec;
+pub mod stick;
 pub mod tally;
 pub mod threshold;
 pub mod verdict;

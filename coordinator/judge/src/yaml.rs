@@ -87,6 +87,20 @@ pub fn line_of_key(text: &str, path: &str) -> usize {
         .map_or(1, |position| position + 1)
 }
 
+/// The line of a key in the block mapping that begins at `line` and `column`, both 1-based.
+fn line_in_mapping(text: &str, line: usize, column: usize, key: &str) -> Option<usize> {
+    let indent_of = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let is_blank = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+    (line..)
+        .zip(text.lines().skip(line))
+        .take_while(|(_, text)| is_blank(text) || indent_of(text) + 1 >= column)
+        .find(|(_, text)| {
+            let begins = |rest: &str| rest.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+            indent_of(text) + 1 == column && begins(text.trim_start())
+        })
+        .map(|(before, _)| before + 1)
+}
+
 fn mistake(text: &str, error: &serde_yaml::Error, path: String) -> Mistake {
     let (line, column) = error.location().map_or((1, 1), |place| (place.line(), place.column()));
     let full = error.to_string();
@@ -99,8 +113,13 @@ fn mistake(text: &str, error: &serde_yaml::Error, path: String) -> Mistake {
             without_place
         }
     });
-    // a check of ours on a top-level key is placed at the document's begin; the key is where to look
-    let is_top_level = !path.is_empty() && !path.contains(['.', '[']);
-    let line = if is_top_level && line == 1 { line_of_key(text, &path) } else { line };
+    // a check of ours on a value is placed at the begin of the mapping it stands in; the key is where to look
+    let key = path.rsplit('.').next().filter(|key| !key.is_empty() && !key.ends_with(']'));
+    let is_top_level = !path.contains(['.', '[']);
+    let line = match key {
+        Some(_) if is_top_level && line == 1 => line_of_key(text, &path),
+        Some(key) => line_in_mapping(text, line, column, key).unwrap_or(line),
+        None => line,
+    };
     Mistake { line, column, path, what: what.to_owned() }
 }

@@ -5,6 +5,7 @@
 
 pub mod agent_api;
 pub mod diff;
+pub mod endpoint;
 pub mod firmware;
 pub mod ids;
 pub mod inventory;
@@ -17,7 +18,8 @@ pub mod problem;
 pub mod profile;
 pub mod run;
 pub mod secret;
+pub mod stick;
 
 /// Version of the agent API. The coordinator refuses a claim from an agent that speaks another one,
 /// so an old image can never report to a new coordinator half understood.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
