@@ -7,6 +7,7 @@ pub mod durable_file;
 pub mod http;
 pub mod netboot;
 pub mod power;
+pub mod privileges;
 pub mod run;
 pub mod serve;
 pub mod store;

@@ -106,13 +106,45 @@ impl Driver {
         Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms })
     }
 
-    /// Whether a machine that asks to boot from the network is registered; of one that is not the event log tells.
-    pub async fn may_netboot(&self, mac: MacAddress, remote: SocketAddr) -> Result<bool, RunError> {
-        let known = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?.is_some();
-        if !known {
+    /// The host that asks to boot from the network, by name; of a machine nobody registered the event log tells.
+    pub async fn who_netboots(
+        &self,
+        mac: MacAddress,
+        remote: SocketAddr,
+    ) -> Result<Option<String>, RunError> {
+        let name = self.name_of(mac).await?;
+        if name.is_none() {
             self.tell_of_unknown(mac, remote, self.clock.now_ms()).await?;
         }
-        Ok(known)
+        Ok(name)
+    }
+
+    /// The host with this card, by name.
+    pub async fn name_of(&self, mac: MacAddress) -> Result<Option<String>, RunError> {
+        let host = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?;
+        Ok(host.map(|host| host.name))
+    }
+
+    /// Notes a warning about how this machine boots.
+    pub async fn netboot_warning(
+        &self,
+        mac: MacAddress,
+        kind: &str,
+        message: String,
+        data: serde_json::Value,
+    ) -> Result<(), RunError> {
+        let (ts_ms, kind) = (self.clock.now_ms(), kind.to_owned());
+        let noted = self.store.write(move |connection| {
+            let host_id = hosts::by_mac(connection, mac)?.map(|host| host.id);
+            let data = Some(data);
+            let level = EventLevel::Warning;
+            events::insert(
+                connection,
+                &EventValues { run_id: None, host_id, ts_ms, level, kind, message, data },
+            )?;
+            Ok::<_, RunError>(())
+        });
+        noted.await
     }
 
     /// Notes that a machine has its live image whole. Only the boot timeline depends on it.
