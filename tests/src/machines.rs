@@ -116,6 +116,7 @@ impl Candidate {
 pub fn emulated_quick() -> anyhow::Result<String> {
     let shipped = include_str!("../../coordinator/judge/profiles/quick.yaml");
     let shorter = [
+        ("{stage: PSU, limit: 1m, load: 20s", "{stage: PSU, limit: 5m, load: 3s"),
         ("cpu: 60s, memory: 60s, memory_percent: 80", "cpu: 6s, memory: 6s, memory_percent: 80"),
         (
             "fio_read: 15s, surface: {mode: read_zones, zones: 32, zone_mib: 32}",

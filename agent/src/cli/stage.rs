@@ -83,6 +83,7 @@ fn quick(stage: StageName) -> StageWork {
             fio_read_ms: 5_000,
             surface: SurfaceScan::ReadZones { zones: 16, zone_mib: 16 },
         },
+        StageName::Psu => StageWork::Psu { load_ms: 10_000 },
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Class {
     CorrectedError,
     /// A disk did not do what it was asked.
     IoError,
-    /// A link or controller was reset: ATA, NVMe, USB, a network card's queue.
+    /// A link, controller or device was reset: ATA, SCSI, NVMe, USB, a network card's queue.
     LinkReset,
     /// An error report of NVIDIA's driver.
     Xid,
@@ -236,7 +236,7 @@ fn is_name(word: &str) -> bool {
 }
 
 /// Who was reset: `ata3: hard resetting link`, `nvme nvme0: controller is down; will reset: …`,
-/// `usb 2-1: reset SuperSpeed USB device …`, `NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out`.
+/// `usb 2-1: reset SuperSpeed USB device …`, `sd 4:0:1:0: attempting task abort!`, `NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out`.
 fn link_reset(message: &str) -> Option<&str> {
     if let Some(rest) = message.strip_prefix("NETDEV WATCHDOG: ") {
         return rest.split([' ', ':']).next();
@@ -266,6 +266,15 @@ fn link_reset(message: &str) -> Option<&str> {
             "Abort status",
         ]);
         return reset.then_some(controller);
+    }
+    if let Some(device) = who.strip_prefix("sd ") {
+        let reset = says(&[
+            "attempting task abort!",
+            "attempting device reset!",
+            "attempting target reset!",
+            "Power-on or device reset occurred",
+        ]);
+        return reset.then_some(device);
     }
     let reset_usb = who.starts_with("usb ") && what.starts_with("reset ") && what.contains("USB device");
     reset_usb.then_some(who)

@@ -42,7 +42,8 @@ impl Stage for CpuStressStage {
             | StageWork::Firmware {}
             | StageWork::SpecValidate {}
             | StageWork::Smart { .. }
-            | StageWork::Storage { .. } => Duration::ZERO,
+            | StageWork::Storage { .. }
+            | StageWork::Psu { .. } => Duration::ZERO,
         }
     }
 

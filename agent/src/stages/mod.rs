@@ -4,6 +4,7 @@ mod cpu_stress;
 mod disks;
 mod firmware;
 mod inventory;
+mod psu;
 mod smart;
 mod spec_validate;
 mod storage;
@@ -197,6 +198,7 @@ pub static ALL: &[&dyn Stage] = &[
     &smart::SmartStage,
     &cpu_stress::CpuStressStage,
     &storage::StorageStage,
+    &psu::PsuStage,
 ];
 
 /// The outcome of work that was told to end early; the pipeline knows why.

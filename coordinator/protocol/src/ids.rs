@@ -183,6 +183,8 @@ named_enum! {
         CpuStress = "CPUStress",
         /// Reading, and with consent writing, every disk.
         Storage = "Storage",
+        /// Power supplies, idle and under load.
+        Psu = "PSU",
     }
 }
 

@@ -80,6 +80,12 @@ pub enum StageWork {
         /// Surface scan.
         surface: SurfaceScan,
     },
+    /// Power supplies.
+    #[serde(rename = "PSU")]
+    Psu {
+        /// Length of the load under which they are looked at, milliseconds.
+        load_ms: u64,
+    },
 }
 
 impl StageWork {
@@ -92,6 +98,7 @@ impl StageWork {
             Self::Smart { .. } => StageName::Smart,
             Self::CpuStress { .. } => StageName::CpuStress,
             Self::Storage { .. } => StageName::Storage,
+            Self::Psu { .. } => StageName::Psu,
         }
     }
 }

@@ -63,6 +63,8 @@ fn each_message_has_its_class_and_names_the_part() {
         ("link_reset", "nvme0", "nvme nvme0: I/O 12 QID 3 timeout, reset controller"),
         ("link_reset", "nvme2", "nvme nvme2: Disabling device after reset failure: -19"),
         ("link_reset", "usb_2-1", "usb 2-1: reset SuperSpeed USB device number 3 using xhci_hcd"),
+        ("link_reset", "4:0:1:0", "sd 4:0:1:0: attempting task abort! scmd(ffff880204baee80)"),
+        ("link_reset", "6:0:3:0", "sd 6:0:3:0: Power-on or device reset occurred"),
         ("link_reset", "eth0", "NETDEV WATCHDOG: eth0 (igb): transmit queue 0 timed out"),
         ("xid", "0000:01:00/79", "NVRM: Xid (PCI:0000:01:00): 79, pid=1122, GPU has fallen off the bus."),
         (
@@ -109,6 +111,7 @@ fn what_tells_of_nothing_wrong_has_no_class() {
     for message in [
         "ata2: SATA link up 6.0 Gbps (SStatus 133 SControl 300)",
         "ata1: EH complete",
+        "sd 6:0:7:0: [sdq] Write cache: enabled, read cache: enabled, doesn't support DPO or FUA",
         "ata2.00: configured for UDMA/133",
         "nvme nvme0: 32/0/0 default/read/poll queues",
         "nvme nvme0: Shutdown timeout set to 8 seconds",

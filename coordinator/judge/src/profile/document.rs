@@ -37,6 +37,7 @@ struct FlatStage {
     memory: Option<HumanDuration>,
     memory_percent: Option<u8>,
     fio_read: Option<HumanDuration>,
+    load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
 }
 
@@ -111,8 +112,18 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage { stage, limit, required, self_test, cpu, memory, memory_percent, fio_read, surface } =
-            flat;
+        let FlatStage {
+            stage,
+            limit,
+            required,
+            self_test,
+            cpu,
+            memory,
+            memory_percent,
+            fio_read,
+            load,
+            surface,
+        } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_storage = stage == StageName::Storage;
         for (key, present, belongs) in [
@@ -122,6 +133,7 @@ impl TryFrom<FlatStage> for StageEntry {
             ("memory_percent", memory_percent.is_some(), is_cpu),
             ("fio_read", fio_read.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
+            ("load", load.is_some(), stage == StageName::Psu),
         ] {
             if present && !belongs {
                 return Err(format!("the stage {stage} takes no `{key}`; remove it"));
@@ -149,13 +161,14 @@ impl TryFrom<FlatStage> for StageEntry {
                 fio_read_ms: ms(fio_read),
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
             },
+            StageName::Psu => StageWork::Psu { load_ms: ms(load) },
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
-        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read));
+        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read)).saturating_add(ms(load));
         if limit.as_ms() <= least {
             return Err(format!(
                 "limit: {limit} is over before the work of {}; raise it",
