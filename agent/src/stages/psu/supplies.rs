@@ -33,8 +33,8 @@ const LOST: [&str; 4] =
 /// All supplies of a machine.
 #[derive(Debug, Default)]
 pub(super) struct Supplies {
-    /// By name; everything that was told of each, at any look.
-    supplies: BTreeMap<String, Part>,
+    /// Everything that was told of each, at any look.
+    by_name: BTreeMap<String, Part>,
     groups: BTreeMap<String, BTreeSet<String>>,
     /// Sensors of supplies that give no reading, as those of empty bays do.
     not_read: BTreeSet<String>,
@@ -69,7 +69,7 @@ impl Supplies {
                     row.text.split(", ").filter(|state| is_fault(state)).map(str::to_owned).collect();
                 // anything else is a reading, or a state that says nothing by itself: `State Asserted`
                 if !faults.is_empty() || says(&PRESENT) {
-                    let part = found.supplies.entry(name).or_default();
+                    let part = found.by_name.entry(name).or_default();
                     part.faults.extend(faults);
                     part.told.insert(row.text.clone());
                 }
@@ -79,36 +79,36 @@ impl Supplies {
     }
 
     pub(super) fn add_pmbus(&mut self, supply: PmbusSupply) {
-        let part = self.supplies.entry(supply.name).or_default();
+        let part = self.by_name.entry(supply.name).or_default();
         part.told.insert("answers".to_owned());
         part.faults.extend(supply.alarms);
     }
 
     /// Takes over what a later look showed. A supply that it does not show went away while it was watched.
     pub(super) fn add(&mut self, later: Self) {
-        for (name, known) in &mut self.supplies {
-            if !later.supplies.contains_key(name) {
+        for (name, known) in &mut self.by_name {
+            if !later.by_name.contains_key(name) {
                 known.faults.insert("it does not answer any more".to_owned());
             }
         }
-        for (name, part) in later.supplies {
-            let known = self.supplies.entry(name).or_default();
+        for (name, part) in later.by_name {
+            let known = self.by_name.entry(name).or_default();
             known.told.extend(part.told);
             known.faults.extend(part.faults);
         }
         for (name, told) in later.groups {
             self.groups.entry(name).or_default().extend(told);
         }
-        self.not_read.extend(later.not_read.into_iter().filter(|name| !self.supplies.contains_key(name)));
+        self.not_read.extend(later.not_read.into_iter().filter(|name| !self.by_name.contains_key(name)));
     }
 
     /// Nothing tells of a supply.
     pub(super) fn is_empty(&self) -> bool {
-        self.supplies.is_empty() && self.groups.is_empty() && self.not_read.is_empty()
+        self.by_name.is_empty() && self.groups.is_empty() && self.not_read.is_empty()
     }
 
     pub(super) fn supply_names(&self) -> Vec<String> {
-        self.supplies.keys().cloned().collect()
+        self.by_name.keys().cloned().collect()
     }
 
     pub(super) fn not_read(&self) -> Vec<String> {
@@ -117,21 +117,21 @@ impl Supplies {
 
     /// What is judged by itself: each supply, each group of redundancy; where none of them answers, all together.
     pub(super) fn parts(&self) -> Vec<String> {
-        let parts: Vec<String> = self.supplies.keys().chain(self.groups.keys()).cloned().collect();
-        if self.supplies.is_empty() { [parts, vec!["supplies".to_owned()]].concat() } else { parts }
+        let parts: Vec<String> = self.by_name.keys().chain(self.groups.keys()).cloned().collect();
+        if self.by_name.is_empty() { [parts, vec!["supplies".to_owned()]].concat() } else { parts }
     }
 
     pub(super) fn told(&self, part: &str) -> Vec<String> {
-        let told = self.supplies.get(part).map(|part| &part.told).or_else(|| self.groups.get(part));
+        let told = self.by_name.get(part).map(|part| &part.told).or_else(|| self.groups.get(part));
         told.into_iter().flatten().cloned().collect()
     }
 
     pub(super) fn faults(&self, supply: &str) -> Vec<String> {
-        self.supplies.get(supply).into_iter().flat_map(|part| part.faults.iter().cloned()).collect()
+        self.by_name.get(supply).into_iter().flat_map(|part| part.faults.iter().cloned()).collect()
     }
 
     pub(super) fn judge(&self, part: &str) -> Outcome {
-        if self.supplies.contains_key(part) {
+        if self.by_name.contains_key(part) {
             let faults = self.faults(part);
             if faults.is_empty() {
                 return Outcome::Pass;
@@ -151,7 +151,7 @@ impl Supplies {
         let lost = |text: &&String| {
             let text = text.to_ascii_lowercase();
             // a machine with one supply is made that way
-            let without = text.contains("non-redundant") && self.supplies.len() > 1;
+            let without = text.contains("non-redundant") && self.by_name.len() > 1;
             without || LOST.iter().any(|state| text.contains(state))
         };
         match told.iter().find(lost) {
