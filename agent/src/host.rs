@@ -7,6 +7,8 @@
 #![expect(clippy::disallowed_methods, reason = "the door to the machine's files")]
 
 mod device;
+mod meminfo;
+mod pagemap;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,6 +18,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use device::{KernelLog, SectorReader};
+pub use meminfo::Meminfo;
 
 /// Most bytes read of one file. The largest we read is `/proc/cpuinfo`, 2 KiB a logical CPU.
 pub const FILE_LIMIT_BYTES: u64 = 16 * 1024 * 1024;

@@ -11,6 +11,7 @@
     )
 )]
 
+pub mod alone;
 pub mod boot_parameters;
 pub mod cancel;
 pub mod capture;
@@ -26,3 +27,4 @@ pub mod sensors;
 pub mod stages;
 pub mod tools;
 pub mod uplink;
+pub mod workers;

@@ -117,10 +117,14 @@ pub fn emulated_quick() -> anyhow::Result<String> {
     let shipped = include_str!("../../coordinator/judge/profiles/quick.yaml");
     let shorter = [
         ("{stage: PSU, limit: 1m, load: 20s", "{stage: PSU, limit: 5m, load: 3s"),
-        ("cpu: 60s, memory: 60s, memory_percent: 80", "cpu: 6s, memory: 6s, memory_percent: 80"),
         (
-            "fio_read: 15s, surface: {mode: read_zones, zones: 32, zone_mib: 32}",
-            "fio_read: 2s, surface: {mode: read_whole}",
+            "cpu: 60s, per_core: 40s, memory: 30s, memory_percent: 80",
+            "cpu: 4s, per_core: 4s, memory: 6s, memory_percent: 80",
+        ),
+        ("duration: 60s, fade: 2s", "duration: 2s, fade: 0s"),
+        (
+            "fio_read: 15s, fio_random: 10s, surface: {mode: read_zones, zones: 32, zone_mib: 32}",
+            "fio_read: 2s, fio_random: 1s, surface: {mode: read_whole}",
         ),
     ];
     shorter.into_iter().try_fold(shipped.to_owned(), |text, (long, short)| {

@@ -13,7 +13,7 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{DiskConsent, SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, DiskConsent, SelfTest, StageWork, SurfaceScan};
 
 use super::facts::print_json;
 use super::machine::Machine;
@@ -31,6 +31,7 @@ use crate::stages::{self, Facts};
   vetting-agent stage SMART
   vetting-agent stage SpecValidate --spec expected.yaml
   vetting-agent stage CPUStress --param '{cpu_ms: 60000, memory_ms: 60000, memory_percent: 80}'
+  vetting-agent stage Memory --param '{duration_ms: 600000, fade_ms: 90000}'
   vetting-agent stage Storage --param '{surface: {mode: read_whole}}'
 
 Exit codes: 0 pass, 1 fail, 2 error, 3 skipped.")]
@@ -76,12 +77,18 @@ fn quick(stage: StageName) -> StageWork {
         StageName::Firmware => StageWork::Firmware {},
         StageName::SpecValidate => StageWork::SpecValidate {},
         StageName::Smart => StageWork::Smart { self_test: SelfTest::None },
-        StageName::CpuStress => {
-            StageWork::CpuStress { cpu_ms: 10_000, memory_ms: 10_000, memory_percent: 50 }
-        }
+        StageName::CpuStress => StageWork::CpuStress {
+            cpu_ms: 10_000,
+            per_core_ms: 10_000,
+            memory_ms: 10_000,
+            memory_percent: 50,
+        },
+        StageName::Memory => StageWork::Memory { duration_ms: 30_000, fade_ms: 0 },
         StageName::Storage => StageWork::Storage {
             fio_read_ms: 5_000,
+            fio_random_ms: 5_000,
             surface: SurfaceScan::ReadZones { zones: 16, zone_mib: 16 },
+            budget: DiskBudget::UNLIMITED,
         },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
     }
@@ -198,10 +205,13 @@ mod tests {
     fn given_parameters_lie_over_the_quick_ones() {
         assert_eq!(
             work_of(StageName::CpuStress, Some("{cpu_ms: 7}")).unwrap(),
-            StageWork::CpuStress { cpu_ms: 7, memory_ms: 10_000, memory_percent: 50 }
+            StageWork::CpuStress { cpu_ms: 7, per_core_ms: 10_000, memory_ms: 10_000, memory_percent: 50 }
         );
         let whole = work_of(StageName::Storage, Some("surface: {mode: read_whole}")).unwrap();
-        assert_eq!(whole, StageWork::Storage { fio_read_ms: 5_000, surface: SurfaceScan::ReadWhole });
+        assert!(matches!(
+            whole,
+            StageWork::Storage { fio_read_ms: 5_000, surface: SurfaceScan::ReadWhole, .. }
+        ));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod absences;
 mod bmc;
 mod by_path;
 mod cpu;
+pub mod dimm_map;
 pub mod firmware;
 mod memory;
 mod network;

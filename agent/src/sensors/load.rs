@@ -7,18 +7,24 @@ const POLICIES: &str = "/sys/devices/system/cpu/cpufreq";
 
 /// Frequency of each CPU (of each cpufreq policy, named by its first CPU), MHz.
 pub(super) fn frequencies(host: &Host, ts_ms: i64, sample: &mut Sample) {
-    let before = sample.measurements.len();
-    for name in host.list(POLICIES).unwrap_or_default() {
-        let Some(cpu) = name.strip_prefix("policy") else { continue };
-        if let Ok(khz) = host.number::<u32>(&format!("{POLICIES}/{name}/scaling_cur_freq")) {
-            sample.push(ts_ms, "cpu_freq", format!("cpu/{cpu}"), Some(f64::from(khz) / 1000.0), "mhz");
-        }
+    for (cpu, mhz) in frequencies_mhz(host) {
+        sample.push(ts_ms, "cpu_freq", format!("cpu/{cpu}"), Some(mhz), "mhz");
     }
-    if sample.measurements.len() == before {
-        for (cpu, mhz) in cpuinfo_frequencies(&host.text("/proc/cpuinfo").unwrap_or_default()) {
-            sample.push(ts_ms, "cpu_freq", format!("cpu/{cpu}"), Some(mhz), "mhz");
-        }
+}
+
+/// The same, by number; none where the machine does not tell.
+pub(crate) fn frequencies_mhz(host: &Host) -> Vec<(u32, f64)> {
+    let policies = host.list(POLICIES).unwrap_or_default();
+    let of_policy = |name: &String| {
+        let cpu = name.strip_prefix("policy")?.parse().ok()?;
+        let khz = host.number::<u32>(&format!("{POLICIES}/{name}/scaling_cur_freq")).ok()?;
+        Some((cpu, f64::from(khz) / 1000.0))
+    };
+    let of_policies: Vec<(u32, f64)> = policies.iter().filter_map(of_policy).collect();
+    if of_policies.is_empty() {
+        return cpuinfo_frequencies(&host.text("/proc/cpuinfo").unwrap_or_default());
     }
+    of_policies
 }
 
 /// `processor` and `cpu MHz` lines, in the order they come.

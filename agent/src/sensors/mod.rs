@@ -22,7 +22,7 @@ mod counters;
 pub mod edac;
 mod hwmon;
 pub mod kernel_log;
-mod load;
+pub(crate) mod load;
 mod network;
 mod pcie;
 mod power;

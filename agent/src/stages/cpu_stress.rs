@@ -1,7 +1,11 @@
-//! Stage CPUStress: every logical CPU works and checks its answers, then the memory is filled and checked. Counts
-//! wrong answers, machine checks and memory errors, and measures how much of the memory was really touched.
+//! Stage CPUStress: every logical CPU works and checks its answers, all together and then each alone, then the memory is
+//! filled and checked. Counts wrong answers, machine checks, throttling and memory errors, and measures how fast the CPUs
+//! ran and how much of the memory was really touched.
 
-mod kernel;
+mod answers;
+mod cores;
+mod frequency;
+mod throttle;
 
 use std::time::Duration;
 
@@ -11,13 +15,16 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::StageWork;
 
+use super::kernel_watch::KernelWatch;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::host::Host;
+use crate::inventory::dimm_map::DimmMap;
 use crate::sensors::edac;
 use crate::tools::runner::{Invocation, ToolError};
 use crate::tools::stress_ng::{self, StressReport};
-use kernel::KernelWatch;
+use frequency::UnderLoad;
+use throttle::Throttling;
 
 /// Slowest that a worker is expected to fill and check its memory, bytes a second: a pass that is too short for one
 /// round over the memory verifies nothing, so it is made longer.
@@ -36,34 +43,31 @@ impl Stage for CpuStressStage {
     }
 
     fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
-        match work {
-            StageWork::CpuStress { cpu_ms, memory_ms, .. } => Duration::from_millis(cpu_ms + memory_ms),
-            StageWork::Inventory {}
-            | StageWork::Firmware {}
-            | StageWork::SpecValidate {}
-            | StageWork::Smart { .. }
-            | StageWork::Storage { .. }
-            | StageWork::Psu { .. } => Duration::ZERO,
-        }
+        let StageWork::CpuStress { cpu_ms, per_core_ms, memory_ms, .. } = work else { return Duration::ZERO };
+        Duration::from_millis(cpu_ms.saturating_add(*per_core_ms).saturating_add(*memory_ms))
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
-        let StageWork::CpuStress { cpu_ms, memory_ms, memory_percent } = work else {
+        let StageWork::CpuStress { cpu_ms, per_core_ms, memory_ms, memory_percent } = work else {
             return Err(StageError::WrongWork { stage: StageName::CpuStress });
         };
         let context: &StageContext<'_> = context;
         let workers = context.inventory()?.cpu.logical_cores.max(1);
         let watch = KernelWatch::from_now(context.host);
         let memory_errors = edac::Counters::read(context.host);
-        let sub_steps = SubSteps::new(context, 2);
+        let throttling = Throttling::read(context.host);
+        let sub_steps = SubSteps::new(context, 3);
         let cpu = sub_steps.run(0, "CPU pass", || {
             let duration = Duration::from_millis(*cpu_ms);
             sub_steps.by_time(0, duration, || cpu_pass(context, workers, duration))
         });
-        let memory = sub_steps.run(1, "memory pass", || {
+        let per_core = sub_steps.run(1, "per-core pass", || {
+            cores::pass(context, &sub_steps, 1, Duration::from_millis(*per_core_ms))
+        });
+        let memory = sub_steps.run(2, "memory pass", || {
             match MemoryPass::plan(context.host, workers, Duration::from_millis(*memory_ms), *memory_percent)
             {
-                Ok(pass) => sub_steps.by_time(1, pass.duration, || memory_pass(context, &pass)),
+                Ok(pass) => sub_steps.by_time(2, pass.duration, || memory_pass(context, &pass)),
                 Err(reason) => Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
             }
         });
@@ -71,22 +75,29 @@ impl Stage for CpuStressStage {
         let count = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
         // without a value no rule can take it for a good one
         context.measure("stress", "mce/new", count, "count");
+        for (kind, count) in Throttling::read(context.host).since(&throttling) {
+            context.measure("throttle", kind, count.map(|count| count as f64), "count");
+        }
         for new in edac::Counters::read(context.host).since(&memory_errors) {
             context.measure("edac", new.key, new.count.map(|count| count as f64), "count");
         }
         let kernel = match seen {
-            Ok(seen) => seen.outcome(),
+            Ok(seen) => seen.outcome(&DimmMap::read(context.host)),
             Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
         };
         Ok(StageReport {
-            outcome: Outcome::worst_of([cpu, memory, kernel], ""),
+            outcome: Outcome::worst_of([cpu, per_core, memory, kernel], ""),
             details: json!({ "workers": workers, "machine_checks": count }),
         })
     }
 }
 
 fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Found {
-    let report = match stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu", duration) {
+    let (report, frequency) = UnderLoad::watch(context.host, || {
+        stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu", duration)
+    });
+    frequency.measure(context);
+    let report = match report {
         Ok(report) => report,
         Err(error) => return unjudged("CPU pass", &error),
     };
@@ -110,7 +121,7 @@ struct MemoryPass {
 
 impl MemoryPass {
     fn plan(host: &Host, workers: u32, asked: Duration, percent: u8) -> Result<Self, String> {
-        let memory = Meminfo::read(host)?;
+        let memory = host.meminfo().map_err(|error| error.reason())?;
         let bytes = memory.available_bytes / 100 * u64::from(percent.clamp(1, 95));
         let one_round = Duration::from_secs(bytes / u64::from(workers) / SLOWEST_BYTES_PER_SECOND);
         Ok(Self { workers, bytes, total_bytes: memory.total_bytes, duration: asked.max(one_round) })
@@ -175,26 +186,6 @@ fn verified(pass: &str, report: &StressReport, mut details: Value) -> Found {
     let first = report.failures.first().map_or("", String::as_str);
     let count = report.verify_failures;
     Found::new(Outcome::fail(format!("{pass}: {count} verification failures, first: {first}")), details)
-}
-
-struct Meminfo {
-    total_bytes: u64,
-    available_bytes: u64,
-}
-
-impl Meminfo {
-    fn read(host: &Host) -> Result<Self, String> {
-        let text = host.text("/proc/meminfo").map_err(|error| error.reason())?;
-        let bytes = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
-                .filter(|kib| *kib > 0)
-                .map(|kib| kib * 1024)
-                .ok_or_else(|| format!("/proc/meminfo: no {name}"))
-        };
-        Ok(Self { total_bytes: bytes("MemTotal")?, available_bytes: bytes("MemAvailable")? })
-    }
 }
 
 #[cfg(test)]

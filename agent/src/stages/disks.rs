@@ -143,39 +143,6 @@ fn is_one_medium(one: &Disk, other: &Disk) -> bool {
             && !differ(&one.serial, &other.serial)
 }
 
-/// Works on every disk in a thread of its own and gives the outcomes in the disks' order.
-pub(super) fn side_by_side<'i>(
-    targets: &[Target<'i>],
-    work: impl Fn(&Target<'i>) -> Vec<Outcome> + Sync,
-) -> Vec<Outcome> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = targets
-            .iter()
-            .map(|target| {
-                let work = &work;
-                let thread = std::thread::Builder::new()
-                    .name(target.disk.name.clone())
-                    .spawn_scoped(scope, || work(target));
-                (target, thread)
-            })
-            .collect();
-        let mut outcomes = Vec::new();
-        for (target, thread) in threads {
-            let disk = &target.disk.name;
-            match thread {
-                Ok(thread) => match thread.join() {
-                    Ok(found) => outcomes.extend(found),
-                    Err(_panic) => outcomes.push(Outcome::error(format!("{disk}: its test crashed"))),
-                },
-                Err(error) => {
-                    outcomes.push(Outcome::error(format!("{disk}: its thread cannot be started: {error}")));
-                }
-            }
-        }
-        outcomes
-    })
-}
-
 /// The failure of a disk that the kernel no longer has, has without its size, or lost and found again meanwhile.
 pub(super) fn vanished(context: &StageContext<'_>, target: &Target<'_>) -> Option<Outcome> {
     let disk = target.disk;

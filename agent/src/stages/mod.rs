@@ -1,10 +1,14 @@
 //! The stages: data and one function each. A new stage is one new file and one line in [`ALL`].
 
+mod cpu_list;
 mod cpu_stress;
 mod disks;
 mod firmware;
 mod inventory;
+mod kernel_watch;
+mod memory;
 mod psu;
+mod side_by_side;
 mod smart;
 mod spec_validate;
 mod storage;
@@ -197,6 +201,7 @@ pub static ALL: &[&dyn Stage] = &[
     &spec_validate::SpecValidateStage,
     &smart::SmartStage,
     &cpu_stress::CpuStressStage,
+    &memory::MemoryStage,
     &storage::StorageStage,
     &psu::PsuStage,
 ];

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::{Disk, DiskBus, Inventory};
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{SelfTest, StageWork};
+use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork};
 
 use super::disks::{self, Target};
+use super::side_by_side::side_by_side;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::tools::runner::ToolError;
@@ -66,7 +67,7 @@ fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageRepo
     let known = Mutex::new(Known::new());
     let outcomes = std::thread::scope(|scope| {
         let others = scope.spawn(|| ask_drives(context, &sub_steps, drives, targets.count(), self_test));
-        let mut outcomes = disks::side_by_side(&targets.chosen, |target| {
+        let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
             let name = format!("{} SMART", target.disk.name);
             let subject = Subject::of(target);
             vec![sub_steps.run(target.index, &name, || {

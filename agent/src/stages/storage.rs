@@ -1,11 +1,14 @@
-//! Stage Storage: reads every disk hard (fio), goes over its surface (badblocks), then asks what it counted meanwhile
-//! (SMART), all disks side by side.
+//! Stage Storage: reads every disk hard (fio), from its start on and at random places, goes over its surface (badblocks;
+//! fio with verification where flash is written), then asks what it counted meanwhile (SMART). Disks side by side, as far
+//! as the plan's budget goes.
 //!
-//! Each disk has three sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
+//! Each disk has four sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
 mod kernel;
+mod reads;
+mod rewrite;
 mod sectors;
 mod surface;
 
@@ -18,18 +21,16 @@ use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{StageWork, SurfaceScan};
 
 use super::disks::{self, Target};
+use super::side_by_side::side_by_side;
 use super::smart;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
-use crate::tools::fio;
+use reads::Reads;
 
 /// What a slow disk reads, for the estimate.
 const READ_BYTES_PER_SECOND: u64 = 150 * 1000 * 1000;
-/// Of each disk: read, surface, SMART after.
-const SUB_STEPS: u32 = 3;
-/// Failed reads that a reason names.
-const FAILED_READS_NAMED: usize = 4;
-
+/// Of each disk: read, random, surface, SMART after.
+const SUB_STEPS: u32 = 4;
 pub(super) struct StorageStage;
 
 impl Stage for StorageStage {
@@ -43,7 +44,7 @@ impl Stage for StorageStage {
     }
 
     fn estimate(&self, work: &StageWork, inventory: Option<&Inventory>) -> Duration {
-        let StageWork::Storage { fio_read_ms, surface } = work else {
+        let StageWork::Storage { fio_read_ms, fio_random_ms, surface, .. } = work else {
             return Duration::ZERO;
         };
         let largest = inventory
@@ -59,20 +60,22 @@ impl Stage for StorageStage {
             SurfaceScan::ReadWhole => largest,
             SurfaceScan::WriteWhole => largest.saturating_mul(8),
         };
-        Duration::from_millis(*fio_read_ms) + Duration::from_secs(bytes / READ_BYTES_PER_SECOND)
+        Duration::from_millis(fio_read_ms + fio_random_ms)
+            + Duration::from_secs(bytes / READ_BYTES_PER_SECOND)
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
-        let StageWork::Storage { fio_read_ms, surface } = work else {
+        let StageWork::Storage { fio_read_ms, fio_random_ms, surface, budget } = work else {
             return Err(StageError::WrongWork { stage: StageName::Storage });
         };
         let context: &StageContext<'_> = context;
         let targets = disks::targets_of(context)?;
         let sub_steps = SubSteps::new(context, targets.count().saturating_mul(SUB_STEPS));
-        let read_for = Duration::from_millis(*fio_read_ms);
-        let outcomes = disks::side_by_side(&targets.chosen, |target| {
+        let (read_for, random_for) =
+            (Duration::from_millis(*fio_read_ms), Duration::from_millis(*fio_random_ms));
+        let outcomes = side_by_side(&targets.chosen, *budget, |target| {
             let disk = Disk { context, sub_steps: &sub_steps, target };
-            disk.test(read_for, *surface)
+            disk.test(read_for, random_for, *surface)
         });
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "this machine has no disk to test"),
@@ -93,13 +96,17 @@ impl Disk<'_, '_, '_> {
         &self.target.disk.name
     }
 
-    fn test(&self, read_for: Duration, scan: SurfaceScan) -> Vec<Outcome> {
+    fn test(&self, read_for: Duration, random_for: Duration, scan: SurfaceScan) -> Vec<Outcome> {
         let name = self.name();
-        let first = self.target.index * SUB_STEPS;
-        let (read_ordinal, surface_ordinal, smart_ordinal) = (first, first + 1, first + 2);
+        let read_ordinal = self.target.index * SUB_STEPS;
+        let (random_ordinal, surface_ordinal, smart_ordinal) =
+            (read_ordinal + 1, read_ordinal + 2, read_ordinal + 3);
         let log = kernel::DiskLog::from_now(self.context.host, name);
         let read = self.sub_steps.run(read_ordinal, &format!("{name} read"), || {
-            self.sub_steps.by_time(read_ordinal, read_for, || self.read(read_for))
+            self.sub_steps.by_time(read_ordinal, read_for, || self.read(Reads::FromStart(read_for)))
+        });
+        let random = self.sub_steps.run(random_ordinal, &format!("{name} random"), || {
+            self.sub_steps.by_time(random_ordinal, random_for, || self.read(Reads::AtRandom(random_for)))
         });
         let surface = self.sub_steps.run(surface_ordinal, &format!("{name} surface"), || {
             let found = self.surface(surface_ordinal, scan);
@@ -108,7 +115,7 @@ impl Disk<'_, '_, '_> {
         let smart = self.sub_steps.run(smart_ordinal, &format!("{name} SMART after"), || {
             self.obstacle().unwrap_or_else(|| smart::after_load(self.context, self.target))
         });
-        vec![read, surface, smart]
+        vec![read, random, surface, smart]
     }
 
     /// The disk is gone, has no size, or the work was cancelled.
@@ -123,64 +130,14 @@ impl Disk<'_, '_, '_> {
         self.context.cancel.is_raised().then(|| Found::new(super::cancelled(), json!({})))
     }
 
-    fn read(&self, read_for: Duration) -> Found {
-        if let Some(obstacle) = self.obstacle() {
-            return obstacle;
-        }
-        let name = self.name();
-        let invocation = fio::invocation(&self.target.device, read_for);
-        let finished = self.context.tools.run(&invocation, &self.context.cancel, &mut |_, _| {});
-        let report = finished.and_then(|finished| fio::parse(&finished));
-        if let Some(vanished) = disks::vanished(self.context, self.target) {
-            return Found::new(vanished, json!({}));
-        }
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                return Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({}));
-            }
-        };
-        let measure =
-            |key: &str, value, unit| self.context.measure("fio", format!("{name}/{key}"), value, unit);
-        measure("read_bandwidth", Some(report.bandwidth_bytes_per_second), "bytes_per_second");
-        measure("read_iops", Some(report.iops), "per_second");
-        measure("read_latency_p99", report.latency_p99_microseconds, "microseconds");
-        measure("read_errors", Some(report.errors as f64), "count");
-        let details = json!({
-            "bytes": report.bytes,
-            "bandwidth_bytes_per_second": report.bandwidth_bytes_per_second,
-            "errors": report.errors,
-            "first_errno": report.first_errno,
-            "failed_offsets": report.failed_offsets,
-        });
-        if report.errors == 0 {
-            return Found::new(Outcome::Pass, details);
-        }
-        Found::new(Outcome::fail(self.read_failure(&report)), details)
-    }
-
-    /// `sda: 2 reads of 1 MiB failed, in sectors 40960 to 43007, 98304 to 100351`: in these lie the ones that the surface
-    /// scan names.
-    fn read_failure(&self, report: &fio::ReadReport) -> String {
-        let places: Vec<String> = report
-            .failed_offsets
-            .iter()
-            .take(FAILED_READS_NAMED)
-            .map(|offset| {
-                let last = self.lba(offset.saturating_add(fio::BLOCK_BYTES - 1));
-                format!("{} to {last}", self.lba(*offset))
-            })
-            .collect();
-        let at =
-            if places.is_empty() { String::new() } else { format!(", in sectors {}", places.join(", ")) };
-        let more = if report.failed_offsets.len() > places.len() { " and more" } else { "" };
-        let reads = if report.errors == 1 { "read" } else { "reads" };
-        format!("{}: {} {reads} of 1 MiB failed{at}{more}", self.name(), report.errors)
-    }
-
     /// Size of a logical sector.
     fn sector_bytes(&self) -> u64 {
         u64::from(self.target.disk.logical_sector_bytes.max(512))
+    }
+
+    /// It has no rotating medium. One that does not say is treated as rotating: written over, it only wears more.
+    fn is_flash(&self) -> bool {
+        self.target.disk.rotational == Some(false)
     }
 
     /// The logical block at a byte offset.

@@ -65,15 +65,27 @@ impl<'s, 'a> SubSteps<'s, 'a> {
 
     /// Runs `work` and tells its progress by the time that it is expected to take.
     pub(super) fn by_time<T>(&self, ordinal: u32, expected: Duration, work: impl FnOnce() -> T) -> T {
+        let begin = clock::monotonic();
+        self.watch(ordinal, || Some(begin.elapsed().as_secs_f64() / expected.as_secs_f64().max(0.001)), work)
+    }
+
+    /// Runs `work` and tells its progress as `done` has it, 0 to 1.
+    pub(super) fn watch<T>(
+        &self,
+        ordinal: u32,
+        done: impl Fn() -> Option<f64> + Send,
+        work: impl FnOnce() -> T,
+    ) -> T {
         std::thread::scope(|scope| {
             let (over, wait) = bounded::<()>(0);
             scope.spawn(move || {
                 let begin = clock::monotonic();
                 while wait.recv_timeout(TELL_EVERY) == Err(RecvTimeoutError::Timeout) {
-                    let elapsed = begin.elapsed();
-                    let done = elapsed.as_secs_f64() / expected.as_secs_f64().max(0.001);
-                    // the last bit is for what comes after the time, which nobody can foretell
-                    self.advance(ordinal, done.min(0.99), Some(expected.saturating_sub(elapsed)));
+                    let Some(done) = done() else { continue };
+                    // the last bit is for what comes after, which nobody can foretell
+                    let done = done.clamp(0.0, 0.99);
+                    let left = (done > 0.001).then(|| begin.elapsed().mul_f64((1.0 - done) / done));
+                    self.advance(ordinal, done, left);
                 }
             });
             let result = work();

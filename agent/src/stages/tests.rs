@@ -131,6 +131,17 @@ pub(super) fn garbage(_invocation: &Invocation) -> Answer {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
+pub(super) fn told(stdout: &str) -> Answer {
+    Ok(Finished {
+        exit: Exit::Code(0),
+        stdout: stdout.as_bytes().to_vec(),
+        stderr: Vec::new(),
+        truncated: false,
+        elapsed: Duration::from_secs(1),
+    })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
 pub(super) fn recorded(tool: &'static str, case: &str) -> Answer {
     Ok(fixture(tool, case))
 }
@@ -160,6 +171,7 @@ impl Machine {
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
         machine.file("proc/interrupts", "    CPU0 CPU1\nMCE:  0  0  Machine check exceptions\n");
         machine.file("proc/self/mountinfo", "22 1 254:0 / / rw - ext4 /dev/vda rw\n");
+        machine.file("sys/devices/system/cpu/online", "0-1\n");
         machine.file("proc/swaps", "Filename Type Size Used Priority\n");
         machine.file("dev/kmsg", "6,1,0,-;booted\n");
         machine

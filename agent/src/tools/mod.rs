@@ -3,10 +3,13 @@
 //! Each tool file has two pure functions, `invocation(..) -> Invocation` and `parse(&Finished) -> Result<_, ToolError>`.
 
 pub mod badblocks;
+pub mod blkid;
+pub mod cpu_worker;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;
 pub mod ipmitool;
+pub mod memory_worker;
 pub mod runner;
 pub mod smartctl;
 pub mod stress_ng;

@@ -86,6 +86,44 @@ pub fn rule(limit: &HardwareLimit) -> Result<Rule, NotBelieved> {
     Ok(rule)
 }
 
+/// Limits named in one line of the event log.
+const IGNORED_A_LINE: usize = 10;
+
+/// What the event log is told of limits that came together.
+#[derive(Debug, Default)]
+pub struct LimitsTold {
+    taken: u64,
+    ignored: Vec<String>,
+}
+
+impl LimitsTold {
+    /// One became a rule.
+    pub fn take(&mut self) {
+        self.taken += 1;
+    }
+
+    /// One is not believed.
+    pub fn ignore(&mut self, limit: &HardwareLimit, reason: &str) {
+        self.ignored.push(format!("{} {} ({}): {reason}", limit.kind, limit.key, limit.origin));
+    }
+
+    /// At least one became a rule.
+    pub fn any_taken(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// Kind and message of each event.
+    pub fn events(&self) -> Vec<(&'static str, String)> {
+        let taken =
+            format!("{} limits that the hardware gives for its sensors are rules of this run", self.taken);
+        let ignored = self.ignored.chunks(IGNORED_A_LINE).map(|chunk| {
+            let message = format!("limits of the hardware that are not believed: {}", chunk.join("; "));
+            ("hardware_limit_ignored", message)
+        });
+        self.any_taken().then_some(("hardware_limits", taken)).into_iter().chain(ignored).collect()
+    }
+}
+
 /// Whether a sensor of this quantity can have it. The ranges are wide: they only sort out registers that nobody wrote.
 fn is_possible(limit: &HardwareLimit) -> bool {
     let value = limit.value;

@@ -142,7 +142,7 @@ fn all_good(facts: &RunFacts) -> Reason {
     let diffs = match &facts.diffs {
         Some(diffs) if diffs.is_empty() => "no difference from the spec",
         Some(_) => "no critical difference from the spec that stands",
-        None => "no comparison with a spec in this profile",
+        None => "no comparison with a spec",
     };
     Reason {
         cause: Cause::AllGood,
@@ -288,6 +288,9 @@ fn advice_after(stage: StageName) -> &'static str {
         }
         StageName::SpecValidate => "Correct the machine, or its spec if that is wrong, then vet again.",
         StageName::Smart | StageName::Storage => "Replace the disk, then vet again.",
+        StageName::Memory => {
+            "Replace the memory module that is named, or find it by swapping, then vet again."
+        }
         StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }

@@ -181,6 +181,8 @@ named_enum! {
         Smart = "SMART",
         /// CPU and memory load with checked answers.
         CpuStress = "CPUStress",
+        /// Patterns over all memory that can be had.
+        Memory = "Memory",
         /// Reading, and with consent writing, every disk.
         Storage = "Storage",
         /// Power supplies, idle and under load.

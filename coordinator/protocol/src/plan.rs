@@ -63,22 +63,35 @@ pub enum StageWork {
         /// The test that each disk is told to do first.
         self_test: SelfTest,
     },
-    /// stress-ng with verification, over the CPUs and then over the memory.
+    /// Load with checked answers, over the CPUs together, then each alone, then over the memory.
     #[serde(rename = "CPUStress")]
     CpuStress {
         /// Length of the CPU pass, milliseconds.
         cpu_ms: u64,
+        /// Length of the per-core pass, milliseconds. Each logical CPU gets its part of it, and 2 s at least.
+        per_core_ms: u64,
         /// Length of the memory pass, milliseconds.
         memory_ms: u64,
         /// Part of the available memory that the memory pass uses, percent, 1 to 95.
         memory_percent: u8,
     },
+    /// Patterns over all memory that can be had, on all NUMA nodes side by side.
+    Memory {
+        /// Time after which no further pattern begins, milliseconds. The first pattern goes to its end.
+        duration_ms: u64,
+        /// How long bits are left alone to fade, milliseconds; 0 leaves that out.
+        fade_ms: u64,
+    },
     /// Disks.
     Storage {
         /// Length of the fio sequential read on each disk, milliseconds.
         fio_read_ms: u64,
+        /// Length of the random reads on each disk, milliseconds.
+        fio_random_ms: u64,
         /// Surface scan.
         surface: SurfaceScan,
+        /// How many disks are worked on at a time.
+        budget: DiskBudget,
     },
     /// Power supplies.
     #[serde(rename = "PSU")]
@@ -97,6 +110,7 @@ impl StageWork {
             Self::SpecValidate {} => StageName::SpecValidate,
             Self::Smart { .. } => StageName::Smart,
             Self::CpuStress { .. } => StageName::CpuStress,
+            Self::Memory { .. } => StageName::Memory,
             Self::Storage { .. } => StageName::Storage,
             Self::Psu { .. } => StageName::Psu,
         }
@@ -115,12 +129,27 @@ pub enum SelfTest {
     Extended,
 }
 
-/// How badblocks goes over a disk.
+/// How many disks are worked on at a time; the others wait for their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskBudget {
+    /// In all, for the power they take; `None` for no limit.
+    pub at_once: Option<u32>,
+    /// On one controller, for its bus; `None` for no limit.
+    pub per_controller: Option<u32>,
+}
+
+impl DiskBudget {
+    /// All at once.
+    pub const UNLIMITED: Self = Self { at_once: None, per_controller: None };
+}
+
+/// How the surface of a disk is gone over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SurfaceScan {
-    /// Reads `zones` zones of `zone_mib` MiB each, spread evenly with the first and the last of the disk among them;
-    /// a disk no larger than their sum is read whole.
+    /// Reads `zones` zones of `zone_mib` MiB each: the first and the last of the disk, and others at random, spread over
+    /// it; a disk no larger than their sum is read whole.
     ReadZones {
         /// How many, at least 2.
         zones: u32,
@@ -129,7 +158,8 @@ pub enum SurfaceScan {
     },
     /// Reads the whole disk.
     ReadWhole,
-    /// Writes and reads back the whole disk (`badblocks -w`). A non-destructive run reads it whole instead; a disk that
+    /// Writes and reads back the whole disk: four patterns on rotating disks (`badblocks -w`), once with checksums on flash
+    /// (`fio --verify`). A non-destructive run reads it whole instead; a disk that
     /// is in use, or holds something and may not be wiped, is skipped.
     WriteWhole,
 }

@@ -32,7 +32,7 @@ description: a long stage to sample in
 sampling_interval: 5s
 stages:
   - {stage: Inventory, limit: 2m}
-  - {stage: CPUStress, limit: 10m, cpu: 4m, memory: 1s, memory_percent: 1}
+  - {stage: CPUStress, limit: 10m, cpu: 4m, per_core: 1s, memory: 1s, memory_percent: 1}
 thresholds:
   - {stage: '*', kind: temp, key: 'cpu/*', op: lt, threshold: 95, unit: celsius, severity: critical, note: CPU}
   - {stage: '*', kind: temp, key: 'cpu/*', op: lt, threshold: 90, unit: celsius, severity: warning, note: CPU}

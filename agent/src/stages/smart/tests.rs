@@ -263,7 +263,12 @@ fn what_a_disk_counted_under_load_is_measured_after_it() {
         _ => missing(invocation),
     });
     let mut facts = machine.run(&WORK, &good).2;
-    let storage = StageWork::Storage { fio_read_ms: 1, surface: SurfaceScan::ReadWhole };
+    let storage = StageWork::Storage {
+        fio_read_ms: 1,
+        fio_random_ms: 1,
+        surface: SurfaceScan::ReadWhole,
+        budget: DiskBudget::UNLIMITED,
+    };
     let after = |case: &'static str, facts: &mut Facts| {
         let tools = Told::new(move |invocation: &Invocation| match invocation.tool {
             "smartctl" if case.is_empty() => missing(invocation),

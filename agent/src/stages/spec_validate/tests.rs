@@ -39,7 +39,7 @@ fn what_inventory_could_not_read_is_never_as_expected() {
     let mut machine = machine(Some(
         "cpu: {sockets: {min: 0}, physical_cores: {min: 0}, logical_cores: {max: 8}}\nmemory: {total_gib: {max: 64}}",
     ));
-    for file in ["proc/meminfo", "proc/interrupts"] {
+    for file in ["proc/meminfo", "proc/interrupts", "sys/devices/system/cpu/online"] {
         std::fs::remove_file(machine.path(file)).unwrap();
     }
     let (report, _, facts) = machine.run(&StageWork::Inventory {}, &Told::new(missing));

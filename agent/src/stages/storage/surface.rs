@@ -89,13 +89,15 @@ impl Disk<'_, '_, '_> {
         let mode = match scan {
             SurfaceScan::ReadZones { .. } | SurfaceScan::ReadWhole => Mode::Read,
             SurfaceScan::WriteWhole => match consent::permission(self.context, self.target) {
+                Permission::Write if self.is_flash() => return self.rewrite(ordinal),
                 Permission::Write => Mode::WriteRead,
                 Permission::ReadOnly => Mode::Read,
                 Permission::Refused(reason) => return Found::new(Outcome::skip(reason), json!({})),
             },
         };
         let size_bytes = self.target.disk.size_bytes;
-        let plan = plan(scan, size_bytes, self.sector_bytes(), mode);
+        let seed = fastrand::u64(..);
+        let plan = plan(scan, size_bytes, self.sector_bytes(), mode, seed);
         let mut tally = Tally::default();
         let ended = self.scan(ordinal, &plan, &mut tally).or_else(|| self.read_tail(&plan, &mut tally));
         let coverage = tally.scanned_bytes as f64 * 100.0 / size_bytes as f64;
@@ -112,7 +114,12 @@ impl Disk<'_, '_, '_> {
         measure("bad_sectors", (counted || sectors > 0.0).then_some(sectors), "count");
         measure("coverage", Some(coverage.min(100.0)), "percent");
         let outcome = self.outcome(&plan, &tally, &examined, ended);
-        Found::new(outcome, self.details(&plan, &tally, &examined, coverage))
+        let mut details = self.details(&plan, &tally, &examined, coverage);
+        if let (SurfaceScan::ReadZones { .. }, Value::Object(details)) = (scan, &mut details) {
+            // with it the same zones can be read again
+            details.insert("zones_seed".to_owned(), seed.into());
+        }
+        Found::new(outcome, details)
     }
 
     /// Goes over all ranges. `Some` if it did not come to the end, with the outcome that this alone would be.
@@ -253,13 +260,13 @@ fn left(elapsed: Duration, done: f64) -> Option<Duration> {
     (done > 0.01).then(|| elapsed.mul_f64(((1.0 - done) / done).clamp(0.0, 1000.0)))
 }
 
-fn plan(scan: SurfaceScan, size_bytes: u64, sector_bytes: u64, mode: Mode) -> Plan {
+fn plan(scan: SurfaceScan, size_bytes: u64, sector_bytes: u64, mode: Mode, seed: u64) -> Plan {
     let block_bytes = badblocks::block_bytes(size_bytes);
     let blocks = size_bytes / block_bytes;
     let ranges = match scan {
         SurfaceScan::ReadZones { zones, zone_mib } => {
             let zone_blocks = (zone_mib.saturating_mul(MIB) / block_bytes).max(1);
-            zone_ranges(blocks, u64::from(zones), zone_blocks)
+            zone_ranges(blocks, u64::from(zones), zone_blocks, seed)
         }
         SurfaceScan::ReadWhole | SurfaceScan::WriteWhole => whole(blocks),
     };
@@ -277,20 +284,21 @@ fn whole(blocks: u64) -> Vec<Range> {
     blocks.checked_sub(1).map(|last| Range { first: 0, last }).into_iter().collect()
 }
 
-/// Zones spread evenly, the first at the beginning of the disk and the last at its end.
-fn zone_ranges(blocks: u64, zones: u64, zone_blocks: u64) -> Vec<Range> {
+/// The first zone at the beginning of the disk, the last at its end, and each of the others at random within its
+/// share of what lies between, so that two runs read different places.
+fn zone_ranges(blocks: u64, zones: u64, zone_blocks: u64, seed: u64) -> Vec<Range> {
     let zones = zones.max(2);
     if zones.saturating_mul(zone_blocks) >= blocks {
         return whole(blocks);
     }
-    let last_start = blocks - zone_blocks;
-    (0..zones)
-        .map(|zone| {
-            let start = u128::from(last_start) * u128::from(zone) / u128::from(zones - 1);
-            let first = u64::try_from(start).unwrap_or(last_start);
-            Range { first, last: first + zone_blocks - 1 }
-        })
-        .collect()
+    let mut random = fastrand::Rng::with_seed(seed);
+    let share = (blocks - 2 * zone_blocks) / (zones - 2).max(1);
+    let inner = (1..zones - 1).map(|zone| {
+        let begin = zone_blocks + (zone - 1) * share;
+        begin + random.u64(0..=share.saturating_sub(zone_blocks))
+    });
+    let starts = std::iter::once(0).chain(inner).chain(std::iter::once(blocks - zone_blocks));
+    starts.map(|first| Range { first, last: first + zone_blocks - 1 }).collect()
 }
 
 #[cfg(test)]
@@ -308,14 +316,14 @@ mod tests {
     #[test]
     fn a_small_disk_is_read_whole() {
         let scan = SurfaceScan::ReadZones { zones: 16, zone_mib: 16 };
-        let plan = plan(scan, 64 * MIB + 100, 512, Mode::Read);
+        let plan = plan(scan, 64 * MIB + 100, 512, Mode::Read, 1);
         assert_eq!((plan.ranges, plan.tail), (vec![Range { first: 0, last: 16383 }], None));
     }
 
     #[test]
     fn an_end_beyond_what_badblocks_counts_is_read_by_sector() {
         let size = (36 << 40) + 8192;
-        let plan = plan(SurfaceScan::WriteWhole, size, 512, Mode::WriteRead);
+        let plan = plan(SurfaceScan::WriteWhole, size, 512, Mode::WriteRead, 1);
         let block = (36 << 40) / plan.block_bytes;
         assert_eq!(plan.tail, Some(Tail::ReadBySector { block, bytes: 8192 }));
         assert_eq!(plan.bytes(), size - 8192);
@@ -323,18 +331,29 @@ mod tests {
 
     #[test]
     fn a_bad_sector_in_the_tail_is_in_the_last_partial_block() {
-        let plan = plan(SurfaceScan::ReadWhole, 64 * MIB + 1024, 512, Mode::Read);
+        let plan = plan(SurfaceScan::ReadWhole, 64 * MIB + 1024, 512, Mode::Read, 1);
         let tail = plan.parts().last().unwrap();
         assert_eq!((tail.block_bytes, tail.range), (1024, Range { first: 65536, last: 65536 }));
         assert_eq!((plan.block_of(&tail, tail.range.last), plan.bytes()), (16384, 64 * MIB + 1024));
     }
 
+    #[test]
+    fn two_runs_read_different_places_and_a_seed_the_same() {
+        let ranges = |seed| {
+            let scan = SurfaceScan::ReadZones { zones: 32, zone_mib: 32 };
+            plan(scan, 1 << 40, 512, Mode::Read, seed).ranges
+        };
+        assert_eq!(ranges(7), ranges(7));
+        assert_ne!(ranges(7), ranges(8));
+        assert_eq!(ranges(7).len(), 32);
+    }
+
     proptest! {
         #[test]
         fn zones_lie_on_the_disk_apart_and_reach_both_ends(
-            size in 4096_u64..(40 << 40), zones in 0_u32..500, zone_mib in 0_u64..5000,
+            size in 4096_u64..(40 << 40), zones in 0_u32..500, zone_mib in 0_u64..5000, seed: u64,
         ) {
-            let plan = plan(SurfaceScan::ReadZones { zones, zone_mib }, size, 512, Mode::Read);
+            let plan = plan(SurfaceScan::ReadZones { zones, zone_mib }, size, 512, Mode::Read, seed);
             let blocks = size / plan.block_bytes;
             prop_assert_eq!(plan.ranges[0].first, 0);
             prop_assert_eq!(plan.ranges.last().unwrap().last, blocks - 1);

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt as _;
 
-use vetting_protocol::plan::DiskConsent;
+use vetting_protocol::plan::{DiskBudget, DiskConsent};
 
 use super::super::tests::{
     MIB, Machine, Told, arguments, disk_of_64_mib, garbage, hung, log_to, missing, outcome, recorded,
@@ -10,13 +10,17 @@ use super::super::tests::{
 use super::*;
 use crate::tools::runner::{Finished, Invocation, ToolError};
 
-const ZONES: StageWork =
-    StageWork::Storage { fio_read_ms: 100, surface: SurfaceScan::ReadZones { zones: 4, zone_mib: 1 } };
-const WHOLE: StageWork = StageWork::Storage { fio_read_ms: 100, surface: SurfaceScan::ReadWhole };
-const WRITE: StageWork = StageWork::Storage { fio_read_ms: 100, surface: SurfaceScan::WriteWhole };
+const fn storage(surface: SurfaceScan) -> StageWork {
+    StageWork::Storage { fio_read_ms: 100, fio_random_ms: 100, surface, budget: DiskBudget::UNLIMITED }
+}
+const ZONES: StageWork = storage(SurfaceScan::ReadZones { zones: 4, zone_mib: 1 });
+const WHOLE: StageWork = storage(SurfaceScan::ReadWhole);
+const WRITE: StageWork = storage(SurfaceScan::WriteWhole);
 
 fn good(invocation: &Invocation) -> Result<Finished, ToolError> {
     match invocation.tool {
+        "fio" if arguments(invocation).contains("--rw=write") => recorded("fio", "3.39-verify-good"),
+        "fio" if arguments(invocation).contains("--rw=randread") => recorded("fio", "3.39-random-good"),
         "fio" => recorded("fio", "3.39-good"),
         "badblocks" => recorded("badblocks", "1.47.2-read-good"),
         "wipefs" => recorded("wipefs", "2.41-empty-disk"),
@@ -32,7 +36,7 @@ fn a_good_disk_passes_and_is_measured() {
     assert_eq!(outcome(report), Outcome::Pass);
     assert_eq!(
         kept.sub_steps().into_keys().collect::<Vec<_>>(),
-        ["sda SMART after", "sda read", "sda surface"]
+        ["sda SMART after", "sda random", "sda read", "sda surface"]
     );
     let measured = kept.measurements();
     assert_eq!(measured["badblocks sda/bad_blocks"], Some(0.0));
@@ -56,19 +60,20 @@ fn bad_blocks_are_named_although_reading_failed_before() {
             return good(invocation);
         }
         match invocation.tool {
-            "fio" => {
+            "fio" if arguments(invocation).contains("--rw=read") => {
                 log_to(&log, "I/O error, dev sda, sector 130048 op 0x0:(READ) flags 0x800");
                 log_to(&log, "critical medium error, dev sda, sector 8");
                 log_to(&log, "sda: sda1 sda2");
                 log_to(&log, "I/O error, dev sdab, sector 8");
                 recorded("fio", "3.39-read-errors")
             }
-            _ => recorded("badblocks", "1.47.2-read-3-bad"),
+            "badblocks" => recorded("badblocks", "1.47.2-read-3-bad"),
+            _ => good(invocation),
         }
     });
     let (report, kept, _) = machine.run(&WHOLE, &tools);
     let Outcome::Fail { reason } = outcome(report) else { panic!() };
-    assert!(reason.contains("of 1 MiB failed, in sectors 129024 to 131071"), "{reason}");
+    assert!(reason.contains("reads of 1024 KiB failed, in sectors 129024 to 131071"), "{reason}");
     // the file that stands for the disk reads well
     let blocks =
         "sda: 3 unreadable blocks of 4096 bytes: 16381, 16382, 16383 (when read by sector, none failed)";
@@ -270,6 +275,63 @@ fn an_empty_disk_is_written() {
     let disk = std::fs::OpenOptions::new().write(true).open(machine.path("dev/sda")).unwrap();
     disk.write_all_at(&vec![0xff; usize::try_from(MIB).unwrap()], 63 * MIB).unwrap();
     assert_eq!(write_scan(&machine, "2.41-empty-disk"), (Outcome::Pass, true));
+}
+
+/// A blank SSD.
+fn flash() -> Machine {
+    let mut machine = Machine::new().with_disk("sda");
+    machine.inventory.disks[0].rotational = Some(false);
+    machine
+}
+
+#[test]
+fn flash_is_written_once_and_verified_in_place_of_badblocks() {
+    let machine = flash();
+    let tools = Told::new(good);
+    let (report, kept, _) = machine.run(&WRITE, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert!(tools.calls_of("badblocks").is_empty());
+    let writes: Vec<String> =
+        tools.calls_of("fio").into_iter().filter(|call| call.contains("--rw=write")).collect();
+    assert_eq!(writes.len(), 1);
+    assert!(writes[0].contains("--offset=0 --size=67108864 --verify=crc32c"), "{writes:?}");
+    let measured = kept.measurements();
+    assert_eq!(measured["fio sda/verify_errors"], Some(0.0));
+    assert_eq!(measured["fio sda/verify_coverage"], Some(100.0));
+    assert!(measured["fio sda/write_bandwidth"].unwrap() > 0.0);
+}
+
+#[test]
+fn flash_that_gives_back_another_content_fails_and_is_never_written_without_consent() {
+    let verify = |case: &'static str| {
+        Told::new(move |invocation: &Invocation| {
+            if arguments(invocation).contains("--rw=write") {
+                return recorded("fio", case);
+            }
+            good(invocation)
+        })
+    };
+    let (report, kept, _) = flash().run(&WRITE, &verify("3.39-verify-bad"));
+    let reason = outcome(report).reason().unwrap().to_owned();
+    let told = "sda: 2 blocks hold another content than was written, or failed, from sectors 10240, 18432";
+    assert_eq!(reason, told);
+    assert_eq!(kept.measurements()["fio sda/verify_errors"], Some(2.0));
+    for bad in ["bad-killed", "bad-timed-out", "bad-garbage", "3.39-no-such-disk", "3.39-good"] {
+        let (report, kept, _) = flash().run(&WRITE, &verify(bad));
+        assert!(matches!(outcome(report), Outcome::Error { .. }), "{bad}");
+        assert_eq!(kept.measurements()["fio sda/verify_errors"], None, "{bad}");
+    }
+    let mut machine = flash();
+    for (consent, content) in [(DiskConsent::NonDestructive, false), (DiskConsent::EmptyDisksOnly, true)] {
+        machine.consent = consent;
+        if content {
+            let disk = std::fs::OpenOptions::new().write(true).open(machine.path("dev/sda")).unwrap();
+            disk.write_all_at(b"x", 0).unwrap();
+        }
+        let tools = Told::new(good);
+        assert!(machine.run(&WRITE, &tools).0.is_ok());
+        assert!(tools.calls_of("fio").iter().all(|call| call.contains("--readonly")));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 use vetting_protocol::ids::StageName;
-use vetting_protocol::plan::{SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork, SurfaceScan};
 use vetting_protocol::profile::ProfileName;
 
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
@@ -34,11 +34,17 @@ struct FlatStage {
     required: bool,
     self_test: Option<SelfTest>,
     cpu: Option<HumanDuration>,
+    per_core: Option<HumanDuration>,
     memory: Option<HumanDuration>,
     memory_percent: Option<u8>,
+    duration: Option<HumanDuration>,
+    fade: Option<HumanDuration>,
     fio_read: Option<HumanDuration>,
+    fio_random: Option<HumanDuration>,
     load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
+    disks_at_once: Option<u32>,
+    disks_per_controller: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +87,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Profile, ProfileError> {
         sampling_interval_ms: document.sampling_interval.as_ms(),
         stages: document.stages,
         thresholds: document.thresholds.into_iter().map(|entry| entry.0).collect(),
+        own: false,
     })
 }
 
@@ -112,26 +119,22 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage {
-            stage,
-            limit,
-            required,
-            self_test,
-            cpu,
-            memory,
-            memory_percent,
-            fio_read,
-            load,
-            surface,
-        } = flat;
+        let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
+        let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
+        let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
+        let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
         for (key, present, belongs) in [
             ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
+            ("per_core", per_core.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
             ("memory_percent", memory_percent.is_some(), is_cpu),
+            ("duration", duration.is_some(), is_memory),
+            ("fade", fade.is_some(), is_memory),
             ("fio_read", fio_read.is_some(), is_storage),
+            ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
             ("load", load.is_some(), stage == StageName::Psu),
         ] {
@@ -140,6 +143,15 @@ impl TryFrom<FlatStage> for StageEntry {
             }
             if belongs && !present {
                 return Err(format!("the stage {stage} needs `{key}`; add it"));
+            }
+        }
+        for (key, limit) in [("disks_at_once", disks_at_once), ("disks_per_controller", disks_per_controller)]
+        {
+            if limit.is_some() && !is_storage {
+                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
+            }
+            if limit == Some(0) {
+                return Err(format!("`{key}` must be at least 1; leave it out for no limit"));
             }
         }
         let ms = |duration: Option<HumanDuration>| duration.map_or(0, HumanDuration::as_ms);
@@ -152,14 +164,18 @@ impl TryFrom<FlatStage> for StageEntry {
             }
             StageName::CpuStress => StageWork::CpuStress {
                 cpu_ms: ms(cpu),
+                per_core_ms: ms(per_core),
                 memory_ms: ms(memory),
                 memory_percent: memory_percent
                     .filter(|percent| (1..=95).contains(percent))
                     .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest")?,
             },
+            StageName::Memory => StageWork::Memory { duration_ms: ms(duration), fade_ms: ms(fade) },
             StageName::Storage => StageWork::Storage {
                 fio_read_ms: ms(fio_read),
+                fio_random_ms: ms(fio_random),
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
+                budget: DiskBudget { at_once: disks_at_once, per_controller: disks_per_controller },
             },
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
         };
@@ -168,7 +184,9 @@ impl TryFrom<FlatStage> for StageEntry {
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
-        let least = ms(cpu).saturating_add(ms(memory)).saturating_add(ms(fio_read)).saturating_add(ms(load));
+        let least = [cpu, per_core, memory, duration, fio_read, fio_random, load]
+            .into_iter()
+            .fold(0_u64, |sum, length| sum.saturating_add(ms(length)));
         if limit.as_ms() <= least {
             return Err(format!(
                 "limit: {limit} is over before the work of {}; raise it",

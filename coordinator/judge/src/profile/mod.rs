@@ -7,8 +7,8 @@
 //! stages:                       # in the order they run
 //!   - {stage: Inventory, limit: 2m}
 //!   - {stage: SMART, limit: 6m, self_test: short, required: false}
-//!   - {stage: CPUStress, limit: 12m, cpu: 2m, memory: 2m, memory_percent: 80}
-//!   - {stage: Storage, limit: 20m, fio_read: 15s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
+//!   - {stage: CPUStress, limit: 12m, cpu: 2m, per_core: 2m, memory: 2m, memory_percent: 80}
+//!   - {stage: Storage, limit: 20m, fio_read: 15s, fio_random: 5s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
 //! thresholds:                   # each states what is good
 //!   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: "…"}
 //! ```
@@ -41,9 +41,21 @@ pub struct Profile {
     pub stages: Vec<ProfileStage>,
     /// Rules that every run of this profile starts with.
     pub thresholds: Vec<ProfileThreshold>,
+    /// Not the one that comes with the program: an operator's file stood in for it.
+    pub own: bool,
 }
 
 impl Profile {
+    /// The same for a machine of which nobody said what it should be: SpecValidate, which can only skip, is not
+    /// required.
+    #[must_use]
+    pub fn without_spec(mut self) -> Self {
+        for stage in &mut self.stages {
+            stage.required &= stage.work.name() != StageName::SpecValidate;
+        }
+        self
+    }
+
     /// The stages as the agent gets them.
     pub fn planned_stages(&self) -> Vec<PlannedStage> {
         self.stages
@@ -109,6 +121,15 @@ pub enum ProfileError {
     },
 }
 
+/// The text of a profile that comes with the program.
+pub fn builtin_text(name: ProfileName) -> &'static str {
+    match name {
+        ProfileName::Quick => include_str!("../../profiles/quick.yaml"),
+        ProfileName::Deep => include_str!("../../profiles/deep.yaml"),
+        ProfileName::Soak => include_str!("../../profiles/soak.yaml"),
+    }
+}
+
 /// The three profiles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registry {
@@ -121,9 +142,9 @@ impl Registry {
     /// The profiles that come with the program. They are checked by this crate's tests.
     pub fn builtin() -> Result<Self, ProfileError> {
         Ok(Self {
-            quick: document::parse(include_str!("../../profiles/quick.yaml"), "quick.yaml (built in)")?,
-            deep: document::parse(include_str!("../../profiles/deep.yaml"), "deep.yaml (built in)")?,
-            soak: document::parse(include_str!("../../profiles/soak.yaml"), "soak.yaml (built in)")?,
+            quick: document::parse(builtin_text(ProfileName::Quick), "quick.yaml (built in)")?,
+            deep: document::parse(builtin_text(ProfileName::Deep), "deep.yaml (built in)")?,
+            soak: document::parse(builtin_text(ProfileName::Soak), "soak.yaml (built in)")?,
         })
     }
 
@@ -134,7 +155,7 @@ impl Registry {
         yaml_text: &str,
         file_name: &str,
     ) -> Result<Self, ProfileError> {
-        let profile = document::parse(yaml_text, file_name)?;
+        let profile = Profile { own: true, ..document::parse(yaml_text, file_name)? };
         if profile.name != name {
             return Err(ProfileError::OtherName {
                 file: file_name.to_owned(),

@@ -1,7 +1,7 @@
 //! The built-in profiles are sound, and a mistake is told with its place.
 
 use proptest::prelude::*;
-use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, StageWork, SurfaceScan};
 
 use super::*;
 use crate::fixtures;
@@ -11,7 +11,7 @@ const SMALL: &str = r#"name: quick
 description: d
 sampling_interval: 5s
 stages:
-  - {stage: CPUStress, limit: 5m, cpu: 60s, memory: 2m, memory_percent: 80}
+  - {stage: CPUStress, limit: 5m, cpu: 60s, per_core: 30s, memory: 2m, memory_percent: 80}
 thresholds:
   - {stage: "*", kind: temp, key: "cpu/*", op: lt, threshold: 95, unit: celsius, severity: critical, note: n}
 "#;
@@ -44,7 +44,8 @@ fn the_built_in_profiles_are_what_they_say() {
     assert!(ceilings_ms <= 30 * 60_000, "{ceilings_ms}");
     let work_ms = |name| -> u64 {
         let of = |stage: &ProfileStage| match stage.work {
-            StageWork::CpuStress { cpu_ms, memory_ms, .. } => cpu_ms + memory_ms,
+            StageWork::CpuStress { cpu_ms, per_core_ms, memory_ms, .. } => cpu_ms + per_core_ms + memory_ms,
+            StageWork::Memory { duration_ms, .. } => duration_ms,
             _ => 0,
         };
         registry.get(name).stages.iter().map(of).sum()
@@ -64,7 +65,12 @@ fn a_replacement_takes_the_place_of_one_profile() {
         quick.planned_stages()[0],
         PlannedStage {
             limit_ms: 300_000,
-            work: StageWork::CpuStress { cpu_ms: 60_000, memory_ms: 120_000, memory_percent: 80 }
+            work: StageWork::CpuStress {
+                cpu_ms: 60_000,
+                per_core_ms: 30_000,
+                memory_ms: 120_000,
+                memory_percent: 80
+            }
         }
     );
     assert_eq!(registry.get(ProfileName::Deep), fixtures::registry().get(ProfileName::Deep));
@@ -84,6 +90,8 @@ fn mistakes_are_told_with_their_place() {
         ("cpu: 60s", "cpu: 10m"),
         ("cpu: 60s, ", ""),
         ("memory_percent: 80", "memory_percent: 96"),
+        ("per_core: 30s, ", ""),
+        ("memory_percent: 80", "memory_percent: 80, fade: 5s"),
         ("memory_percent: 80", "memory_percent: 80, fio_read: 5s"),
         ("memory_percent: 80", "memory_percent: 80, required: false"),
         ("stage: CPUStress", "stage: CpuStress"),
@@ -117,13 +125,21 @@ fn a_scan_of_nothing_is_refused() {
     let zones = |zones, zone_mib| {
         let text = format!(
             "{{name: quick, description: d, sampling_interval: 5s, thresholds: [], stages: [{{stage: Storage, \
-             limit: 5m, fio_read: 5s, surface: {{mode: read_zones, zones: {zones}, zone_mib: {zone_mib}}}}}]}}"
+             limit: 5m, fio_read: 5s, fio_random: 5s, surface: {{mode: read_zones, zones: {zones}, zone_mib: {zone_mib}}}}}]}}"
         );
         document::parse(&text, "x").map(|profile| profile.stages[0].work.clone())
     };
     assert!(zones(1, 8).is_err() && zones(2, 0).is_err());
     let surface = SurfaceScan::ReadZones { zones: 2, zone_mib: 8 };
-    assert_eq!(zones(2, 8).ok(), Some(StageWork::Storage { fio_read_ms: 5_000, surface }));
+    assert_eq!(
+        zones(2, 8).ok(),
+        Some(StageWork::Storage {
+            fio_read_ms: 5_000,
+            fio_random_ms: 5_000,
+            surface,
+            budget: DiskBudget::UNLIMITED
+        })
+    );
 }
 
 proptest! {
