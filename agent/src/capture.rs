@@ -18,7 +18,7 @@ use vetting_protocol::inventory::{DiskBus, Inventory};
 
 use crate::cancel::Cancel;
 use crate::host::Host;
-use crate::sensors::SensorState;
+use crate::sensors::{Moment, SensorState};
 use crate::tools::runner::{Finished, Invocation, RecordError, Stream, ToolError, ToolRunner, record};
 use crate::tools::smartctl;
 use crate::{inventory, sensors};
@@ -84,7 +84,7 @@ pub fn capture(
     let recording = Recording { tools, calls: Mutex::new(Vec::new()) };
     let inventory = inventory::collect(&watched, &recording);
     inventory::firmware::collect(&watched, &recording, &inventory);
-    sensors::sample(&watched, &mut SensorState::default(), 0);
+    sensors::sample(&watched, &mut SensorState::default(), Moment { ts_ms: 0, uptime_ms: 0 });
     ask_disks(&recording, &inventory);
 
     let tree = Tree::read(host, &log.accesses());

@@ -225,6 +225,7 @@ impl<C: Console> ConsoleReporter<C> {
             },
             Record::RebootPlanned { reason } => Some(format!("reboots on purpose: {reason}")),
             Record::Measurement(_)
+            | Record::HardwareLimits { .. }
             | Record::Inventory(_)
             | Record::Firmware(_)
             | Record::SpecDiffs { .. }

@@ -197,6 +197,12 @@ impl Host {
         u64::from_str_radix(digits, 16).map_err(|_| unparsable(absolute, &text, "a hexadecimal number"))
     }
 
+    /// A file that holds the speed of a PCIe link, gigatransfers a second: `8.0 GT/s PCIe`, `2.5 GT/s`.
+    pub fn link_speed_gts(&self, absolute: &str) -> Result<f64, HostError> {
+        let text = self.text(absolute)?;
+        gigatransfers(&text).ok_or_else(|| unparsable(absolute, &text, "the speed of a link"))
+    }
+
     /// A text file that holds `0` or `1`.
     pub fn flag(&self, absolute: &str) -> Result<bool, HostError> {
         let text = self.text(absolute)?;
@@ -285,6 +291,12 @@ fn unparsable(absolute: &str, found: &str, expected: &'static str) -> HostError 
     HostError::Unparsable { path: PathBuf::from(absolute), found, expected }
 }
 
+fn gigatransfers(text: &str) -> Option<f64> {
+    let (number, unit) = text.split_once(' ')?;
+    let number: f64 = number.parse().ok()?;
+    (unit.starts_with("GT/s") && number.is_finite() && number > 0.0).then_some(number)
+}
+
 /// Text and number parts of a name, so that numbers compare as numbers.
 fn natural_key(name: &str) -> Vec<(String, u64)> {
     let mut parts = Vec::new();
@@ -341,6 +353,15 @@ mod tests {
             host.number::<u8>("/sys/link/size").unwrap_err().reason(),
             "/sys/link/size: `many` is not a number in range"
         );
+    }
+
+    #[test]
+    fn link_speeds_as_sysfs_writes_them() {
+        assert_eq!(gigatransfers("8.0 GT/s PCIe"), Some(8.0));
+        assert_eq!(gigatransfers("2.5 GT/s"), Some(2.5));
+        for none in ["Unknown", "Unknown speed", "", "8.0", "inf GT/s", "-1 GT/s"] {
+            assert_eq!(gigatransfers(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Disc and stick start machines: BIOS, UEFI, and UEFI with Secure Boot; the disc also where it was written to a stick.
 //! The system finds the medium again that it was started from.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +13,10 @@ const LIMIT: Duration = Duration::from_mins(8);
 const LIGHT: u8 = 3;
 
 /// Every medium in both kinds of firmware. Secure Boot starts the same files as UEFI without it.
-const WAYS: [(&str, Firmware, &str, fn(PathBuf) -> Boot); 6] = [
+/// What it is called, the firmware, the file, and how it is put into the machine.
+type Way = (&'static str, Firmware, &'static str, fn(PathBuf) -> Boot);
+
+const WAYS: [Way; 6] = [
     ("disc, BIOS", Firmware::Bios, ISO, Boot::Cd),
     ("disc, Secure Boot", Firmware::UefiSecureBoot, ISO, Boot::Cd),
     ("disc on a stick, BIOS", Firmware::Bios, ISO, Boot::Usb),

@@ -4,6 +4,7 @@
 //! Owns no product logic: everything goes through the binaries, the HTTP API and the finished files.
 
 pub mod bench;
+pub mod bmc;
 pub mod lan_site;
 pub mod local_disk;
 pub mod machines;

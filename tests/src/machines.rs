@@ -116,6 +116,7 @@ impl Candidate {
 pub fn emulated_quick() -> anyhow::Result<String> {
     let shipped = include_str!("../../coordinator/judge/profiles/quick.yaml");
     let shorter = [
+        ("{stage: PSU, limit: 1m, load: 20s", "{stage: PSU, limit: 5m, load: 3s"),
         (
             "cpu: 60s, per_core: 40s, memory: 30s, memory_percent: 80",
             "cpu: 4s, per_core: 4s, memory: 6s, memory_percent: 80",

@@ -113,7 +113,9 @@ fn a_capture_reads_as_the_machine_does() {
         };
         assert_eq!(firmware(&host, &tools, &original), firmware(&captured, &recorded, &copy), "{name}");
         assert_eq!(nameless(original), nameless(copy), "{name}");
-        let sample = |host: &Host| sensors::sample(host, &mut SensorState::default(), 0);
+        let sample = |host: &Host| {
+            sensors::sample(host, &mut SensorState::default(), Moment { ts_ms: 0, uptime_ms: 0 })
+        };
         assert_eq!(sample(&host), sample(&captured), "{name}");
     }
 }

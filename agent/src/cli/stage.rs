@@ -90,6 +90,7 @@ fn quick(stage: StageName) -> StageWork {
             surface: SurfaceScan::ReadZones { zones: 16, zone_mib: 16 },
             budget: DiskBudget::UNLIMITED,
         },
+        StageName::Psu => StageWork::Psu { load_ms: 10_000 },
     }
 }
 

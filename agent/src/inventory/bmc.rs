@@ -9,8 +9,6 @@ use crate::host::Host;
 use crate::tools::ipmitool;
 use crate::tools::runner::{Finished, Invocation, ToolError, ToolRunner};
 
-const DEVICES: [&str; 3] = ["/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0"];
-
 /// The BMC, if the kernel has an interface to one.
 pub(super) fn bmc(
     host: &Host,
@@ -18,7 +16,7 @@ pub(super) fn bmc(
     tables: &Tables,
     absent: &mut Absences,
 ) -> Option<Bmc> {
-    if !DEVICES.iter().any(|device| host.exists(device)) {
+    if !ipmitool::DEVICES.iter().any(|device| host.exists(device)) {
         absent.note(
             "bmc",
             if tables.tells_of_bmc() {

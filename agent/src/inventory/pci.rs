@@ -45,21 +45,13 @@ fn link(host: &Host, directory: &str) -> Option<PcieLink> {
     let width = |file: &str| {
         host.number::<u32>(&format!("{directory}/{file}")).ok().filter(|width| (1..=32).contains(width))
     };
-    let speed =
-        |file: &str| host.text(&format!("{directory}/{file}")).ok().as_deref().and_then(gigatransfers);
+    let speed = |file: &str| host.link_speed_gts(&format!("{directory}/{file}")).ok();
     Some(PcieLink {
         width: width("current_link_width")?,
         max_width: width("max_link_width")?,
         speed_gts: speed("current_link_speed")?,
         max_speed_gts: speed("max_link_speed")?,
     })
-}
-
-/// `8.0 GT/s PCIe`, `2.5 GT/s`.
-fn gigatransfers(text: &str) -> Option<f64> {
-    let (number, unit) = text.split_once(' ')?;
-    let number: f64 = number.parse().ok()?;
-    (unit.starts_with("GT/s") && number.is_finite() && number > 0.0).then_some(number)
 }
 
 /// Vendor and device in words, as far as the PCI id list knows them.
@@ -123,14 +115,5 @@ mod tests {
         ]);
         let found: Vec<&str> = found.iter().map(|gpu| gpu.pci_address.as_str()).collect();
         assert_eq!(found, ["0000:0d80", "0000:2bb1", "0000:2330", "0000:74a1"]);
-    }
-
-    #[test]
-    fn link_speeds_as_sysfs_writes_them() {
-        assert_eq!(gigatransfers("8.0 GT/s PCIe"), Some(8.0));
-        assert_eq!(gigatransfers("2.5 GT/s"), Some(2.5));
-        for none in ["Unknown", "Unknown speed", "", "8.0", "inf GT/s", "-1 GT/s"] {
-            assert_eq!(gigatransfers(none), None, "{none}");
-        }
     }
 }

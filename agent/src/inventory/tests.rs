@@ -117,7 +117,11 @@ fn no_tree_makes_it_panic_or_answer_what_cannot_travel() {
                 let inventory = collect(&host, &tools);
                 firmware::collect(&host, &tools, &inventory);
                 let mut sensors = crate::sensors::SensorState::default();
-                crate::sensors::sample(&host, &mut sensors, 0);
+                crate::sensors::sample(
+                    &host,
+                    &mut sensors,
+                    crate::sensors::Moment { ts_ms: 0, uptime_ms: 0 },
+                );
                 for (path, bytes) in whole {
                     std::fs::write(path, bytes).unwrap();
                 }

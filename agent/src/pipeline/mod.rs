@@ -125,7 +125,8 @@ impl Pipeline {
         let current = StageCell::new();
         let sampled = Arc::clone(&self.link) as Arc<dyn Reporter>;
         let interval = Duration::from_millis(self.plan.sampling_interval_ms.max(100));
-        let sidecar = Sidecar::start(self.host.clone(), sampled, current.clone(), interval);
+        let sidecar =
+            Sidecar::start(self.host.clone(), Arc::clone(&self.tools), sampled, current.clone(), interval);
         if let Err(error) = &sidecar {
             self.without_sensors(&format!("the sensors are not sampled: {error}"));
         }

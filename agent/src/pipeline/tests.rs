@@ -209,6 +209,8 @@ impl Bench {
 
     fn run_over(&self, link: Arc<dyn Link>, stages: &'static [&'static dyn Stage]) -> RunEnd {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("dev")).unwrap();
+        std::fs::write(folder.path().join("dev/kmsg"), "").unwrap();
         let work = |stage| match stage {
             StageName::Inventory => StageWork::Inventory {},
             _ => StageWork::Firmware {},

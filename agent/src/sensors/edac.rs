@@ -5,7 +5,8 @@
 //! | `edac` | `mc0/<DIMM label>/ce`, `/ue`: corrected and uncorrected errors of a DIMM | `count` |
 //! | `edac` | `mc0/ce`, `/ue`: those that the controller cannot tell the DIMM of | `count` |
 //!
-//! The counters run since the driver was loaded; what is told is how many are new. A machine without EDAC has none.
+//! The counters run since the driver was loaded; what is told is how many are new: by the sidecar in the whole run so far,
+//! by a stage since it began. A machine without EDAC has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,11 @@ impl Counters {
             }
         }
         Self(counters)
+    }
+
+    /// What they stand at, by key.
+    pub(super) fn into_readings(self) -> BTreeMap<String, Option<u64>> {
+        self.0
     }
 
     /// What came since `before`.

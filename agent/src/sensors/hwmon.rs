@@ -1,10 +1,14 @@
-//! Chips of `/sys/class/hwmon`: temperatures, fans, voltages and power, in the units of the kernel's hwmon ABI.
+//! Chips of `/sys/class/hwmon`: temperatures, fans, voltages, currents and power, in the units of the kernel's hwmon ABI
+//! (Documentation/hwmon/sysfs-interface), and the limits they hold.
 //!
 //! The chips are looked over once, and again when their number changes or one of them stopped answering.
 
 use std::collections::BTreeMap;
 
-use super::Sample;
+use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
+
+use super::power::EnergyAt;
+use super::{Moment, Sample};
 use crate::host::{Host, HostError};
 
 const CLASS: &str = "/sys/class/hwmon";
@@ -25,9 +29,31 @@ struct Channel {
     fault: Option<String>,
     quantity: Quantity,
     key: String,
+    limits: Vec<LimitFile>,
+    /// Of a counter of energy, where it stood.
+    energy: Option<EnergyAt>,
     answered: bool,
     lost: bool,
 }
+
+/// A limit that a channel holds.
+#[derive(Debug, Clone)]
+struct LimitFile {
+    path: String,
+    /// Says 1 while the limit is passed.
+    alarm: Option<String>,
+    bound: Bound,
+    grade: LimitGrade,
+}
+
+/// Attributes of limits.
+const LIMITS: [(&str, Bound, LimitGrade); 5] = [
+    ("crit", Bound::Upper, LimitGrade::Critical),
+    ("emergency", Bound::Upper, LimitGrade::Critical),
+    ("max", Bound::Upper, LimitGrade::Warning),
+    ("lcrit", Bound::Lower, LimitGrade::Critical),
+    ("min", Bound::Lower, LimitGrade::Warning),
+];
 
 /// What a channel measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +61,10 @@ enum Quantity {
     Temperature,
     Fan,
     Voltage,
+    Current,
     Power,
+    /// A counter, told as the power that it stands for.
+    Energy,
 }
 
 impl Quantity {
@@ -45,14 +74,16 @@ impl Quantity {
             Self::Temperature => ("temp", "celsius", 1_000.0),
             Self::Fan => ("fan", "rpm", 1.0),
             Self::Voltage => ("volt", "volts", 1_000.0),
-            Self::Power => ("power", "watts", 1_000_000.0),
+            Self::Current => ("current", "amperes", 1_000.0),
+            Self::Power | Self::Energy => ("power", "watts", 1_000_000.0),
         }
     }
 }
 
 impl Chips {
     /// Reads every channel.
-    pub(super) fn sample(&mut self, host: &Host, ts_ms: i64, sample: &mut Sample) {
+    pub(super) fn sample(&mut self, host: &Host, moment: Moment, sample: &mut Sample) {
+        let ts_ms = moment.ts_ms;
         let names = host.list(CLASS).unwrap_or_default();
         if self.look_again || names != self.names {
             let gone = self.renew(discover(host, &names));
@@ -72,8 +103,14 @@ impl Chips {
             let (kind, unit, scale) = channel.quantity.form();
             match channel.read(host) {
                 Ok(raw) => {
+                    let value = channel.value(raw, scale, moment);
+                    if !channel.answered {
+                        sample.limits.extend(channel.read_limits(host, value));
+                    }
                     (channel.answered, channel.lost) = (true, false);
-                    sample.push(ts_ms, kind, channel.key.clone(), Some(raw as f64 / scale), unit);
+                    if let Some(value) = value {
+                        sample.push(ts_ms, kind, channel.key.clone(), Some(value), unit);
+                    }
                 }
                 Err(reason) if channel.answered => {
                     self.look_again = true;
@@ -99,7 +136,7 @@ impl Chips {
             .into_iter()
             .map(|mut channel| {
                 if let Some(old) = known.remove(&(channel.quantity.form().0, channel.key.clone())) {
-                    (channel.answered, channel.lost) = (old.answered, old.lost);
+                    (channel.answered, channel.lost, channel.energy) = (old.answered, old.lost, old.energy);
                 }
                 channel
             })
@@ -116,6 +153,35 @@ impl Channel {
             return Err(format!("{fault}: the chip reports a fault of the sensor"));
         }
         host.number(&self.path).map_err(|error: HostError| error.reason())
+    }
+
+    /// In our unit. The first look at a counter of energy gives none.
+    fn value(&mut self, raw: i64, scale: f64, moment: Moment) -> Option<f64> {
+        if self.quantity != Quantity::Energy {
+            return Some(raw as f64 / scale);
+        }
+        let now = EnergyAt::new(u64::try_from(raw).ok()?, moment);
+        self.energy.replace(now).and_then(|before| now.watts_since(before, None))
+    }
+
+    /// The limits that have a number now; a chip may hold the attribute and refuse to read it.
+    fn read_limits(&self, host: &Host, observed: Option<f64>) -> Vec<HardwareLimit> {
+        let (kind, unit, scale) = self.quantity.form();
+        let limit = |file: &LimitFile| {
+            let raw: i64 = host.number(&file.path).ok()?;
+            Some(HardwareLimit {
+                kind: kind.to_owned(),
+                key: self.key.clone(),
+                bound: file.bound,
+                grade: file.grade,
+                value: raw as f64 / scale,
+                unit: unit.to_owned(),
+                origin: file.path.clone(),
+                observed,
+                asserted: file.alarm.as_ref().and_then(|alarm| host.flag(alarm).ok()),
+            })
+        };
+        self.limits.iter().filter_map(limit).collect()
     }
 }
 
@@ -153,6 +219,8 @@ fn discover(host: &Host, names: &[String]) -> Vec<Channel> {
                 fault: input.fault.map(|file| format!("{directory}/{file}")),
                 quantity: input.quantity,
                 key,
+                limits: input.limits.into_iter().map(|limit| limit.below(directory)).collect(),
+                energy: None,
                 answered: false,
                 lost: false,
             });
@@ -165,8 +233,31 @@ fn discover(host: &Host, names: &[String]) -> Vec<Channel> {
 struct Input {
     file: String,
     fault: Option<String>,
+    limits: Vec<LimitFile>,
     quantity: Quantity,
     label: String,
+}
+
+impl LimitFile {
+    fn of(files: &[String], channel: &str) -> Vec<Self> {
+        let named = |file: String| Some(file).filter(|file| files.contains(file));
+        LIMITS
+            .iter()
+            .filter_map(|(attribute, bound, grade)| {
+                Some(Self {
+                    path: named(format!("{channel}_{attribute}"))?,
+                    alarm: named(format!("{channel}_{attribute}_alarm")),
+                    bound: *bound,
+                    grade: *grade,
+                })
+            })
+            .collect()
+    }
+
+    fn below(self, directory: &str) -> Self {
+        let below = |file: String| format!("{directory}/{file}");
+        Self { path: below(self.path), alarm: self.alarm.map(below), ..self }
+    }
 }
 
 fn inputs(host: &Host, directory: &str) -> Vec<Input> {
@@ -180,6 +271,8 @@ fn inputs(host: &Host, directory: &str) -> Vec<Input> {
                 ("temp", "input") => Quantity::Temperature,
                 ("fan", "input") => Quantity::Fan,
                 ("in", "input") => Quantity::Voltage,
+                ("curr", "input") => Quantity::Current,
+                ("energy", "input") => Quantity::Energy,
                 ("power", "input") => Quantity::Power,
                 ("power", "average") if !files.contains(&format!("{channel}_input")) => Quantity::Power,
                 _ => return None,
@@ -191,7 +284,8 @@ fn inputs(host: &Host, directory: &str) -> Vec<Input> {
                 .map(|label| clean(&label))
                 .filter(|label| !label.is_empty())
                 .unwrap_or_else(|| channel.to_owned());
-            Some(Input { file: file.clone(), fault, quantity, label })
+            let limits = LimitFile::of(&files, channel);
+            Some(Input { file: file.clone(), fault, limits, quantity, label })
         })
         .collect()
 }
@@ -202,6 +296,8 @@ enum Subject {
     Package(u32, String),
     /// A disk.
     Disk(String),
+    /// A GPU, by its PCI address.
+    Gpu(String),
     Other,
 }
 
@@ -224,6 +320,9 @@ impl Subject {
                 first_in(host, &format!("{directory}/device/block")).map_or(Self::Other, Self::Disk)
             }
             "nvme" => nvme_disk(host, directory).map_or(Self::Other, Self::Disk),
+            "amdgpu" | "radeon" | "i915" | "xe" | "nouveau" => {
+                host.link_name(&format!("{directory}/device")).map_or(Self::Other, Self::Gpu)
+            }
             _ => Self::Other,
         }
     }
@@ -238,6 +337,7 @@ impl Subject {
         match self {
             Self::Package(number, label) if *label == input.label => Some(format!("cpu/{number}")),
             Self::Disk(disk) if is_first => Some(format!("disk/{disk}")),
+            Self::Gpu(address) => Some(format!("gpu/{address}/{}", input.label)),
             Self::Package(..) | Self::Disk(_) | Self::Other => None,
         }
     }

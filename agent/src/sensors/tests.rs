@@ -8,11 +8,12 @@ use super::*;
 struct Machine {
     directory: tempfile::TempDir,
     state: SensorState,
+    uptime_ms: u64,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), state: SensorState::default() }
+        Self { directory: tempfile::tempdir().unwrap(), state: SensorState::default(), uptime_ms: 0 }
     }
 
     fn write(&self, path: &str, text: &str) {
@@ -39,7 +40,9 @@ impl Machine {
     }
 
     fn sample(&mut self) -> Sample {
-        sample(&Host::recorded(self.directory.path()), &mut self.state, 7)
+        self.uptime_ms += 5_000;
+        let moment = Moment { ts_ms: 7, uptime_ms: self.uptime_ms };
+        sample(&Host::recorded(self.directory.path()), &mut self.state, moment)
     }
 
     fn values(&mut self) -> Vec<(String, Option<f64>)> {
@@ -176,4 +179,176 @@ fn load_needs_two_looks() {
     assert!(machine.values().contains(&("cpu_load cpu/all".to_owned(), Some(75.0))));
     machine.write("proc/stat", "cpu  1 0 0 2 0 0 0 0 0 0\n");
     assert_eq!(machine.values(), first, "a counter that runs backwards is no load");
+}
+
+/// The recorded two-socket server, copied so that its counters can move.
+fn two_socket_server() -> Machine {
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let (entry, target) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+            let kind = entry.file_type().unwrap();
+            if kind.is_symlink() {
+                symlink(std::fs::read_link(entry.path()).unwrap(), target).unwrap();
+            } else if kind.is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), &target).unwrap();
+            }
+        }
+    }
+    let machine = Machine::new();
+    let recorded =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/hosts/handbuilt-2-socket-server/root");
+    copy(&recorded, machine.directory.path());
+    machine
+}
+
+/// A function of PCI, by its address.
+fn function(address: &str, file: &str) -> String {
+    format!("sys/bus/pci/devices/{address}/{file}")
+}
+
+#[test]
+fn a_server_with_all_kinds_of_sensors() {
+    let mut machine = two_socket_server();
+    let sample = machine.sample();
+    let limits: Vec<String> = sample
+        .limits
+        .iter()
+        .map(|limit| {
+            let (bound, grade) = (limit.bound, limit.grade);
+            format!("{} {}: {bound} {grade} {} {}", limit.kind, limit.key, limit.value, limit.unit)
+        })
+        .collect();
+    let measurements: Vec<String> = sample
+        .measurements
+        .iter()
+        .map(|sample| format!("{} {}: {:?} {}", sample.kind, sample.key, sample.value, sample.unit))
+        .collect();
+    insta::assert_snapshot!(
+        "two-socket-server",
+        format!("{}\n\n{}", measurements.join("\n"), limits.join("\n"))
+    );
+}
+
+#[test]
+fn counters_tell_what_is_new_and_where() {
+    let mut machine = two_socket_server();
+    machine.sample();
+    machine
+        .write("sys/class/powercap/intel-rapl:0/energy_uj", &(52_134_567_890_u64 + 600_000_000).to_string());
+    machine.write(&function("0000:3b:00.0", "aer_dev_correctable"), "RxErr 2\nTOTAL_ERR_COR 2\n");
+    machine.write(&function("0000:3a:00.0", "aer_dev_fatal"), "TOTAL_ERR_FATAL 1\n");
+    machine.write("sys/class/net/eth0/statistics/rx_crc_errors", "4");
+    machine.write("sys/class/net/eth0/carrier_changes", "4");
+    machine.write("sys/devices/system/edac/mc/mc1/ce_count", "7");
+    machine.write("sys/devices/system/edac/mc/mc1/dimm0/dimm_ce_count", "7");
+    // a thread of the first package counts for its core, both threads the same
+    machine.write("sys/devices/system/cpu/cpu1/thermal_throttle/core_throttle_count", "5");
+    machine.write("sys/devices/system/cpu/cpu5/thermal_throttle/core_throttle_count", "5");
+    machine.write("sys/devices/system/cpu/cpu2/thermal_throttle/package_throttle_count", "6");
+    let counted: Vec<(String, Option<f64>)> = machine
+        .values()
+        .into_iter()
+        .filter(|(what, _)| {
+            ["power rapl", "aer", "nic", "edac", "throttle"].iter().any(|kind| what.starts_with(kind))
+        })
+        .collect();
+    let told = |what: &str, value: f64| (what.to_owned(), Some(value));
+    assert_eq!(
+        counted,
+        [
+            // 600 J in 5 s
+            told("power rapl/package-0", 120.0),
+            told("power rapl/package-0/dram", 0.0),
+            told("power rapl/package-1", 0.0),
+            told("power rapl/package-1/dram", 0.0),
+            told("edac mc1/CPU_SrcID#1_MC#0_Chan#0_DIMM#0/ce", 7.0),
+            told("aer 0000:3a:00.0/fatal", 1.0),
+            told("aer 0000:3b:00.0/correctable", 2.0),
+            told("nic eth0/carrier_changes", 2.0),
+            told("nic eth0/rx_crc_errors", 4.0),
+            told("throttle cpu/0/core", 2.0),
+            told("throttle cpu/1/package", 1.0),
+        ]
+    );
+}
+
+#[test]
+fn a_link_is_judged_by_its_best() {
+    let mut machine = two_socket_server();
+    let both = |machine: &Machine, file: &str, text: &str| {
+        machine.write(&function("0000:18:00.0", file), text);
+        machine.write(&function("0000:17:00.0", file), text);
+    };
+    both(&machine, "max_link_width", "8");
+    both(&machine, "max_link_speed", "8.0 GT/s PCIe");
+    // idle
+    both(&machine, "current_link_width", "4");
+    both(&machine, "current_link_speed", "2.5 GT/s PCIe");
+    machine.sample();
+    both(&machine, "current_link_speed", "8.0 GT/s PCIe");
+    let changed = machine.values();
+    assert!(changed.contains(&("pcie 0000:18:00.0/speed".to_owned(), Some(8.0))), "{changed:?}");
+    both(&machine, "current_link_speed", "2.5 GT/s PCIe");
+    machine.sample();
+    let told: Vec<(String, Option<f64>)> = finish(&machine.state, Moment { ts_ms: 9, uptime_ms: 9 })
+        .measurements
+        .into_iter()
+        .filter(|sample| sample.key.starts_with("0000:18:00.0"))
+        .map(|sample| (sample.key, sample.value))
+        .collect();
+    let width = ("0000:18:00.0/best_width".to_owned(), Some(50.0));
+    assert_eq!(told, [width, ("0000:18:00.0/best_speed".to_owned(), Some(100.0))]);
+}
+
+#[test]
+fn a_gpu_is_named_by_its_address_and_energy_is_told_as_power() {
+    let mut machine = Machine::new();
+    machine.chip(
+        0,
+        "amdgpu",
+        "sys/devices/pci0000:00/0000:03:00.0",
+        &[
+            ("temp1_input", "51000"),
+            ("temp1_label", "edge"),
+            ("temp1_crit", "100000"),
+            ("power1_average", "31000000"),
+        ],
+    );
+    machine.chip(1, "xe", "sys/devices/pci0000:00/0000:04:00.0", &[("energy1_input", "1000000")]);
+    let first = machine.sample();
+    assert_eq!((first.limits.len(), &*first.limits[0].key), (1, "gpu/0000:03:00.0/edge"));
+    machine.write("sys/class/hwmon/hwmon1/energy1_input", "101000000");
+    assert_eq!(
+        machine.values(),
+        [
+            ("power gpu/0000:03:00.0/power1".to_owned(), Some(31.0)),
+            ("temp gpu/0000:03:00.0/edge".to_owned(), Some(51.0)),
+            ("power gpu/0000:04:00.0/energy1".to_owned(), Some(20.0)),
+        ]
+    );
+}
+
+#[test]
+fn limits_are_read_once_with_what_the_chip_says_of_them() {
+    let mut machine = Machine::new();
+    machine.chip(
+        0,
+        "nvme",
+        "sys/devices/nvme0",
+        &[
+            ("temp1_input", "90000"),
+            ("temp1_max", "81850"),
+            ("temp1_crit", "84850"),
+            ("temp1_crit_alarm", "1"),
+            ("temp1_min", "-273150"),
+        ],
+    );
+    let told: Vec<(f64, Option<f64>, Option<bool>)> =
+        machine.sample().limits.iter().map(|limit| (limit.value, limit.observed, limit.asserted)).collect();
+    let now = Some(90.0);
+    assert_eq!(told, [(84.85, now, Some(true)), (81.85, now, None), (-273.15, now, None)]);
+    assert!(machine.sample().limits.is_empty());
 }

@@ -5,6 +5,7 @@ use vetting_protocol::outcome::Outcome;
 
 use crate::host::{Host, HostError, KernelLog};
 use crate::inventory::dimm_map::DimmMap;
+use crate::sensors::kernel_log::{Class, classify};
 
 /// The kernel from some moment on: machine check exceptions (`MCE` of `/proc/interrupts`) and its log.
 pub(super) struct KernelWatch<'h> {
@@ -70,13 +71,17 @@ impl Seen {
 
 /// The line that begins the report of one or more; the lines of its parts are left out.
 fn is_machine_check(message: &str) -> bool {
-    message.contains("[Hardware Error]")
-        && (message.contains("Machine check events logged") || message.contains(": Machine Check"))
+    is_of(message, Class::MachineCheck)
+}
+
+fn is_of(message: &str, class: Class) -> bool {
+    classify(message).is_some_and(|found| found.class == class)
 }
 
 /// mm/memory-failure.c: `Memory failure: 0x1f2e3: Sending SIGBUS to stress-ng-vm:412 due to hardware memory corruption`.
 fn is_memory_failure(message: &str) -> bool {
-    message.contains("Memory failure:") || message.contains("Sending SIGBUS")
+    is_of(message, Class::HardwareError)
+        && (message.contains("Memory failure:") || message.contains("Sending SIGBUS"))
 }
 
 /// The physical address of the page in such a line, which has its frame number.
@@ -90,8 +95,7 @@ fn broken_page(line: &str) -> Option<u64> {
 /// mm/oom_kill.c: `Out of memory: Killed process 412 (stress-ng-vm) total-vm:…`; of a cgroup in lower case.
 fn is_out_of_memory(message: &str) -> bool {
     const WORKERS: [&str; 3] = ["(stress-ng", "(memory-worker)", "(cpu-worker)"];
-    message.to_ascii_lowercase().contains("out of memory: killed process")
-        && WORKERS.iter().any(|worker| message.contains(worker))
+    is_of(message, Class::OutOfMemory) && WORKERS.iter().any(|worker| message.contains(worker))
 }
 
 /// Sum over the CPUs; a machine without that line has none of them.

@@ -7,6 +7,7 @@ mod firmware;
 mod inventory;
 mod kernel_watch;
 mod memory;
+mod psu;
 mod side_by_side;
 mod smart;
 mod spec_validate;
@@ -202,6 +203,7 @@ pub static ALL: &[&dyn Stage] = &[
     &cpu_stress::CpuStressStage,
     &memory::MemoryStage,
     &storage::StorageStage,
+    &psu::PsuStage,
 ];
 
 /// The outcome of work that was told to end early; the pipeline knows why.

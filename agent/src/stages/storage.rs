@@ -6,6 +6,7 @@
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
+mod kernel;
 mod reads;
 mod rewrite;
 mod sectors;
@@ -13,7 +14,7 @@ mod surface;
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
@@ -24,7 +25,6 @@ use super::side_by_side::side_by_side;
 use super::smart;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
-use crate::host::KernelLog;
 use reads::Reads;
 
 /// What a slow disk reads, for the estimate.
@@ -101,7 +101,7 @@ impl Disk<'_, '_, '_> {
         let read_ordinal = self.target.index * SUB_STEPS;
         let (random_ordinal, surface_ordinal, smart_ordinal) =
             (read_ordinal + 1, read_ordinal + 2, read_ordinal + 3);
-        let log = self.context.host.kernel_log_from_now();
+        let log = kernel::DiskLog::from_now(self.context.host, name);
         let read = self.sub_steps.run(read_ordinal, &format!("{name} read"), || {
             self.sub_steps.by_time(read_ordinal, read_for, || self.read(Reads::FromStart(read_for)))
         });
@@ -110,7 +110,7 @@ impl Disk<'_, '_, '_> {
         });
         let surface = self.sub_steps.run(surface_ordinal, &format!("{name} surface"), || {
             let found = self.surface(surface_ordinal, scan);
-            self.count_kernel_errors(log, found)
+            log.count(self.context, found)
         });
         let smart = self.sub_steps.run(smart_ordinal, &format!("{name} SMART after"), || {
             self.obstacle().unwrap_or_else(|| smart::after_load(self.context, self.target))
@@ -144,37 +144,6 @@ impl Disk<'_, '_, '_> {
     fn lba(&self, offset_bytes: u64) -> u64 {
         offset_bytes / self.sector_bytes()
     }
-
-    /// Counts what the kernel logged of this disk since the test of it began. A lower bound: the kernel limits the rate
-    /// of these lines over all disks. Any one is enough to fail, and failed reads are counted by fio and badblocks too.
-    fn count_kernel_errors(&self, log: Result<KernelLog, crate::host::HostError>, mut found: Found) -> Found {
-        let name = self.name();
-        let messages = log.and_then(|mut log| log.new_messages());
-        let errors: Result<Vec<String>, String> = messages
-            .map(|messages| messages.into_iter().filter(|message| is_io_error_of(message, name)).collect())
-            .map_err(|error| error.reason());
-        // without a value no rule can take it for a good one
-        let count = errors.as_ref().ok().map(|errors| errors.len() as f64);
-        self.context.measure("kernel", format!("{name}/io_errors"), count, "count");
-        if let Value::Object(details) = &mut found.details {
-            let told = match &errors {
-                // the kernel leaves lines out when there are many (`… callbacks suppressed`): at least so many
-                Ok(errors) => json!({ "at_least": errors.len(), "first": errors.first() }),
-                Err(reason) => json!({ "unknown": reason }),
-            };
-            details.insert("kernel_io_errors".to_owned(), told);
-        }
-        found
-    }
-}
-
-/// `I/O error, dev sda, sector 8`, `critical medium error, dev sda, …`, `Buffer I/O error on dev sda, logical block 1`.
-fn is_io_error_of(message: &str, disk: &str) -> bool {
-    message.match_indices("dev ").any(|(at, word)| {
-        let (before, after) = message.split_at(at);
-        let name = after.strip_prefix(word).and_then(|rest| rest.split([',', ' ']).next());
-        before.to_ascii_lowercase().contains("error") && name == Some(disk)
-    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,10 @@
-//! `ipmitool` over the local interface: who the BMC is and where its LAN channel listens.
+//! `ipmitool` over the local interface: who the BMC is, where its LAN channel listens, what its sensors say, what its
+//! event log holds.
+
+pub mod dcmi;
+pub mod sdr;
+pub mod sel;
+pub mod sensor;
 
 use std::time::Duration;
 
@@ -6,6 +12,9 @@ use super::runner::{Finished, Invocation, ToolError};
 
 const TOOL: &str = "ipmitool";
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the kernel shows its interface to a BMC; the first is the one of today.
+pub const DEVICES: [&str; 3] = ["/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0"];
 
 /// Asks who the BMC is.
 pub fn mc_info_invocation() -> Invocation {

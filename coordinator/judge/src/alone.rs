@@ -220,6 +220,43 @@ thresholds:
     }
 
     #[test]
+    fn a_limit_of_the_hardware_judges_here_too() {
+        use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
+        let limit = Record::HardwareLimits {
+            limits: vec![HardwareLimit {
+                kind: "temp".to_owned(),
+                key: "bmc/CPU1_Temp".to_owned(),
+                bound: Bound::Upper,
+                grade: LimitGrade::Critical,
+                value: 90.0,
+                unit: "celsius".to_owned(),
+                origin: "upper critical".to_owned(),
+                observed: Some(45.0),
+                asserted: None,
+            }],
+        };
+        let hot = Record::Measurement(vetting_protocol::measurement::Measurement {
+            ts_ms: 2_500,
+            stage: Some(StageName::Inventory),
+            kind: "temp".to_owned(),
+            key: "bmc/CPU1_Temp".to_owned(),
+            value: Some(95.0),
+            unit: "celsius".to_owned(),
+        });
+        let [start, end] = stage(StageName::Inventory, Outcome::Pass);
+        let header = header(false);
+        let profile = profile(&header, PROFILE, "profile.yaml").unwrap();
+        // told twice, as by a second boot
+        let records = [limit.clone(), start, limit, hot, end];
+        let course = course(&header, &profile, &records).unwrap();
+        let halted = course.halted().unwrap();
+        assert!(halted.starts_with("Inventory: temp bmc/CPU1_Temp must be < 90 °C"), "{halted}");
+        let report = report(&header, &profile, &course, Ending::Regular);
+        let limits = report.facts.rules.iter().filter(|rule| rule.key.as_str() == "bmc/CPU1_Temp");
+        assert_eq!(limits.count(), 1);
+    }
+
+    #[test]
     fn a_critical_breach_halts() {
         let hot = Record::Measurement(vetting_protocol::measurement::Measurement {
             ts_ms: 2_500,

@@ -12,6 +12,7 @@ use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
+use vetting_protocol::limit::HardwareLimit;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::operator_api::BootView;
 use vetting_protocol::outcome::{Outcome, StepState};
@@ -20,6 +21,7 @@ use crate::facts::{
     CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts, RunHeader, Series,
     StageFacts, SubStepFacts,
 };
+use crate::limit::{self, LimitsTold};
 use crate::profile::Profile;
 use crate::rules::RuleSet;
 use crate::step::{
@@ -54,6 +56,9 @@ pub enum CourseError {
         /// The sub-step.
         ordinal: u32,
     },
+    /// A limit of the hardware that no rule can be made of.
+    #[error("a limit of the hardware is no rule")]
+    Limit(#[from] RuleError),
     /// After the last record.
     #[error("a record came after the end of the pipeline")]
     Over,
@@ -135,6 +140,7 @@ impl Course {
         }
         match record {
             Record::Measurement(sample) => self.measurement(sample),
+            Record::HardwareLimits { limits } => self.hardware_limits(limits),
             Record::StageStarted { stage, ts_ms } => {
                 let track = self.open(*stage)?;
                 track.state = StepState::Running;
@@ -256,6 +262,31 @@ impl Course {
             let line = self.series.entry((kind, sample.key.clone()));
             let fresh = || Line { unit: sample.unit.clone(), points: Vec::new() };
             line.or_insert_with(fresh).points.push((sample.ts_ms, value));
+        }
+        Ok(())
+    }
+
+    /// Takes limits as rules, as far as they can be believed. An earlier boot may have told them already.
+    fn hardware_limits(&mut self, limits: &[HardwareLimit]) -> Result<(), CourseError> {
+        let mut rules = self.rules.clone();
+        let mut told = LimitsTold::default();
+        for limit in limits {
+            match limit::rule(limit) {
+                Ok(rule) if rules.contains(&rule) => {}
+                Ok(rule) => {
+                    rules.push(rule);
+                    told.take();
+                }
+                Err(reason) => told.ignore(limit, &reason.to_string()),
+            }
+        }
+        if told.any_taken() {
+            let set = RuleSet::compile(rules.iter().cloned().enumerate().collect())?;
+            self.tally.replace_rules(Arc::new(set));
+            self.rules = rules;
+        }
+        for (kind, message) in told.events() {
+            self.tell(self.latest_ms, EventLevel::Info, kind, message);
         }
         Ok(())
     }

@@ -31,14 +31,39 @@ impl<Id: Copy> RuleSet<Id> {
         self.rules.iter().map(|(id, rule)| (*id, rule))
     }
 
-    /// The rules that judge samples of this stage, kind and key; found by trying every rule.
+    /// The rules that judge samples of this stage, kind and key; found by trying every rule. A fallback is not among
+    /// them where the hardware gives a limit of its own.
     pub fn matching<'a>(
         &'a self,
         stage: Option<StageName>,
         kind: &'a str,
         key: &'a str,
     ) -> impl Iterator<Item = (Id, &'a Rule)> {
-        self.iter().filter(move |(_, rule)| rule.applies_to(stage, kind, key))
+        self.matching_positions(stage, kind, key).filter_map(|position| {
+            let (id, rule) = self.rules.get(position)?;
+            Some((*id, rule))
+        })
+    }
+
+    /// Those that apply, without the fallbacks that a limit of the hardware stands in for.
+    fn matching_positions(
+        &self,
+        stage: Option<StageName>,
+        kind: &str,
+        key: &str,
+    ) -> impl Iterator<Item = usize> + use<Id> {
+        let applying: Vec<usize> = self
+            .rules
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, rule))| rule.applies_to(stage, kind, key))
+            .map(|(position, _)| position)
+            .collect();
+        let rule = |position: &usize| &self.rules[*position].1;
+        let stands =
+            |position: &usize| applying.iter().any(|other| rule(other).stands_in_for(rule(position)));
+        let chosen: Vec<usize> = applying.iter().copied().filter(|position| !stands(position)).collect();
+        chosen.into_iter()
     }
 }
 
@@ -95,14 +120,7 @@ impl<Id: Copy> Matcher<Id> {
             self.memo.clear();
             self.remembered = 0;
         }
-        let found = self
-            .rules
-            .rules
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, rule))| rule.applies_to(stage, kind, key))
-            .map(|(position, _)| position)
-            .collect();
+        let found = self.rules.matching_positions(stage, kind, key).collect();
         self.memo.entry(stage).or_default().entry(kind.to_owned()).or_default().insert(key.to_owned(), found);
         self.remembered += 1;
     }
@@ -114,6 +132,7 @@ mod tests {
 
     use super::*;
     use crate::fixtures;
+    use vetting_protocol::limit::{Bound, LimitGrade};
     use vetting_protocol::profile::ProfileName;
 
     fn rules() -> Arc<RuleSet<i64>> {
@@ -155,6 +174,34 @@ mod tests {
         }
         assert!(matcher.remembered <= MEMO_LIMIT);
         assert_eq!(matcher.matching(None, "temp", "cpu/0").len(), 2);
+    }
+
+    #[test]
+    fn a_limit_of_the_hardware_stands_in_for_the_fallback_of_its_severity() {
+        let registry = fixtures::registry().get(ProfileName::Quick).rules().cloned();
+        let limit = |value, bound, grade| {
+            crate::limit::rule(&vetting_protocol::limit::HardwareLimit {
+                kind: "temp".to_owned(),
+                key: "cpu/0".to_owned(),
+                bound,
+                grade,
+                value,
+                unit: "celsius".to_owned(),
+                origin: String::new(),
+                observed: None,
+                asserted: None,
+            })
+            .unwrap()
+        };
+        let critical = limit(105.0, Bound::Upper, LimitGrade::Critical);
+        let lower = limit(5.0, Bound::Lower, LimitGrade::Warning);
+        let rules: Vec<(i64, Rule)> = (1..).zip(registry.chain([critical, lower])).collect();
+        let rules = RuleSet::compile(rules).unwrap();
+        assert_eq!(
+            found(&rules, None, "temp", "cpu/0"),
+            ["temp cpu/* must be < 90 °C", "temp cpu/0 must be < 105 °C", "temp cpu/0 must be > 5 °C"]
+        );
+        assert_eq!(found(&rules, None, "temp", "cpu/1").len(), 2, "the other has no limit of its own");
     }
 
     proptest! {

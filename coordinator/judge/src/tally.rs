@@ -10,7 +10,7 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 
 use crate::rules::{Matcher, RuleSet};
-use crate::threshold::{Judged, Rule, RuleSeverity};
+use crate::threshold::{Judged, Rule, RuleSeverity, RuleSource};
 
 /// What one rule said of all samples of one key in one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +86,14 @@ impl Evaluation {
         judged
     }
 
+    /// The rule in words, with who gave it where that is the hardware.
+    pub fn rule_in_words(&self) -> String {
+        match self.rule.source {
+            RuleSource::Hardware => format!("{} (the limit that the hardware gives)", self.rule_text),
+            RuleSource::Profile | RuleSource::HostOverride => self.rule_text.clone(),
+        }
+    }
+
     /// Samples that could be compared.
     pub fn judged(&self) -> u64 {
         self.samples.saturating_sub(self.without_value).saturating_sub(self.in_wrong_unit)
@@ -154,6 +162,11 @@ impl<Id: Copy + Ord> Tally<Id> {
         evaluated
     }
 
+    /// Judges by these rules from now on. What was said by those that stay, by their ids, is kept.
+    pub fn replace_rules(&mut self, rules: Arc<RuleSet<Id>>) {
+        self.matcher = Matcher::new(rules);
+    }
+
     /// Samples seen, judged or not.
     pub fn samples(&self) -> u64 {
         self.samples
@@ -173,7 +186,7 @@ impl<Id: Copy + Ord> Tally<Id> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::threshold::{Op, RuleSource};
+    use crate::threshold::Op;
 
     fn rule(op: Op, threshold: f64, severity: RuleSeverity) -> Rule {
         Rule {
@@ -186,6 +199,7 @@ mod tests {
             unit: "celsius".to_owned(),
             severity,
             source: RuleSource::Profile,
+            fallback: false,
         }
     }
 

@@ -54,6 +54,8 @@ named_enum! {
         Profile = "profile",
         /// The host's own settings.
         HostOverride = "host_override",
+        /// A limit that the hardware itself gives; never stored in `thresholds`.
+        Hardware = "hardware",
     }
 }
 
@@ -118,6 +120,14 @@ pub struct Rule {
     pub severity: RuleSeverity,
     /// Where the rule comes from.
     pub source: RuleSource,
+    /// It stands back for a sensor for which the hardware gives a limit on the same side, of the same severity.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fallback: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// What a rule says of a sample.
@@ -159,6 +169,16 @@ impl Rule {
     /// Whether it judges samples of this stage, kind and key. A rule of one stage leaves samples between stages alone.
     pub fn applies_to(&self, stage: Option<StageName>, kind: &str, key: &str) -> bool {
         (self.stage.is_none() || self.stage == stage) && self.kind == kind && self.key.matches(key)
+    }
+
+    /// Whether this is a limit of the hardware that takes the place of `other` for the sensors it is for.
+    pub fn stands_in_for(&self, other: &Self) -> bool {
+        let upper = |op: Op| matches!(op, Op::Lt | Op::Lte);
+        self.source == RuleSource::Hardware
+            && other.fallback
+            && other.op != Op::WithinPct
+            && self.severity == other.severity
+            && upper(self.op) == upper(other.op)
     }
 
     /// Judges a value that is in the rule's unit.
@@ -251,6 +271,7 @@ mod tests {
             unit: "volts".to_owned(),
             severity: RuleSeverity::Critical,
             source: RuleSource::Profile,
+            fallback: false,
         }
     }
 

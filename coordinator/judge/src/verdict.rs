@@ -251,8 +251,8 @@ fn stage_reasons(stages: &[StageFacts], reasons: &mut Vec<Reason>, remarks: &mut
             text: format!("{name} {}.", text.trim_end_matches('.')),
             next: next.to_owned(),
         };
-        // hardware found at fault counts, required or not
-        if stage.required || cause == Cause::StageFailed {
+        // hardware found at fault and hardware that could not be judged count, required or not; only a skip may pass
+        if stage.required || !matches!(stage.outcome, Some(Outcome::Skip { .. })) {
             halted = true;
             reasons.push(reason);
         } else {
@@ -291,6 +291,7 @@ fn advice_after(stage: StageName) -> &'static str {
         StageName::Memory => {
             "Replace the memory module that is named, or find it by swapping, then vet again."
         }
+        StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }
@@ -327,8 +328,8 @@ fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<R
 }
 
 fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
-    let Evaluation { rule, rule_text, stage, key, samples, breaches, .. } = evaluation;
-    let kind = &rule.kind;
+    let Evaluation { rule, stage, key, samples, breaches, .. } = evaluation;
+    let (kind, rule_text) = (&rule.kind, evaluation.rule_in_words());
     let (cause, text, next) = if *breaches > 0 {
         let worst = evaluation
             .worst
@@ -357,7 +358,20 @@ fn advice(kind: &str, key: &str) -> String {
     let part = key.split('/').next().unwrap_or(key);
     match kind {
         "temp" => "Check fans, heat sinks and air flow there.".to_owned(),
-        "volt" | "power" => "Check the power supply with the BMC's own reading.".to_owned(),
+        "psu" => format!("Check the cord and the bay of {part}, then replace it."),
+        "volt" | "power" | "current" => "Check the power supply with the BMC's own reading.".to_owned(),
+        "fan" => "Check this fan: that it turns, and that nothing blocks it.".to_owned(),
+        "sel" => "Read the new entries in the run's event log: they name the part.".to_owned(),
+        "kernel_log" => "Read the kernel's messages in the run's event log: they name the part.".to_owned(),
+        "edac" => match key.split('/').collect::<Vec<&str>>().as_slice() {
+            [_, dimm, _] => format!("Reseat the DIMM {dimm}; replace it if that does not help."),
+            _ => format!("Find the DIMM of memory controller {part} by swapping, then replace it."),
+        },
+        "aer" | "pcie" => {
+            format!("Reseat the card at PCI address {part}, its riser or cable; try another slot.")
+        }
+        "nic" => format!("Replace the cable or transceiver of {part}, then look at its switch port."),
+        "throttle" => "Check fans, heat sinks and air flow of that CPU.".to_owned(),
         "smart_attr" | "nvme" | "sas" | "badblocks" | "kernel" => {
             format!("Replace the disk {part}, or its cable if only transfers failed.")
         }

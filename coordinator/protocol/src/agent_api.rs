@@ -12,6 +12,7 @@ use crate::diff::SpecDiff;
 use crate::firmware::FirmwareReport;
 use crate::ids::{MacAddress, RunId, Sha256Hex, StageName, named_enum};
 use crate::inventory::Inventory;
+use crate::limit::HardwareLimit;
 use crate::measurement::Measurement;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
@@ -95,6 +96,11 @@ pub struct Batch {
 pub enum Record {
     /// A sample.
     Measurement(Measurement),
+    /// Limits that the hardware gives for its sensors; before the first sample of a sensor that has some.
+    HardwareLimits {
+        /// Those of the sensors that were found.
+        limits: Vec<HardwareLimit>,
+    },
     /// A stage begins.
     StageStarted {
         /// Which.

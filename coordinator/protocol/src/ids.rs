@@ -185,6 +185,8 @@ named_enum! {
         Memory = "Memory",
         /// Reading, and with consent writing, every disk.
         Storage = "Storage",
+        /// Power supplies, idle and under load.
+        Psu = "PSU",
     }
 }
 

@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod firmware;
 pub mod ids;
 pub mod inventory;
+pub mod limit;
 pub mod measurement;
 pub mod operator_api;
 pub mod outcome;

@@ -93,6 +93,12 @@ pub enum StageWork {
         /// How many disks are worked on at a time.
         budget: DiskBudget,
     },
+    /// Power supplies.
+    #[serde(rename = "PSU")]
+    Psu {
+        /// Length of the load under which they are looked at, milliseconds.
+        load_ms: u64,
+    },
 }
 
 impl StageWork {
@@ -106,6 +112,7 @@ impl StageWork {
             Self::CpuStress { .. } => StageName::CpuStress,
             Self::Memory { .. } => StageName::Memory,
             Self::Storage { .. } => StageName::Storage,
+            Self::Psu { .. } => StageName::Psu,
         }
     }
 }

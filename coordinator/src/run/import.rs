@@ -169,7 +169,7 @@ impl Importer<'_> {
             .map(|stage| PlanStage { name: stage.work.name(), required: stage.required })
             .collect();
         let names: Vec<_> = plan.iter().map(|stage| stage.name).collect();
-        let stored: Vec<_> = profile.rules().map(rules::stored).collect();
+        let stored: Vec<_> = profile.rules().filter_map(rules::stored).collect();
         plans::insert(self.connection, run, &plan)?;
         thresholds::seed(self.connection, run, &stored)?;
         stages::seed(self.connection, run, &names)?;

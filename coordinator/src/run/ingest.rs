@@ -19,6 +19,7 @@ use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::live::Live;
 use super::records::Applier;
+use super::rules::RuleKey;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use super::{rules, upload};
@@ -143,6 +144,7 @@ impl Driver {
                     applier.apply(record)?;
                 }
                 Record::Measurement(_)
+                | Record::HardwareLimits { .. }
                 | Record::StageStarted { .. }
                 | Record::SubStepStarted { .. }
                 | Record::Progress { .. }
@@ -269,6 +271,7 @@ impl Driver {
                 }
                 Record::Firmware(report) => (FIRMWARE, serde_json::to_vec_pretty(report).map_err(corrupt)?),
                 Record::Measurement(_)
+                | Record::HardwareLimits { .. }
                 | Record::StageStarted { .. }
                 | Record::SubStepStarted { .. }
                 | Record::Progress { .. }
@@ -288,9 +291,14 @@ impl Driver {
 
 /// An empty memory with the rules of a run.
 pub(super) fn new_live(connection: &Connection, run: RunId) -> Result<Live, RunError> {
-    let rules = RuleSet::compile(rules::of_run(connection, run)?)
-        .map_err(|error| RunError::Corrupt { run, what: error.to_string() })?;
-    Ok(Live::new(Arc::new(rules)))
+    Ok(Live::new(rules_of(connection, run)?))
+}
+
+/// The rules that judge a run now.
+pub(super) fn rules_of(connection: &Connection, run: RunId) -> Result<Arc<RuleSet<RuleKey>>, RunError> {
+    RuleSet::compile(rules::of_run(connection, run)?)
+        .map(Arc::new)
+        .map_err(|error| RunError::Corrupt { run, what: error.to_string() })
 }
 
 /// Whether records may still change what is known of the machine.

@@ -9,6 +9,8 @@ use vetting_judge::tally::{Evaluated, Evaluation, Tally};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 
+use super::rules::RuleKey;
+
 /// How far a stage or sub-step is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
@@ -21,18 +23,23 @@ pub struct Progress {
 /// One run's memory.
 #[derive(Debug)]
 pub struct Live {
-    tally: Tally<i64>,
+    tally: Tally<RuleKey>,
     progress: BTreeMap<(StageName, Option<u32>), Progress>,
 }
 
 impl Live {
     /// Nothing seen yet.
-    pub fn new(rules: Arc<RuleSet<i64>>) -> Self {
+    pub fn new(rules: Arc<RuleSet<RuleKey>>) -> Self {
         Self { tally: Tally::new(rules), progress: BTreeMap::new() }
     }
 
+    /// Judges by these rules from now on. What was judged by those that stay is kept.
+    pub fn replace_rules(&mut self, rules: Arc<RuleSet<RuleKey>>) {
+        self.tally.replace_rules(rules);
+    }
+
     /// Judges one sample by the rules, whose ids are the keys of their rows.
-    pub fn observe(&mut self, sample: &Measurement) -> Vec<Evaluated<i64>> {
+    pub fn observe(&mut self, sample: &Measurement) -> Vec<Evaluated<RuleKey>> {
         self.tally.observe(sample)
     }
 

@@ -1,23 +1,26 @@
 //! Applies the records of one batch to the database, inside its transaction.
 
 use vetting_judge::facts::DiffFacts;
+use vetting_judge::limit::LimitsTold;
 use vetting_judge::step::{
     SPEC_COMPARED, STAGE_FINISHED, STAGE_STARTED, StageEnd, StepSummary, compared_words,
 };
 use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::limit::HardwareLimit;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::{Outcome, StepState};
 
 use super::driver::of_run;
 use super::error::RunError;
+use super::ingest::rules_of;
 use super::live::{Live, Progress};
-use super::rules::ANY_STAGE;
+use super::rules::{self, ANY_STAGE, RuleKey};
 use super::stages::{close_sub_steps, halt_after};
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
-use crate::store::{Connection, diffs, events, firmware, plans};
+use crate::store::{Connection, diffs, events, firmware, limits, plans};
 
 /// One batch on its way into the database.
 pub(super) struct Applier<'a> {
@@ -29,6 +32,8 @@ pub(super) struct Applier<'a> {
     rows: Vec<StageRow>,
     samples: Vec<MeasurementValues>,
     evaluations: Vec<EvaluationValues>,
+    /// Of limits of the hardware.
+    limit_evaluations: Vec<EvaluationValues>,
 }
 
 impl<'a> Applier<'a> {
@@ -40,14 +45,15 @@ impl<'a> Applier<'a> {
         now_ms: i64,
     ) -> Result<Self, RunError> {
         let (plan, rows) = (plans::list(connection, run)?, stages::list(connection, run)?);
-        let (samples, evaluations) = (Vec::new(), Vec::new());
-        Ok(Self { connection, live, run, now_ms, plan, rows, samples, evaluations })
+        let (samples, evaluations, limit_evaluations) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { connection, live, run, now_ms, plan, rows, samples, evaluations, limit_evaluations })
     }
 
     /// Applies one record. Those that move the run or need a file are not its business and change nothing here.
     pub fn apply(&mut self, record: Record) -> Result<(), RunError> {
         match record {
             Record::Measurement(sample) => self.measurement(sample),
+            Record::HardwareLimits { limits } => self.hardware_limits(&limits),
             Record::StageStarted { stage, ts_ms } => self.stage_started(stage, ts_ms),
             Record::SubStepStarted { stage, ordinal, name, ts_ms } => {
                 self.open_stage(stage)?;
@@ -104,8 +110,12 @@ impl<'a> Applier<'a> {
             None => None,
         };
         for row in self.live.observe(&sample) {
-            self.evaluations.push(EvaluationValues {
-                threshold_id: row.rule,
+            let (evaluations, threshold_id) = match row.rule {
+                RuleKey::Threshold(id) => (&mut self.evaluations, id),
+                RuleKey::HardwareLimit(id) => (&mut self.limit_evaluations, id),
+            };
+            evaluations.push(EvaluationValues {
+                threshold_id,
                 stage_name: sample.stage.map_or(ANY_STAGE, |stage| stage.as_str()).to_owned(),
                 kind: sample.kind.clone(),
                 key: sample.key.clone(),
@@ -119,10 +129,33 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    /// Takes limits of the hardware as rules, as far as they can be believed. The run may have them from an earlier boot.
+    fn hardware_limits(&mut self, found: &[HardwareLimit]) -> Result<(), RunError> {
+        let mut told = LimitsTold::default();
+        for limit in found {
+            let (values, rule) = rules::stored_limit(limit);
+            if limits::insert(self.connection, self.run, &values)?.is_none() {
+                continue;
+            }
+            match rule {
+                Some(_) => told.take(),
+                None => told.ignore(limit, &values.ignored.unwrap_or_default()),
+            }
+        }
+        if told.any_taken() {
+            self.live.replace_rules(rules_of(self.connection, self.run)?);
+        }
+        for (kind, message) in told.events() {
+            self.tell(self.now_ms, EventLevel::Info, kind, message)?;
+        }
+        Ok(())
+    }
+
     /// Writes what was collected. To be called once, after the last record.
     pub fn finish(self) -> Result<(), RunError> {
         measurements::insert(self.connection, self.run, &self.samples)?;
         measurements::insert_evaluations(self.connection, self.run, &self.evaluations)?;
+        limits::insert_evaluations(self.connection, self.run, &self.limit_evaluations)?;
         Ok(())
     }
 

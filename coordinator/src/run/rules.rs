@@ -1,20 +1,23 @@
 //! The judge's rules as rows, and rows as the judge's rules.
 
+use vetting_judge::glob::TextGlob;
 use vetting_judge::threshold::{Rule, RuleSeverity, RuleSource};
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::RunId;
+use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
 
 use super::error::RunError;
 use crate::store::Connection;
+use crate::store::limits::{self, LimitValues};
 use crate::store::thresholds::{self, ThresholdOp, ThresholdSource, ThresholdValues};
 
 /// `stage_name` of a rule of any stage, and of what was measured between stages.
 pub const ANY_STAGE: &str = "*";
 
-/// A rule as a row.
-pub fn stored(rule: &Rule) -> ThresholdValues {
+/// A rule as a row of `thresholds`; none for a limit of the hardware, which has its own table.
+pub fn stored(rule: &Rule) -> Option<ThresholdValues> {
     use vetting_judge::threshold::Op;
-    ThresholdValues {
+    Some(ThresholdValues {
         stage_name: rule.stage.map_or(ANY_STAGE, |stage| stage.as_str()).to_owned(),
         kind: rule.kind.clone(),
         key: rule.key.as_str().to_owned(),
@@ -32,8 +35,10 @@ pub fn stored(rule: &Rule) -> ThresholdValues {
         source: match rule.source {
             RuleSource::Profile => ThresholdSource::Profile,
             RuleSource::HostOverride => ThresholdSource::HostOverride,
+            RuleSource::Hardware => return None,
         },
-    }
+        fallback: rule.fallback,
+    })
 }
 
 /// A row as a rule.
@@ -75,10 +80,85 @@ pub fn read(run: RunId, values: &ThresholdValues) -> Result<Rule, RunError> {
             ThresholdSource::Profile => RuleSource::Profile,
             ThresholdSource::HostOverride => RuleSource::HostOverride,
         },
+        fallback: values.fallback,
     })
 }
 
-/// The rules of a run with their keys, in the order they were seeded.
-pub fn of_run(connection: &Connection, run: RunId) -> Result<Vec<(i64, Rule)>, RunError> {
-    thresholds::list(connection, run)?.into_iter().map(|row| Ok((row.id, read(run, &row.values)?))).collect()
+/// Which row a rule stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleKey {
+    /// Of `thresholds`.
+    Threshold(i64),
+    /// Of `hardware_limits`.
+    HardwareLimit(i64),
+}
+
+/// A limit of the hardware as a row, and the rule that it becomes, if it can be believed.
+pub fn stored_limit(limit: &HardwareLimit) -> (LimitValues, Option<Rule>) {
+    let (rule, ignored) = match vetting_judge::limit::rule(limit) {
+        Ok(rule) => (Some(rule), None),
+        Err(reason) => (None, Some(reason.to_string())),
+    };
+    let values = LimitValues {
+        kind: limit.kind.clone(),
+        key: limit.key.clone(),
+        op: match limit.bound {
+            Bound::Upper => ThresholdOp::Lt,
+            Bound::Lower => ThresholdOp::Gt,
+        },
+        threshold: limit.value,
+        unit: limit.unit.clone(),
+        severity: match limit.grade {
+            LimitGrade::Critical => Severity::Critical,
+            LimitGrade::Warning => Severity::Warning,
+        },
+        origin: limit.origin.clone(),
+        observed: limit.observed,
+        ignored,
+    };
+    (values, rule)
+}
+
+/// A row of a limit as a rule; none of one that is not believed.
+fn read_limit(run: RunId, values: &LimitValues) -> Result<Option<Rule>, RunError> {
+    if values.ignored.is_some() {
+        return Ok(None);
+    }
+    let rule = read(
+        run,
+        &ThresholdValues {
+            stage_name: ANY_STAGE.to_owned(),
+            kind: values.kind.clone(),
+            key: TextGlob::literal(&values.key)
+                .map_err(|error| RunError::Corrupt {
+                    run,
+                    what: format!("a limit of the hardware: {error}"),
+                })?
+                .as_str()
+                .to_owned(),
+            op: values.op,
+            threshold: values.threshold,
+            nominal: 0.0,
+            unit: values.unit.clone(),
+            severity: values.severity,
+            source: ThresholdSource::Profile,
+            fallback: false,
+        },
+    )?;
+    Ok(Some(Rule { source: RuleSource::Hardware, ..rule }))
+}
+
+/// The rules of a run with their keys: those it was created with, then the limits of its hardware, each in the order they
+/// came.
+pub fn of_run(connection: &Connection, run: RunId) -> Result<Vec<(RuleKey, Rule)>, RunError> {
+    let mut rules = Vec::new();
+    for row in thresholds::list(connection, run)? {
+        rules.push((RuleKey::Threshold(row.id), read(run, &row.values)?));
+    }
+    for row in limits::list(connection, run)? {
+        if let Some(rule) = read_limit(run, &row.values)? {
+            rules.push((RuleKey::HardwareLimit(row.id), rule));
+        }
+    }
+    Ok(rules)
 }

@@ -24,7 +24,7 @@ use crate::store::sessions::{self, Timeline};
 use crate::store::stages::StageRow;
 use crate::store::thresholds::{ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
-use crate::store::{Connection, StoreError, artifacts, diffs, measurements, stages};
+use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
 
 fn seconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
     ms.map(seconds_text).transpose()
@@ -154,7 +154,9 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
     let row = runs::get(connection, run)?;
     let verdict = runs::verdict(connection, run)?;
     let stages = stages::list(connection, run)?;
-    let breaches = measurements::breaches(connection, run)?;
+    let mut breaches = measurements::breaches(connection, run)?;
+    breaches.extend(limits::breaches(connection, run)?);
+    breaches.sort_by_key(|breach| breach.first_ts_ms);
     Ok(RunDetail {
         summary: summary(&row)?,
         reasons: verdict.map(|verdict| verdict.reasons).unwrap_or_default(),
@@ -214,6 +216,7 @@ fn breach(run: RunId, row: BreachRow) -> Result<BreachView, RunError> {
             unit: row.unit,
             severity: row.severity,
             source: ThresholdSource::Profile,
+            fallback: false,
         },
     )?;
     Ok(BreachView {

@@ -117,6 +117,12 @@ const BREACHES: &str =
      FROM threshold_evaluations AS e JOIN thresholds AS t ON t.id = e.threshold_id
      WHERE e.run_id = ?1 AND e.passed = 0
      GROUP BY e.threshold_id, e.stage_name, e.kind, e.key ORDER BY ts, e.threshold_id, e.key";
+pub(super) const BREACHES_OF_LIMITS: &str =
+    "SELECT e.limit_id AS threshold_id, e.stage_name, e.kind, e.key, t.op, t.threshold, 0.0 AS nominal, t.unit,
+       t.severity, MIN(e.observed) AS least, MAX(e.observed) AS greatest, COUNT(*) AS samples, MIN(e.ts) AS ts
+     FROM hardware_limit_evaluations AS e JOIN hardware_limits AS t ON t.id = e.limit_id
+     WHERE e.run_id = ?1 AND e.passed = 0
+     GROUP BY e.limit_id, e.stage_name, e.kind, e.key ORDER BY ts, e.limit_id, e.key";
 
 /// Samples of one moment come together: their time is written once.
 struct TimeText {
@@ -177,7 +183,17 @@ pub fn insert_evaluations(
     run: RunId,
     evaluations: &[EvaluationValues],
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(INSERT_EVALUATION)?;
+    insert_evaluations_into(INSERT_EVALUATION, connection, run, evaluations)
+}
+
+/// The same for any table of evaluations.
+pub(super) fn insert_evaluations_into(
+    sql: &'static str,
+    connection: &Connection,
+    run: RunId,
+    evaluations: &[EvaluationValues],
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached(sql)?;
     let mut time = TimeText::new()?;
     for evaluation in evaluations {
         statement.execute(params![
@@ -281,7 +297,7 @@ pub fn series(
     Ok(by_key.into_values().map(|(_, series)| series).collect())
 }
 
-fn breach(row: &Row<'_>) -> Result<BreachRow, StoreError> {
+pub(super) fn breach(row: &Row<'_>) -> Result<BreachRow, StoreError> {
     let op = row::parsed(row, ("thresholds", "op"))?;
     let nominal: f64 = row.get("nominal")?;
     let (least, greatest): (f64, f64) = (row.get("least")?, row.get("greatest")?);

@@ -20,6 +20,7 @@ pub mod firmware;
 pub mod hosts;
 pub mod identities;
 pub mod imports;
+pub mod limits;
 pub mod measurements;
 pub mod plans;
 pub mod runs;

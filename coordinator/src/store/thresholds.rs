@@ -1,4 +1,4 @@
-//! Table `thresholds`: the rules of a run. Written once, at its creation, and never changed.
+//! Tables `thresholds` and `fallback_thresholds`: the rules of a run. Written once, at its creation, and never changed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -97,6 +97,8 @@ pub struct ThresholdValues {
     pub severity: Severity,
     /// Where it is from.
     pub source: ThresholdSource,
+    /// It stands back where the hardware gives a limit of its own.
+    pub fallback: bool,
 }
 
 /// A rule of a run.
@@ -111,7 +113,10 @@ pub struct ThresholdRow {
 const INSERT: &str =
     "INSERT INTO thresholds (run_id, stage_name, kind, key, op, threshold, nominal, unit, severity, source)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-const LIST: &str = "SELECT * FROM thresholds WHERE run_id = ?1 ORDER BY id";
+const INSERT_FALLBACK: &str = "INSERT INTO fallback_thresholds (threshold_id) VALUES (?1)";
+const LIST: &str = "SELECT t.*, f.threshold_id IS NOT NULL AS fallback
+     FROM thresholds AS t LEFT JOIN fallback_thresholds AS f ON f.threshold_id = t.id
+     WHERE t.run_id = ?1 ORDER BY t.id";
 
 fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
     Ok(ThresholdRow {
@@ -126,6 +131,7 @@ fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
             unit: row.get("unit")?,
             severity: row::parsed(row, ("thresholds", "severity"))?,
             source: row::parsed(row, ("thresholds", "source"))?,
+            fallback: row.get("fallback")?,
         },
     })
 }
@@ -134,7 +140,7 @@ fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
 pub fn seed(connection: &Connection, run: RunId, rules: &[ThresholdValues]) -> Result<(), StoreError> {
     let mut insert = connection.prepare_cached(INSERT)?;
     for rule in rules {
-        insert.execute(params![
+        let id = insert.insert(params![
             run.0,
             rule.stage_name,
             rule.kind,
@@ -146,6 +152,9 @@ pub fn seed(connection: &Connection, run: RunId, rules: &[ThresholdValues]) -> R
             rule.severity.as_str(),
             rule.source.as_str()
         ])?;
+        if rule.fallback {
+            connection.prepare_cached(INSERT_FALLBACK)?.execute([id])?;
+        }
     }
     Ok(())
 }

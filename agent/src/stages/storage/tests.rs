@@ -476,14 +476,3 @@ fn on_a_real_scratch_disk() {
         println!("{work:?}\n{report:#?}\n{:#?}\n{:#?}", kept.sub_steps(), kept.measurements());
     }
 }
-
-#[test]
-fn kernel_lines_are_told_apart() {
-    assert!(is_io_error_of("Buffer I/O error on dev sda, logical block 5, async page read", "sda"));
-    assert!(is_io_error_of("blk_update_request: critical target error, dev nvme0n1, sector 7", "nvme0n1"));
-    assert!(is_io_error_of("sd 2:0:0:0: dev x: I/O error, dev sda, sector 9 op 0x0:(READ)", "sda"));
-    assert!(!is_io_error_of("blk_print_req_error: 23 callbacks suppressed", "sda"));
-    for other in ["dev sda: fine", "I/O error, dev sda1, sector 1", "error", "devices error dev ", ""] {
-        assert!(!is_io_error_of(other, "sda"), "{other}");
-    }
-}

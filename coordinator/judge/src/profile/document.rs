@@ -41,6 +41,7 @@ struct FlatStage {
     fade: Option<HumanDuration>,
     fio_read: Option<HumanDuration>,
     fio_random: Option<HumanDuration>,
+    load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
     disks_at_once: Option<u32>,
     disks_per_controller: Option<u32>,
@@ -62,6 +63,8 @@ struct FlatThreshold {
     nominal: f64,
     unit: String,
     severity: RuleSeverity,
+    #[serde(default)]
+    fallback: bool,
     note: String,
 }
 
@@ -118,7 +121,7 @@ impl TryFrom<FlatStage> for StageEntry {
     fn try_from(flat: FlatStage) -> Result<Self, String> {
         let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
-        let FlatStage { fio_read, fio_random, surface, disks_at_once, disks_per_controller, .. } = flat;
+        let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
@@ -133,6 +136,7 @@ impl TryFrom<FlatStage> for StageEntry {
             ("fio_read", fio_read.is_some(), is_storage),
             ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
+            ("load", load.is_some(), stage == StageName::Psu),
         ] {
             if present && !belongs {
                 return Err(format!("the stage {stage} takes no `{key}`; remove it"));
@@ -173,13 +177,14 @@ impl TryFrom<FlatStage> for StageEntry {
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
                 budget: DiskBudget { at_once: disks_at_once, per_controller: disks_per_controller },
             },
+            StageName::Psu => StageWork::Psu { load_ms: ms(load) },
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
-        let least = [cpu, per_core, memory, duration, fio_read, fio_random]
+        let least = [cpu, per_core, memory, duration, fio_read, fio_random, load]
             .into_iter()
             .fold(0_u64, |sum, length| sum.saturating_add(ms(length)));
         if limit.as_ms() <= least {
@@ -203,6 +208,9 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
         if flat.op != Op::WithinPct && flat.nominal != 0.0 {
             return Err(format!("`nominal` means nothing with `{}`; remove it", flat.op));
         }
+        if flat.fallback && flat.op == Op::WithinPct {
+            return Err("`fallback` means nothing with `within_pct`; use two rules, lt and gt".to_owned());
+        }
         if flat.note.trim().is_empty() {
             return Err("`note` is empty; say where the number comes from".to_owned());
         }
@@ -216,6 +224,7 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
             unit: flat.unit,
             severity: flat.severity,
             source: RuleSource::Profile,
+            fallback: flat.fallback,
         };
         rule.check().map_err(|error| error.to_string())?;
         Ok(Self(ProfileThreshold { rule, note: flat.note }))

@@ -140,7 +140,7 @@ fn evaluation_row(evaluation: &Evaluation) -> Markup {
             td { (result) }
             td { span.muted { (evaluation.rule.kind) } " " code { (evaluation.key) } }
             td { (or_dash(evaluation.stage.map(StageName::as_str))) }
-            td { (evaluation.rule_text) }
+            td { (evaluation.rule_in_words()) }
             td.num { (or_dash(worst.as_deref())) }
             td.num { (evaluation.breaches) " of " (evaluation.samples) }
             td { (or_dash(evaluation.first_breach_ms.map(format::clock).as_deref())) }

@@ -25,6 +25,7 @@ fn rule(severity: RuleSeverity) -> Rule {
         unit: "celsius".to_owned(),
         severity,
         source: RuleSource::Profile,
+        fallback: false,
     }
 }
 
@@ -130,16 +131,18 @@ fn a_required_stage_must_pass_whatever_else_it_did() {
 }
 
 #[test]
-fn a_stage_that_is_not_required_fails_the_run_only_when_the_hardware_is_at_fault() {
+fn a_stage_that_is_not_required_may_be_skipped_and_nothing_else() {
     let mut facts = fixtures::passing();
     facts.stages[3].required = false;
-    for outcome in [None, Some(Outcome::error("x")), Some(Outcome::skip("x"))] {
+    for outcome in [None, Some(Outcome::skip("x"))] {
         facts.stages[3].outcome = outcome;
         let verdict = judge(&facts);
         assert_eq!((verdict.result, verdict.remarks.len()), (RunResult::Pass, 1));
     }
     facts.stages[3].outcome = Some(Outcome::fail("sda is dying"));
     assert_eq!(only_reason(&facts).cause, Cause::StageFailed);
+    facts.stages[3].outcome = Some(Outcome::error("sda does not answer"));
+    assert_eq!(only_reason(&facts).cause, Cause::StageNotJudged);
 }
 
 #[test]
@@ -224,14 +227,16 @@ fn the_pipeline_halts_for_a_stage_that_did_not_pass_or_a_critical_breach_in_it()
 }
 
 #[test]
-fn a_stage_that_is_not_required_halts_only_when_the_hardware_is_at_fault() {
+fn a_stage_that_is_not_required_halts_unless_it_is_skipped() {
     let facts = fixtures::passing();
     let optional = StageFacts { required: false, ..facts.stages[4].clone() };
-    for outcome in [None, Some(Outcome::error("stress-ng is missing")), Some(Outcome::skip("no CPU"))] {
+    for outcome in [None, Some(Outcome::skip("no CPU"))] {
         assert_eq!(reasons_to_halt(&StageFacts { outcome, ..optional.clone() }, []), []);
     }
-    let failed = StageFacts { outcome: Some(Outcome::fail("wrong answers")), ..optional.clone() };
-    assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+    for outcome in [Outcome::fail("wrong answers"), Outcome::error("stress-ng is missing")] {
+        let failed = StageFacts { outcome: Some(outcome), ..optional.clone() };
+        assert_eq!(reasons_to_halt(&failed, []).len(), 1);
+    }
     let breach = evaluation(RuleSeverity::Critical, &[(Some(99.0), "celsius")]);
     assert_eq!(reasons_to_halt(&optional, [&breach]).len(), 1);
 }

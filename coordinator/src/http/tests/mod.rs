@@ -7,6 +7,7 @@ mod enrolment;
 mod faults;
 mod hold;
 mod lifecycle;
+mod limits;
 mod operator;
 mod resume;
 

@@ -228,6 +228,9 @@ const OWN_TABLES: &[&str] = &[
     "enrolment_tokens",
     "enrolments",
     "imported_runs",
+    "hardware_limits",
+    "hardware_limit_evaluations",
+    "fallback_thresholds",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.

@@ -57,6 +57,7 @@ fn a_breach_shows_the_value_farthest_from_its_rule() {
             unit: "volts".to_owned(),
             severity: Severity::Critical,
             source: ThresholdSource::Profile,
+            fallback: false,
         };
         let rules = [
             rule(ThresholdOp::Lt, 10.0, 0.0),
