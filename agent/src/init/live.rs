@@ -16,8 +16,8 @@ use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
 
 use super::shell::Shells;
-use super::{fate, haste, modules, network, stick};
-use crate::boot_parameters::{BootParameters, RunParameters};
+use super::{enrol, fate, haste, modules, network, stick};
+use crate::boot_parameters::{BootParameters, EnrolParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
 use crate::console::{Console, Terminal, chain, spoken};
@@ -125,12 +125,24 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
+    let missing = |names: Vec<&str>| {
+        format!(
+            "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
+            names.join(", ")
+        )
+    };
+    let mut enrolling = match (&parameters.enrol, parameters.run) {
+        (Some(_), None) => Some(parameters.enrol_parameters().map_err(missing)?),
+        (Some(_), Some(_)) | (None, _) => None,
+    };
     start_modules(host, console, parameters.medium.is_some())?;
     if let Some(label) = &parameters.medium {
         let ready = run_file(DEVICES_READY);
-        if stick::coordinator_settings(host, runner, label, &**console, &ready).is_none() {
+        let settings = stick::coordinator_settings(host, runner, label, &**console, &ready);
+        let Some(coordinator) = settings.as_ref().and_then(|settings| settings.coordinator.as_ref()) else {
             return run_alone(label, init_ms, runner, console);
-        }
+        };
+        enrolling = Some(EnrolParameters::from(coordinator));
     }
     network::start(
         host.clone(),
@@ -140,12 +152,17 @@ fn session(
         run_file(NETWORK_READY),
     )
     .map_err(|error| format!("the network cannot be brought up: {error}"))?;
-    let run = parameters.run_parameters().map_err(|missing| {
-        format!(
-            "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
-            missing.join(", ")
-        )
-    })?;
+    let run = match enrolling {
+        Some(enrolling) => enrol::wait_for_run(
+            &enrolling,
+            parameters.boot_interface,
+            host,
+            &**console,
+            &run_file(NETWORK_READY),
+            &run_file(DEVICES_READY),
+        )?,
+        None => parameters.run_parameters().map_err(missing)?,
+    };
     // at once: it gets ready while modules and network do
     run_agent(&run, init_ms, runner, console)
 }
