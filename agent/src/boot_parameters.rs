@@ -21,6 +21,8 @@ pub struct BootParameters {
     pub run: Option<RunId>,
     /// `vetting.claim=…`.
     pub claim: Option<Secret>,
+    /// `vetting.enrol` or `vetting.enrol=TOKEN`: the machine asks to be taken in.
+    pub enrol: Option<Enrol>,
     /// `vetting.time=…`, the coordinator's clock when it wrote the script, ms since the Unix epoch.
     pub time_ms: Option<i64>,
     /// `BOOTIF=…`, the NIC that the machine booted from.
@@ -56,6 +58,26 @@ pub enum BootParameterError {
     },
 }
 
+/// How a machine asks to be taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Enrol {
+    /// With an enrolment token.
+    ByToken(Secret),
+    /// With a code on the console, which an operator accepts.
+    ByCode,
+}
+
+/// What is needed to ask a coordinator to be taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnrolParameters {
+    /// Where to ask.
+    pub coordinator: Endpoint,
+    /// Whom to believe.
+    pub ca: CaPin,
+    /// What registers the machine without an operator.
+    pub token: Option<Secret>,
+}
+
 /// What is needed to ask a coordinator for a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunParameters {
@@ -87,6 +109,29 @@ impl BootParameters {
                 Ok(RunParameters { coordinator: coordinator.clone(), ca, run, claim: claim.clone() })
             }
             _ => Err(missing),
+        }
+    }
+}
+
+impl BootParameters {
+    /// What is needed to ask to be taken in, or the names of the parameters that are missing.
+    pub fn enrol_parameters(&self) -> Result<EnrolParameters, Vec<&'static str>> {
+        match (&self.coordinator, self.ca, &self.enrol) {
+            (Some(coordinator), Some(ca), Some(enrol)) => {
+                let token = match enrol {
+                    Enrol::ByToken(token) => Some(token.clone()),
+                    Enrol::ByCode => None,
+                };
+                Ok(EnrolParameters { coordinator: coordinator.clone(), ca, token })
+            }
+            (coordinator, ca, enrol) => {
+                let known = [
+                    ("vetting.coordinator", coordinator.is_some()),
+                    ("vetting.ca", ca.is_some()),
+                    ("vetting.enrol", enrol.is_some()),
+                ];
+                Err(known.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect())
+            }
         }
     }
 }
@@ -130,6 +175,13 @@ impl BootParameters {
             "vetting.claim" => {
                 let secret = (!text.is_empty()).then(|| Secret::new(text.to_owned()));
                 set(&mut self.claim, name, secret, "a claim secret")
+            }
+            "vetting.enrol" => {
+                let enrol = match text {
+                    "" => Enrol::ByCode,
+                    token => Enrol::ByToken(Secret::new(token.to_owned())),
+                };
+                set(&mut self.enrol, name, Some(enrol), "an enrolment token")
             }
             "vetting.time" => {
                 let time = text.parse().ok().filter(|ms: &i64| *ms > 0);
@@ -220,6 +272,19 @@ mod tests {
         assert_eq!(entry.vlan.map(VlanId::get), Some(42));
         assert_eq!(entry.interface, Some(Nic::Mac("52:54:00:ab:cd:01".parse().unwrap())));
         assert_eq!(network("vetting.vlan=42").interfaces[0].interface, None);
+    }
+
+    #[test]
+    fn a_machine_enrols_by_token_or_by_code() {
+        let line = |enrol: &str| format!("vetting.coordinator=10.0.2.2:8443 vetting.ca={PIN} {enrol}");
+        let read = |enrol: &str| line(enrol).parse::<BootParameters>().unwrap();
+        assert_eq!(read("vetting.enrol").enrol_parameters().unwrap().token, None);
+        let by_token = read("vetting.enrol=s3cr3t");
+        assert_eq!(by_token.enrol_parameters().unwrap().token.unwrap().expose(), "s3cr3t");
+        assert!(!format!("{by_token:?}").contains("s3cr3t"));
+        let lost: BootParameters = "vetting.enrol".parse().unwrap();
+        assert_eq!(lost.enrol_parameters().unwrap_err(), ["vetting.coordinator", "vetting.ca"]);
+        assert!(line("vetting.enrol vetting.enrol=x").parse::<BootParameters>().is_err());
     }
 
     #[test]

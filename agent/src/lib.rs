@@ -19,6 +19,7 @@ pub mod cli;
 pub mod clock;
 pub mod console;
 pub mod host;
+pub mod identity;
 pub mod init;
 pub mod inventory;
 pub mod pipeline;

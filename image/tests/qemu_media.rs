@@ -12,10 +12,10 @@ use vetting_image::lab::{Boot, Firmware, MachineBuilder};
 const LIMIT: Duration = Duration::from_mins(8);
 const LIGHT: u8 = 3;
 
-/// Every medium in both kinds of firmware. Secure Boot starts the same files as UEFI without it.
 /// What it is called, the firmware, the file, and how it is put into the machine.
 type Way = (&'static str, Firmware, &'static str, fn(PathBuf) -> Boot);
 
+/// Every medium in both kinds of firmware. Secure Boot starts the same files as UEFI without it.
 const WAYS: [Way; 6] = [
     ("disc, BIOS", Firmware::Bios, ISO, Boot::Cd),
     ("disc, Secure Boot", Firmware::UefiSecureBoot, ISO, Boot::Cd),

@@ -59,6 +59,8 @@ pub struct SiteOptions {
     pub silence: Duration,
     /// Further words of the live image's kernel command line.
     pub kernel_args: String,
+    /// Whether machines that nobody registered may boot the live image from the network.
+    pub unknown_may_netboot: bool,
     /// A network of the lab to be on, in place of the loopback; the coordinator's own netboot server serves it.
     pub network: Option<Member>,
     /// Further keys of `netboot:` there, as in `answer: all`.
@@ -72,6 +74,7 @@ impl Default for SiteOptions {
             boot: Duration::from_mins(15),
             silence: Duration::from_mins(2),
             kernel_args: String::new(),
+            unknown_may_netboot: false,
             network: None,
             netboot: String::new(),
         }
@@ -146,6 +149,9 @@ impl Site {
         }
         if self.options.network.is_some() {
             writeln!(config, "netboot: {{interfaces: [eth0], {}}}", self.options.netboot)?;
+        }
+        if self.options.unknown_may_netboot {
+            writeln!(config, "enrolment: {{netboot: allowed}}")?;
         }
         fs::write(self.directory.join("vetting.yaml"), config)?;
         Ok(())

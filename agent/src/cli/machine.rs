@@ -7,6 +7,7 @@ use vetting_protocol::ids::MacAddress;
 
 use super::CliError;
 use crate::host::Host;
+use crate::identity;
 use crate::tools::runner::{RecordedRunner, SystemRunner, ToolRunner};
 
 /// A machine and its tools.
@@ -50,17 +51,12 @@ impl Machine {
 
     /// SMBIOS system UUID, where it may be read.
     pub(super) fn system_uuid(&self) -> Option<String> {
-        self.host.text("/sys/class/dmi/id/product_uuid").ok().filter(|uuid| !uuid.is_empty())
+        identity::system_uuid(&self.host)
     }
 
     /// MAC addresses of the network interfaces that stand for hardware.
     pub(super) fn macs(&self) -> Vec<MacAddress> {
-        let interfaces = self.host.list("/sys/class/net").unwrap_or_default();
-        interfaces
-            .iter()
-            .filter(|name| self.host.exists(&format!("/sys/class/net/{name}/device")))
-            .filter_map(|name| self.host.text(&format!("/sys/class/net/{name}/address")).ok()?.parse().ok())
-            .collect()
+        identity::nics(&self.host).into_iter().map(|nic| nic.mac).collect()
     }
 }
 

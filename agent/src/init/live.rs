@@ -18,8 +18,8 @@ use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::{Proxy, StickSettings};
 
 use super::shell::Shells;
-use super::{fate, haste, modules, network, stick};
-use crate::boot_parameters::{BootParameters, RunParameters};
+use super::{enrol, fate, haste, modules, network, stick};
+use crate::boot_parameters::{BootParameters, EnrolParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
 use crate::console::{Console, Terminal, chain, spoken};
@@ -127,24 +127,42 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
+    let missing = |names: Vec<&str>| {
+        format!(
+            "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
+            names.join(", ")
+        )
+    };
+    let mut enrolling = match (&parameters.enrol, parameters.run) {
+        (Some(_), None) => Some(parameters.enrol_parameters().map_err(missing)?),
+        (Some(_), Some(_)) | (None, _) => None,
+    };
     start_modules(host, console, parameters.medium.is_some())?;
     let mut settings = None;
     if let Some(label) = &parameters.medium {
         let ready = run_file(DEVICES_READY);
         match stick::coordinator_settings(host, runner, label, &**console, &ready) {
-            Some(found) => settings = Some(found),
+            Some(found) => {
+                enrolling = found.coordinator.as_ref().map(EnrolParameters::from);
+                settings = Some(found);
+            }
             None => return run_alone(label, init_ms, runner, console),
         }
     }
     let network = wanted_network(parameters, settings.as_ref());
     network::start(host.clone(), runner.clone(), Arc::clone(console), network, run_file(NETWORK_READY))
         .map_err(|error| format!("the network cannot be brought up: {error}"))?;
-    let run = parameters.run_parameters().map_err(|missing| {
-        format!(
-            "nothing to do: the kernel parameters {} are missing. Boot this machine through its coordinator",
-            missing.join(", ")
-        )
-    })?;
+    let run = match enrolling {
+        Some(enrolling) => enrol::wait_for_run(
+            &enrolling,
+            parameters.boot_interface,
+            host,
+            &**console,
+            &run_file(NETWORK_READY),
+            &run_file(DEVICES_READY),
+        )?,
+        None => parameters.run_parameters().map_err(missing)?,
+    };
     // at once: it gets ready while modules and network do
     let proxy = settings.and_then(|settings| settings.proxy);
     run_agent(&run, proxy.as_ref(), init_ms, runner, console)

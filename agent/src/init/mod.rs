@@ -7,6 +7,7 @@
 
 mod address;
 mod console;
+mod enrol;
 mod fate;
 mod haste;
 mod interface;

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat,
 };
+use vetting_protocol::enrolment::{EnrolAnswer, EnrolRequest};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::problem::Problem;
 use vetting_protocol::secret::Secret;
@@ -143,6 +144,11 @@ impl Client {
     /// `POST /agent/v1/claim`.
     pub async fn claim(&self, request: &ClaimRequest) -> Result<ClaimResponse, RequestError> {
         self.send(self.http.post(format!("{}/claim", self.base)).json(request)).await
+    }
+
+    /// `POST /agent/v1/enrol`.
+    pub async fn enrol(&self, request: &EnrolRequest) -> Result<EnrolAnswer, RequestError> {
+        self.send(self.http.post(format!("{}/enrol", self.base)).json(request)).await
     }
 
     /// `POST /agent/v1/runs/{run}/batches` with a body that is made already.

@@ -8,6 +8,7 @@ mod backoff;
 mod claim;
 mod client;
 mod crash;
+mod enrol;
 mod spool;
 mod tls;
 mod worker;
@@ -24,6 +25,7 @@ use vetting_protocol::secret::Secret;
 pub use claim::{ClaimError, claim};
 pub use client::{Client, ClientError, RequestError};
 pub use crash::report_crash;
+pub use enrol::{EnrolError, Enrolled, enrol};
 
 use crate::cancel::Cancel;
 use crate::console::Console;

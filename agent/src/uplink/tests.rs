@@ -402,3 +402,64 @@ fn a_crash_is_told_until_heard_and_the_machine_held_until_released() {
     assert_eq!(paths[..2], ["/agent/v1/runs/7/crash"; 2]);
     assert_eq!(paths[2..], ["/agent/v1/runs/7/heartbeat"; 2]);
 }
+
+fn enrol_request() -> vetting_protocol::enrolment::EnrolRequest {
+    let host = crate::host::Host::recorded("/nonexistent");
+    vetting_protocol::enrolment::EnrolRequest {
+        protocol_version: 2,
+        agent_version: "test".to_owned(),
+        token: Some(Secret::new("t0ken".to_owned())),
+        ticket: None,
+        identity: crate::identity::present(&host, None),
+    }
+}
+
+#[test]
+fn a_machine_waits_with_its_code_until_an_operator_gives_it_a_run() {
+    let mut asked = 0;
+    let coordinator = FakeCoordinator::start(move |seen| {
+        assert_eq!(seen.path, "/agent/v1/enrol");
+        assert_eq!(seen.authorization, None);
+        asked += 1;
+        let waiting = |code: &str| json!({"state": "waiting", "code": code, "ticket": "t1cket", "note": "its token is used up", "retry_ms": 1});
+        match asked {
+            1 => Reply::HangUp,
+            2 => problem(429, "too many machines wait"),
+            3 | 4 => Reply::Json(200, waiting("K7R4QX")),
+            5 => Reply::Json(200, waiting("ACD9AC")),
+            6 => Reply::Json(
+                200,
+                json!({"state": "registered", "host_name": "r1", "ticket": null, "retry_ms": 1}),
+            ),
+            _ => {
+                let run = json!({"state": "run", "host_name": "r1", "run_id": 7, "claim_secret": "once", "server_time_ms": 5});
+                Reply::Json(200, run)
+            }
+        }
+    });
+    let lines = Lines::default();
+    let enrolled = enrol(&coordinator.client(), AT_ONCE, &lines, enrol_request()).unwrap();
+    assert_eq!(
+        (enrolled.host_name.as_str(), enrolled.run, enrolled.claim.expose()),
+        ("r1", RunId(7), "once")
+    );
+    assert!(lines.contain("CODE: K7R4QX") && lines.contain("CODE: ACD9AC") && lines.contain("used up"));
+    assert!(lines.contain("host adopt K7R4QX") && lines.contain("run start r1"));
+    let said = lines.0.lock().unwrap();
+    assert_eq!(said.iter().filter(|line| line.contains("CODE: K7R4QX")).count(), 1, "told once");
+    assert!(!said.iter().any(|line| line.contains("t0ken") || line.contains("t1cket")));
+    let tickets: Vec<Value> = coordinator.seen().iter().map(|seen| seen.json()["ticket"].clone()).collect();
+    assert_eq!(tickets[2], Value::Null);
+    assert!(tickets[3..].iter().all(|ticket| ticket == "t1cket"), "also after an answer without one");
+}
+
+#[test]
+fn a_machine_that_is_turned_away_or_refused_gives_up() {
+    let turned_away = FakeCoordinator::start(|_| Reply::Json(200, json!({"state": "rejected"})));
+    let lines = Lines::default();
+    let error = enrol(&turned_away.client(), AT_ONCE, &lines, enrol_request()).unwrap_err();
+    assert!(matches!(error, EnrolError::Rejected), "{error:?}");
+    let refusing = FakeCoordinator::start(|_| problem(409, "another protocol"));
+    let error = enrol(&refusing.client(), AT_ONCE, &lines, enrol_request()).unwrap_err();
+    assert!(matches!(error, EnrolError::Refused(RequestError::Refused { status: 409, .. })), "{error:?}");
+}
