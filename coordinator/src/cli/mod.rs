@@ -9,6 +9,7 @@ mod netboot;
 mod output;
 mod runs;
 mod tokens;
+mod usb;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +88,9 @@ enum Command {
     /// Operator tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// USB sticks that start machines.
+    #[command(subcommand)]
+    Usb(usb::UsbCommand),
     /// The event log.
     #[command(
         after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
@@ -109,6 +113,9 @@ pub enum CommandError {
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
+    /// A stick.
+    #[error(transparent)]
+    Usb(#[from] usb::UsbError),
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] crate::store::StoreError),
@@ -154,6 +161,11 @@ impl CommandLine {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Usb(command) => command.run(&usb::Surroundings {
+                config: &self.config,
+                remote: &self.remote,
+                json: self.json,
+            })?,
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
         }
         Ok(ExitCode::SUCCESS)

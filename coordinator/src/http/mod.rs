@@ -22,6 +22,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
+use crate::config;
 use crate::netboot::server::NetbootStatus;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
@@ -66,14 +67,7 @@ impl App {
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
     pub fn public_endpoint(&self, host: &str) -> String {
         let host = self.public_host.as_deref().unwrap_or(host);
-        if host.rsplit_once(':').is_some_and(|(name, port)| {
-            !port.is_empty()
-                && port.bytes().all(|byte| byte.is_ascii_digit())
-                && (!name.contains(':') || name.ends_with(']'))
-        }) {
-            return host.to_owned();
-        }
-        format!("{host}:{}", self.https_port)
+        config::with_port(host, self.https_port)
     }
 
     /// The session that the request's token opens, if it is one of `run`.
