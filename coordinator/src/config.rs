@@ -340,6 +340,22 @@ impl Config {
     }
 }
 
+/// `host` with its own port, or else with this one: `public_address` may have either.
+pub fn with_port(host: &str, port: u16) -> String {
+    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
+        !port.is_empty()
+            && port.bytes().all(|byte| byte.is_ascii_digit())
+            && (!name.contains(':') || name.ends_with(']'))
+    });
+    if has_port {
+        host.to_owned()
+    } else if host.parse::<std::net::Ipv6Addr>().is_ok() {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ pub mod run;
 pub mod serve;
 pub mod store;
 pub mod tls;
+pub mod usb;
 
 /// An error with its sources on one line, for logs and events.
 pub(crate) fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {

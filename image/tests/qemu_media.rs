@@ -1,7 +1,6 @@
 //! Disc and stick start machines: BIOS, UEFI, and UEFI with Secure Boot; the disc also where it was written to a stick.
 //! The system finds the medium again that it was started from.
 
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

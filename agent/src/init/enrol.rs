@@ -6,7 +6,7 @@ use std::time::Duration;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::enrolment::EnrolRequest;
 use vetting_protocol::ids::MacAddress;
-use vetting_protocol::stick::StickCoordinator;
+use vetting_protocol::stick::{Proxy, StickCoordinator};
 
 use crate::boot_parameters::{EnrolParameters, RunParameters};
 use crate::clock;
@@ -32,6 +32,7 @@ impl From<&StickCoordinator> for EnrolParameters {
 /// before the machine restarts.
 pub(super) fn wait_for_run(
     parameters: &EnrolParameters,
+    proxy: Option<&Proxy>,
     boot_mac: Option<MacAddress>,
     host: &Host,
     console: &dyn Console,
@@ -46,7 +47,7 @@ pub(super) fn wait_for_run(
     while !network_ready.exists() {
         std::thread::sleep(LOOK);
     }
-    let client = Client::new(coordinator.clone(), *ca).map_err(|error| chain(&error))?;
+    let client = Client::new(coordinator.clone(), *ca, proxy).map_err(|error| chain(&error))?;
     let request = EnrolRequest {
         protocol_version: PROTOCOL_VERSION,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),

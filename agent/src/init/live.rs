@@ -155,6 +155,7 @@ fn session(
     let run = match enrolling {
         Some(enrolling) => enrol::wait_for_run(
             &enrolling,
+            settings.as_ref().and_then(|settings| settings.proxy.as_ref()),
             parameters.boot_interface,
             host,
             &**console,

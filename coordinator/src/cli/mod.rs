@@ -11,6 +11,7 @@ mod netboot;
 mod output;
 mod runs;
 mod tokens;
+mod usb;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -94,6 +95,9 @@ enum Command {
     /// Tokens by which machines register themselves.
     #[command(subcommand)]
     Enrolment(enrolment::EnrolmentCommand),
+    /// USB sticks that start machines.
+    #[command(subcommand)]
+    Usb(usb::UsbCommand),
     /// The event log.
     #[command(
         after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
@@ -119,6 +123,9 @@ pub enum CommandError {
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
+    /// A stick.
+    #[error(transparent)]
+    Usb(#[from] usb::UsbError),
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] crate::store::StoreError),
@@ -168,6 +175,11 @@ impl CommandLine {
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;
             }
+            Command::Usb(command) => command.run(&usb::Surroundings {
+                config: &self.config,
+                remote: &self.remote,
+                json: self.json,
+            })?,
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
         }
         Ok(ExitCode::SUCCESS)

@@ -15,7 +15,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +24,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
+use crate::config;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::run::claim::Session;
@@ -78,7 +79,7 @@ impl App {
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
     pub fn public_endpoint(&self, host: &str) -> String {
-        with_port(self.public_host.as_deref().unwrap_or(host), self.https_port)
+        config::with_port(self.public_host.as_deref().unwrap_or(host), self.https_port)
     }
 
     /// Whether a machine at this address may ask to be taken in now.
@@ -101,22 +102,6 @@ impl App {
             ProblemKind::TokenUnknown,
             "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
         ))
-    }
-}
-
-/// A host with its own port, or else this one; an IPv6 address in brackets, however it was written.
-fn with_port(host: &str, port: u16) -> String {
-    let has_port = host.rsplit_once(':').is_some_and(|(name, port)| {
-        !port.is_empty()
-            && port.bytes().all(|byte| byte.is_ascii_digit())
-            && (!name.contains(':') || name.ends_with(']'))
-    });
-    if has_port {
-        host.to_owned()
-    } else if host.parse::<Ipv6Addr>().is_ok() {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
     }
 }
 

@@ -283,6 +283,7 @@ fn document(record: &Record, files: &Path) -> Result<Option<Stored>, RunError> {
         Record::Inventory(inventory) => (INVENTORY, serde_json::to_vec_pretty(inventory)),
         Record::Firmware(report) => (FIRMWARE, serde_json::to_vec_pretty(report)),
         Record::Measurement(_)
+        | Record::HardwareLimits { .. }
         | Record::StageStarted { .. }
         | Record::SubStepStarted { .. }
         | Record::Progress { .. }

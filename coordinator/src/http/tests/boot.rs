@@ -62,7 +62,7 @@ fn agents_are_told_a_port_and_brackets() {
         ("[fd00::10]", "[fd00::10]:8443"),
         ("[fd00::10]:1", "[fd00::10]:1"),
     ] {
-        assert_eq!(crate::http::with_port(host, 8443), told);
+        assert_eq!(crate::config::with_port(host, 8443), told);
     }
 }
 

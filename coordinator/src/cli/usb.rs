@@ -1,0 +1,427 @@
+//! `usb …`: a stick that leads machines to this coordinator, or that works alone.
+//!
+//! Secrets come from files, never from the command line, where every user of the box could read them.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::Serialize;
+use vetting_judge::yaml::{self, Mistake};
+use vetting_protocol::endpoint::{CaPin, Endpoint, EndpointError};
+use vetting_protocol::ids::Sha256Hex;
+use vetting_protocol::profile::ProfileName;
+use vetting_protocol::secret::Secret;
+use vetting_protocol::stick::network::Network;
+use vetting_protocol::stick::{Mode, Start, StickCoordinator, StickSettings};
+
+use super::{CommandError, Remote, output};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::durable_file;
+use crate::usb::block_device::{self, Disk, Fixed, Refusal, Size};
+use crate::usb::image::{self, ImageError};
+use crate::usb::settings::{self, SettingsError};
+use crate::usb::write::{self, Phase, WriteError};
+
+/// Why there is no stick.
+#[derive(Debug, thiserror::Error)]
+pub enum UsbError {
+    /// The built image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The disk.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Writing it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The settings file.
+    #[error("{}: {mistake}", path.display())]
+    SettingsFile {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        mistake: Mistake,
+    },
+    /// `--network`.
+    #[error("--network: {mistake}")]
+    Network {
+        /// What and where.
+        mistake: Mistake,
+    },
+    /// Machines would not know where to go.
+    #[error(
+        "at which address do machines reach the coordinator? Say --coordinator HOST:PORT, or `public_address` in the configuration; --offline makes a stick that needs none"
+    )]
+    NoAddress,
+    /// `public_address` is no address.
+    #[error("the configuration's `public_address` cannot be used; --coordinator HOST:PORT names another one")]
+    Address(#[from] EndpointError),
+    /// The certificate of the authority.
+    #[error("{} holds no certificate; the first `vetting-coordinator serve` makes it", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is a file already.
+    #[error("{} is there already; --force replaces it", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The image cannot be written to a file.
+    #[error(transparent)]
+    File(#[from] durable_file::WriteError),
+    /// Nobody said yes.
+    #[error("nothing was written: `{name}` was not confirmed (type the name, or say --yes {name})")]
+    NotConfirmed {
+        /// The disk.
+        name: String,
+    },
+}
+
+/// A stick that starts machines.
+#[derive(Debug, Subcommand)]
+pub enum UsbCommand {
+    /// Make an image with the settings put in, to be written to sticks by any program, or given to a BMC.
+    #[command(after_help = "Examples:\n  vetting-coordinator usb image rack3.img\n  \
+                            vetting-coordinator usb image alone.img --offline --profile deep --wipe --start auto\n  \
+                            vetting-coordinator usb image vlan.img --network '{interface: eno1, vlan: 42}'")]
+    Image(ImageArguments),
+    /// Write a stick in this box. Everything on it is lost; its model, serial number and size are shown first.
+    #[command(after_help = "Examples:\n  vetting-coordinator usb write --device /dev/sdb\n  \
+                            vetting-coordinator usb write --device /dev/disk/by-id/usb-… --settings vetting.yaml --yes sdb\n\n\
+                            Needs root. If it is stopped half way (Ctrl-C), the stick is empty; start again.")]
+    Write(WriteArguments),
+}
+
+/// `usb image`.
+#[derive(Debug, Args)]
+pub struct ImageArguments {
+    /// The file to make.
+    file: PathBuf,
+    /// Replace the file if it is there.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    what: What,
+}
+
+/// `usb write`.
+#[derive(Debug, Args)]
+pub struct WriteArguments {
+    /// The disk: /dev/sdX, or a link to it below /dev/disk.
+    #[arg(long)]
+    device: PathBuf,
+    /// Do not ask; NAME is the disk's name, such as sdb.
+    #[arg(long, value_name = "NAME")]
+    yes: Option<String>,
+    /// Also take a disk that is neither removable nor on USB.
+    #[arg(long)]
+    force_fixed: bool,
+    #[command(flatten)]
+    what: What,
+}
+
+/// What goes onto the stick.
+#[derive(Debug, Args)]
+struct What {
+    /// The built image [default: vetting-usb.img in the configuration's image folder].
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Settings to start from: a file in the form of the stick's vetting.yaml.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Where machines reach the coordinator [default: `public_address` of the configuration, or --url].
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "offline")]
+    coordinator: Option<Endpoint>,
+    /// Machines work alone; no coordinator goes onto the stick.
+    #[arg(long)]
+    offline: bool,
+    /// File with an enrolment token: machines that nobody registered are registered by it.
+    #[arg(long, value_name = "FILE", conflicts_with = "offline")]
+    enrolment_token_file: Option<PathBuf>,
+    /// Profile of a machine that works alone: quick, deep or soak.
+    #[arg(long)]
+    profile: Option<ProfileName>,
+    /// Consent, for a machine that works alone: every disk but the stick may be overwritten.
+    #[arg(long)]
+    wipe: bool,
+    /// What starts a machine that works alone: ask (a person at its console) or auto (a countdown).
+    #[arg(long)]
+    start: Option<Start>,
+    /// The network, as below `network:` in vetting.yaml.
+    #[arg(long, value_name = "YAML")]
+    network: Option<String>,
+}
+
+/// The answer of both commands.
+#[derive(Debug, Serialize)]
+struct Made<'a> {
+    /// File or device.
+    path: &'a Path,
+    bytes: usize,
+    sha256: Sha256Hex,
+    model: Option<&'a str>,
+    serial: Option<&'a str>,
+}
+
+/// What the commands know of this box.
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a Path,
+    pub(super) remote: &'a Remote,
+    pub(super) json: bool,
+}
+
+impl UsbCommand {
+    pub(super) fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+        match self {
+            Self::Image(image) => image.run(around),
+            Self::Write(write) => write.run(around),
+        }
+    }
+}
+
+impl ImageArguments {
+    fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+        if self.file.exists() && !self.force {
+            return Err(UsbError::Exists { path: self.file.clone() }.into());
+        }
+        let settings = self.what.settings(around)?;
+        let image = self.what.image(around, &settings)?;
+        // a token, or a proxy's password, is nobody else's business
+        durable_file::write(&self.file, 0o600, &image).map_err(UsbError::from)?;
+        let made = Made {
+            path: &self.file,
+            bytes: image.len(),
+            sha256: Sha256Hex::of(&image),
+            model: None,
+            serial: None,
+        };
+        made.tell(&settings, around.json)
+    }
+}
+
+impl WriteArguments {
+    fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+        let settings = self.what.settings(around)?;
+        let image = self.what.image(around, &settings)?;
+        let fixed = if self.force_fixed { Fixed::Allow } else { Fixed::Refuse };
+        let look = || block_device::examine(Path::new("/"), &self.device, image.len() as u64, fixed);
+        let disk = look().map_err(UsbError::from)?;
+        self.confirm(&disk)?;
+        // time has passed at the question
+        if look().map_err(UsbError::from)? != disk {
+            return Err(UsbError::from(WriteError::Replaced { path: self.device.clone() }).into());
+        }
+        let mut progress = Progress::new(image.len());
+        write::write(&disk, &image, &mut |phase, done_bytes| progress.show(phase, done_bytes))
+            .map_err(UsbError::from)?;
+        let made = Made {
+            path: &self.device,
+            bytes: image.len(),
+            sha256: Sha256Hex::of(&image),
+            model: disk.model.as_deref(),
+            serial: disk.serial.as_deref(),
+        };
+        made.tell(&settings, around.json)
+    }
+
+    /// The operator names the disk, after its description.
+    fn confirm(&self, disk: &Disk) -> Result<(), CommandError> {
+        let unknown = "unknown";
+        let kind = if disk.usb { "on USB" } else { "NOT on USB" };
+        eprintln!(
+            "/dev/{}: {}, serial number {}, {}, {kind}; partitions: {}",
+            disk.name,
+            disk.model.as_deref().unwrap_or(unknown),
+            disk.serial.as_deref().unwrap_or(unknown),
+            Size(disk.size_bytes),
+            if disk.partitions.is_empty() { "none".to_owned() } else { disk.partitions.join(", ") },
+        );
+        let said = if let Some(said) = &self.yes {
+            said.clone()
+        } else {
+            eprint!("EVERYTHING on it will be lost. Type {} to go on: ", disk.name);
+            std::io::stderr().flush()?;
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line)?;
+            line.trim().to_owned()
+        };
+        if said == disk.name {
+            Ok(())
+        } else {
+            Err(UsbError::NotConfirmed { name: disk.name.clone() }.into())
+        }
+    }
+}
+
+impl What {
+    /// The image with the settings in it.
+    fn image(&self, around: &Surroundings<'_>, settings: &StickSettings) -> Result<Vec<u8>, CommandError> {
+        let path = match &self.image {
+            Some(path) => path.clone(),
+            None => Config::load(around.config)?.image.dir.join(image::FILE),
+        };
+        let text = settings::text(settings).map_err(UsbError::from)?;
+        let mut image = image::read(&path).map_err(UsbError::from)?;
+        image::put_settings(&mut image, &text).map_err(UsbError::from)?;
+        Ok(image)
+    }
+
+    fn settings(&self, around: &Surroundings<'_>) -> Result<StickSettings, CommandError> {
+        let mut settings = match &self.settings {
+            Some(path) => vetting_judge::stick::read(&read(path)?)
+                .map_err(|mistake| UsbError::SettingsFile { path: path.clone(), mistake })?,
+            None => StickSettings {
+                mode: Mode::Auto,
+                coordinator: None,
+                profile: None,
+                wipe: false,
+                start: Start::Ask,
+                network: Network::default(),
+                proxy: None,
+            },
+        };
+        settings.profile = self.profile.or(settings.profile);
+        settings.wipe |= self.wipe;
+        settings.start = self.start.unwrap_or(settings.start);
+        if let Some(text) = &self.network {
+            settings.network =
+                yaml::parse(text, "it should say something such as `{interface: eno1, vlan: 42}`")
+                    .map_err(|mistake| UsbError::Network { mistake })?;
+        }
+        if self.offline {
+            (settings.mode, settings.coordinator, settings.proxy) = (Mode::Offline, None, None);
+        } else if settings.mode == Mode::Auto {
+            let named = settings.coordinator.take().filter(|_| self.coordinator.is_none());
+            let mut coordinator = named.map_or_else(|| self.coordinator(around), Ok)?;
+            if let Some(path) = &self.enrolment_token_file {
+                coordinator.enrolment_token = Some(Secret::new(read(path)?.trim().to_owned()));
+            }
+            settings.coordinator = Some(coordinator);
+        }
+        Ok(settings)
+    }
+
+    /// The coordinator of this box's configuration, or the one that the global options name.
+    fn coordinator(&self, around: &Surroundings<'_>) -> Result<StickCoordinator, CommandError> {
+        let said = self.coordinator.clone();
+        let (url, ca) = if let (Some(url), Some(ca)) = (&around.remote.url, &around.remote.ca) {
+            (said.map_or_else(|| url.parse(), Ok).map_err(UsbError::from)?, ca.clone())
+        } else {
+            let config = Config::load(around.config)?;
+            let configured = || {
+                let host = config.public_address.as_deref().ok_or(UsbError::NoAddress)?;
+                Ok::<_, UsbError>(config::with_port(host, config.listen.https.port()).parse()?)
+            };
+            (said.map_or_else(configured, Ok)?, config.tls_dir().join("ca.pem"))
+        };
+        let authority = CertificateDer::from_pem_file(&ca)
+            .map_err(|source| UsbError::Authority { path: ca.clone(), source })?;
+        Ok(StickCoordinator { url, ca: CaPin(Sha256Hex::of(&authority)), enrolment_token: None })
+    }
+}
+
+impl Made<'_> {
+    fn tell(&self, settings: &StickSettings, json: bool) -> Result<(), CommandError> {
+        if json {
+            return Ok(output::json(self)?);
+        }
+        let leads = match &settings.coordinator {
+            Some(coordinator) if coordinator.enrolment_token.is_some() => {
+                format!(
+                    "leads to {} and HOLDS AN ENROLMENT TOKEN: who has it can register machines",
+                    coordinator.url
+                )
+            }
+            Some(coordinator) => format!("leads to {}", coordinator.url),
+            None => "works without a coordinator".to_owned(),
+        };
+        let consent = if settings.wipe { "; a machine that works alone OVERWRITES its disks" } else { "" };
+        Ok(output::line(&format!(
+            "{}: {} written; it {leads}{consent}",
+            self.path.display(),
+            Size(self.bytes as u64)
+        ))?)
+    }
+}
+
+/// How far the writing is, on stderr: on a terminal in one line, else a line now and then.
+struct Progress {
+    clock: Clock,
+    total_bytes: usize,
+    terminal: bool,
+    phase: Option<(Phase, i64)>,
+    shown_percent: usize,
+}
+
+impl Progress {
+    fn new(total_bytes: usize) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        Self { clock: Clock::system(), total_bytes, terminal, phase: None, shown_percent: 0 }
+    }
+
+    fn show(&mut self, phase: Phase, done_bytes: usize) {
+        const COARSE_PERCENT: usize = 25;
+        let now_ms = self.clock.steady_ms();
+        let since_ms = match self.phase {
+            Some((before, since_ms)) if before == phase => since_ms,
+            Some(_) | None => {
+                self.phase = Some((phase, now_ms));
+                self.shown_percent = 0;
+                now_ms
+            }
+        };
+        let percent = done_bytes * 100 / self.total_bytes.max(1);
+        let finished = done_bytes >= self.total_bytes;
+        let step = if self.terminal { 1 } else { COARSE_PERCENT };
+        if percent < self.shown_percent + step && !finished {
+            return;
+        }
+        self.shown_percent = percent;
+        let left_s = eta_s(now_ms - since_ms, done_bytes, self.total_bytes);
+        let what = match phase {
+            Phase::Writing => "writing",
+            Phase::Comparing => "reading back",
+        };
+        let (begin, end) = match (self.terminal, finished) {
+            (true, true) => ("\r\x1b[K", "\n"),
+            (true, false) => ("\r\x1b[K", ""),
+            (false, _) => ("", "\n"),
+        };
+        eprint!("{begin}{what}: {percent} % of {}, {left_s} s left{end}", Size(self.total_bytes as u64));
+    }
+}
+
+/// Seconds to go if it goes on as it went.
+fn eta_s(elapsed_ms: i64, done_bytes: usize, total_bytes: usize) -> u64 {
+    let (elapsed_ms, done) = (u64::try_from(elapsed_ms).unwrap_or(0), done_bytes.max(1) as u64);
+    let left = total_bytes.saturating_sub(done_bytes) as u64;
+    u64::try_from(u128::from(elapsed_ms) * u128::from(left) / u128::from(done) / 1000).unwrap_or(u64::MAX)
+}
+
+fn read(path: &Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_the_pace() {
+        assert_eq!(eta_s(10_000, 50, 200), 30);
+        assert_eq!(eta_s(0, 0, 200), 0);
+        assert_eq!(eta_s(5_000, 200, 200), 0);
+        assert_eq!(eta_s(-1, 1, 200), 0);
+    }
+}
