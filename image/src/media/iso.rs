@@ -33,9 +33,11 @@ pub fn make(sources: &Sources, work: &Path, output: &Path) -> Result<(), MediaEr
     efi_image(sources, &tree.join("boot/efi.img"))?;
     timeless("xorriso")
         .args(["-as", "mkisofs", "-quiet", "-r", "-J", "-V", LABEL])
-        // these would be random
+        // these would be random, or the time of the build
         .args([
             "--modification-date=2026092113460000",
+            "--set_all_file_dates",
+            "2026092113460000",
             "--gpt_disk_guid",
             "76657474-696e-4670-8000-69736f000001",
         ])
