@@ -26,6 +26,7 @@ use crate::power::{Power, WakeOnLan};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, Settings};
 use crate::run::error::RunError;
+use crate::serial_console::IpmiSecrets;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
 
@@ -222,7 +223,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             boot_ms: ms(config.timeouts.boot),
             silence_ms: ms(config.timeouts.silence),
             reboot_ms: ms(config.timeouts.reboot),
-            hold_ms: hold.map_or(0, |hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
+            hold_ms: ms(config.hold.limit),
         },
         claim_valid_ms: ms(config.claim.lifetime),
         hold_failed: hold.is_some(),
@@ -233,6 +234,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
         },
         artifacts_dir,
+        ipmi: IpmiSecrets::from_environment(),
     }
 }
 

@@ -317,22 +317,26 @@ pub fn netboot_files(
     recipe: &Recipe,
     packages: &[Unpacked],
 ) -> Result<Vec<(String, Content)>, ContentsError> {
-    let netboot = &recipe.packages.netboot;
-    let root = packages
-        .iter()
-        .find(|unpacked| unpacked.package.name == netboot.package)
-        .map(|unpacked| &unpacked.root);
-    let files = netboot.files.iter().map(|file| {
-        let source = root.map(|root| root.join(file)).filter(|source| source.is_file());
-        let missing = || ContentsError::NoFile {
-            recipe: "packages.yaml",
-            package: netboot.package.clone(),
-            what: file.clone(),
-        };
-        let name = file.rsplit('/').next().unwrap_or(file).to_owned();
-        source.map(|source| (name, Content::File(source))).ok_or_else(missing)
-    });
-    files.collect()
+    let mut files = Vec::new();
+    for netboot in &recipe.packages.netboot {
+        let root = packages
+            .iter()
+            .find(|unpacked| unpacked.package.name == netboot.package)
+            .map(|unpacked| &unpacked.root);
+        for file in &netboot.files {
+            let source =
+                root.map(|root| root.join(file)).filter(|source| source.is_file()).ok_or_else(|| {
+                    ContentsError::NoFile {
+                        recipe: "packages.yaml",
+                        package: netboot.package.clone(),
+                        what: file.clone(),
+                    }
+                })?;
+            let name = file.rsplit('/').next().unwrap_or(file).to_owned();
+            files.push((name, Content::File(source)));
+        }
+    }
+    Ok(files)
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, ContentsError> {

@@ -33,7 +33,7 @@ pub struct Packages {
     /// Tools.
     pub packages: Vec<Package>,
     /// Files served beside the image.
-    pub netboot: Netboot,
+    pub netboot: Vec<Netboot>,
     /// Names under which busybox is called.
     pub busybox_applets: Vec<String>,
     /// Libraries replaced by stubs.
@@ -67,7 +67,7 @@ pub struct Package {
     pub data: Vec<String>,
 }
 
-/// Files served over TFTP.
+/// Files of one package that are served beside the image.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Netboot {
@@ -162,7 +162,8 @@ impl Recipe {
 
     /// The packages apt is asked for; what they depend on is its business.
     pub fn requested_packages(&self) -> Vec<&str> {
-        let mut names = vec![self.packages.kernel.as_str(), self.packages.netboot.package.as_str()];
+        let mut names = vec![self.packages.kernel.as_str()];
+        names.extend(self.packages.netboot.iter().map(|netboot| netboot.package.as_str()));
         names.extend(self.packages.packages.iter().map(|package| package.name.as_str()));
         names.extend(self.firmware.packages.iter().map(|package| package.name.as_str()));
         names.sort_unstable();

@@ -42,7 +42,9 @@ impl Stage for CpuStressStage {
             | StageWork::Firmware {}
             | StageWork::SpecValidate {}
             | StageWork::Smart {}
-            | StageWork::Storage { .. } => Duration::ZERO,
+            | StageWork::Storage { .. }
+            | StageWork::Reboot { .. }
+            | StageWork::Memtest { .. } => Duration::ZERO,
         }
     }
 

@@ -140,6 +140,7 @@ pub(super) struct Machine {
     pub(super) consent: DiskConsent,
     pub(super) spec: Option<String>,
     pub(super) cancel: Cancel,
+    pub(super) reboots: Reboots,
     firmware: Option<FirmwareReport>,
 }
 
@@ -153,6 +154,7 @@ impl Machine {
             consent: DiskConsent::EmptyDisksOnly,
             spec: None,
             cancel: Cancel::new(),
+            reboots: Reboots::default(),
             firmware: None,
         };
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
@@ -231,6 +233,19 @@ impl Machine {
         self.run_on_with(&Host::recorded(self.folder.path()), facts, work, tools)
     }
 
+    /// Runs what the stage does in this boot.
+    pub(super) fn run_in_this_boot(
+        &self,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<BootEnd, StageError>, Kept) {
+        let host = Host::recorded(self.folder.path());
+        let mut facts = Facts { inventory: Some(self.inventory.clone()), ..Facts::default() };
+        self.with_context(&host, &mut facts, work, tools, |stage, context| {
+            stage.run_in_this_boot(context, work)
+        })
+    }
+
     fn run_on_with(
         &self,
         host: &Host,
@@ -238,6 +253,17 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept) {
+        self.with_context(host, facts, work, tools, |stage, context| stage.run(context, work))
+    }
+
+    fn with_context<T>(
+        &self,
+        host: &Host,
+        facts: &mut Facts,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+        act: impl FnOnce(&dyn Stage, &mut StageContext<'_>) -> T,
+    ) -> (T, Kept) {
         let kept = Kept::default();
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
         let mut context = StageContext {
@@ -248,10 +274,11 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: self.spec.as_deref(),
+            reboots: &self.reboots,
             facts,
         };
-        let report = stage.run(&mut context, work);
-        (report, kept)
+        let end = act(*stage, &mut context);
+        (end, kept)
     }
 }
 
@@ -346,6 +373,7 @@ fn a_stage_refuses_the_parameters_of_another() {
         let name = stage.description().name;
         let other = if name == StageName::Smart { StageWork::Firmware {} } else { StageWork::Smart {} };
         let mut facts = Facts::default();
+        let reboots = Reboots::default();
         let mut context = StageContext {
             stage: name,
             host: &host,
@@ -354,6 +382,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             cancel: Cancel::new(),
             consent: DiskConsent::NonDestructive,
             expected_spec_yaml: None,
+            reboots: &reboots,
             facts: &mut facts,
         };
         let answer = stage.run(&mut context, &other);

@@ -288,6 +288,12 @@ fn advice_after(stage: StageName) -> &'static str {
         }
         StageName::SpecValidate => "Correct the machine, or its spec if that is wrong, then vet again.",
         StageName::Smart | StageName::Storage => "Replace the disk, then vet again.",
+        StageName::Reboot => {
+            "Reseat the part that went missing and its cables, or replace it, then vet again."
+        }
+        StageName::Memtest => {
+            "Replace the DIMM that holds the failing addresses; swap DIMMs to find it, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -183,6 +183,10 @@ named_enum! {
         CpuStress = "CPUStress",
         /// Reading, and with consent writing, every disk.
         Storage = "Storage",
+        /// Restarts, with the inventory compared after each.
+        Reboot = "Reboot",
+        /// Memory tested by programs that have the machine to themselves.
+        Memtest = "Memtest",
     }
 }
 

@@ -10,6 +10,7 @@ pub mod firmware;
 pub mod ids;
 pub mod inventory;
 pub mod measurement;
+pub mod memtest;
 pub mod operator_api;
 pub mod outcome;
 pub mod plan;

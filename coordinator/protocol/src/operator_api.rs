@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent_api::EventLevel;
+use crate::agent_api::{AfterRun, EventLevel};
 use crate::diff::{Severity, SpecDiff};
 use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
 use crate::outcome::StepState;
@@ -31,6 +31,9 @@ pub struct HostView {
     pub expected_spec_yaml: String,
     /// Operator's notes.
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
     /// UTC, `YYYY-MM-DD HH:MM:SS`.
     pub created_at: String,
     /// UTC.
@@ -58,6 +61,9 @@ pub struct HostCreate {
     /// Operator's notes.
     #[serde(default)]
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
 }
 
 /// Changes to a machine: what is absent stays.
@@ -82,6 +88,9 @@ pub struct HostEdit {
     /// New notes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
+    /// Another serial line; `none` takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_console: Option<String>,
 }
 
 /// Starts a vetting.
@@ -98,6 +107,12 @@ pub struct RunCreate {
     /// Disks with content may be overwritten. Refused together with `non_destructive`.
     #[serde(default)]
     pub wipe: bool,
+    /// What becomes of the machine if it passes; absent: as the config says.
+    #[serde(default)]
+    pub after_pass: Option<AfterRun>,
+    /// What becomes of the machine if it fails; absent: as the config says.
+    #[serde(default)]
+    pub after_fail: Option<AfterRun>,
 }
 
 /// A run in a list.

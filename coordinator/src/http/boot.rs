@@ -62,22 +62,28 @@ pub async fn script(
     let script = match answer {
         BootAnswer::Unknown => ipxe::unknown_machine(mac),
         BootAnswer::LocalDisk { host_name } => ipxe::local_disk(&host_name),
-        BootAnswer::Live { host_name, run_id, claim_secret, now_ms } => ipxe::live_boot(&ipxe::LiveBoot {
-            base_url: &base_url,
-            coordinator: &app.public_endpoint(reached.host()),
-            ca_fingerprint: app.ca_fingerprint,
-            host_name: &host_name,
-            mac,
-            run_id,
-            claim_secret: &claim_secret,
-            now_ms,
-            extra_kernel_args: &app.extra_kernel_args,
-        }),
+        BootAnswer::Memtest { host_name, run_id, port } => {
+            ipxe::memtest_boot(&base_url, &host_name, mac, run_id, &port.to_string())
+        }
+        BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns } => {
+            ipxe::live_boot(&ipxe::LiveBoot {
+                base_url: &base_url,
+                coordinator: &app.public_endpoint(reached.host()),
+                ca_fingerprint: app.ca_fingerprint,
+                host_name: &host_name,
+                mac,
+                run_id,
+                claim_secret: &claim_secret,
+                now_ms,
+                memtest_patterns,
+                extra_kernel_args: &app.extra_kernel_args,
+            })
+        }
     };
     Ok(text(StatusCode::OK, script))
 }
 
-/// `GET` and `HEAD /boot/files/{name}`. Only the two names of the live image exist.
+/// `GET` and `HEAD /boot/files/{name}`. Only the names of the live image and of memtest86+ exist.
 pub async fn file(
     app: App,
     name: String,
@@ -85,6 +91,9 @@ pub async fn file(
     headers: HeaderMap,
     query: BootQuery,
 ) -> Result<Response, ApiError> {
+    if let Some((_, memtest)) = ipxe::MEMTEST.into_iter().find(|(known, _)| *known == name) {
+        return memtest_file(app, memtest, method, headers, query).await;
+    }
     let name = [ipxe::KERNEL, ipxe::INITRD]
         .into_iter()
         .find(|known| *known == name)
@@ -101,6 +110,25 @@ pub async fn file(
         Some(_) | None => None,
     };
     files::serve(&app.image_dir.join(name), "application/octet-stream", &method, &headers, on_complete).await
+}
+
+/// memtest86+. Once a machine has it whole, it is told to boot the live image next.
+async fn memtest_file(
+    app: App,
+    name: &'static str,
+    method: Method,
+    headers: HeaderMap,
+    query: BootQuery,
+) -> Result<Response, ApiError> {
+    let mac: Option<MacAddress> = query.mac.and_then(|mac| mac.parse().ok());
+    let on_complete = mac.map(|mac| {
+        let driver = app.driver.clone();
+        Box::new(move || {
+            tokio::spawn(async move { driver.memtest_served(mac).await });
+        }) as files::OnComplete
+    });
+    let path = app.image_dir.join("netboot").join(name);
+    files::serve(&path, "application/octet-stream", &method, &headers, on_complete).await
 }
 
 /// `GET` and `HEAD /boot/netboot/{name}`: the boot loaders that TFTP serves, for UEFI HTTP Boot.

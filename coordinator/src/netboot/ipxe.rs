@@ -29,8 +29,34 @@ pub struct LiveBoot<'a> {
     pub claim_secret: &'a Secret,
     /// The coordinator's clock, ms since the epoch.
     pub now_ms: i64,
+    /// Patterns of the kernel's early memory test (`memtest=N`).
+    pub memtest_patterns: Option<u8>,
     /// `config.boot.kernel_args`, after ours.
     pub extra_kernel_args: &'a str,
+}
+
+/// Names below `/boot/files/` of memtest86+, for BIOS and for UEFI, and the files of the image's netboot folder.
+pub const MEMTEST: [(&str, &str); 2] =
+    [("memtest.bin", "memtest86+x64.bin"), ("memtest.efi", "memtest86+x64.efi")];
+
+/// Loads memtest86+. If it does not load, the machine asks again; nothing it does is lost.
+pub fn memtest_boot(base_url: &str, host_name: &str, mac: MacAddress, run_id: RunId, port: &str) -> String {
+    let parameters = format!("console={port},115200 nopause nobench");
+    format!(
+        "#!ipxe\n\
+         echo vetting: host {host_name}, run {run_id}: memtest86+, watched over {port}\n\
+         imgfree\n\
+         iseq ${{platform}} efi && goto efi ||\n\
+         kernel --name memtest {base_url}/boot/files/memtest.bin?mac={mac} {parameters} || goto failed\n\
+         boot || goto failed\n\
+         :efi\n\
+         kernel --name memtest {base_url}/boot/files/memtest.efi?mac={mac} {parameters} || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo vetting: memtest86+ did not load; trying again in 10 s\n\
+         sleep 10\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+    )
 }
 
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
@@ -43,6 +69,9 @@ pub fn live_boot(boot: &LiveBoot<'_>) -> String {
          console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
         secret = boot.claim_secret.expose(),
     );
+    if let Some(patterns) = boot.memtest_patterns {
+        let _ = write!(parameters, " memtest={patterns}");
+    }
     // a line end would end the command and start another
     let extra: Vec<&str> = boot.extra_kernel_args.split_whitespace().collect();
     if !extra.is_empty() {
@@ -143,9 +172,14 @@ mod tests {
             run_id: RunId(7),
             claim_secret: &secret,
             now_ms: 1_700_000_000_000,
+            memtest_patterns: None,
             extra_kernel_args: "mitigations=off\nboot",
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));
+        let tested = live_boot(&LiveBoot { memtest_patterns: Some(4), ..boot });
+        assert!(tested.contains(" memtest=4 "), "{tested}");
+        let memtest = memtest_boot("http://10.0.2.2:8080", "rack1-u07", mac(), RunId(7), "ttyS1");
+        insta::assert_snapshot!("memtest_boot", memtest);
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
         insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));
         insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));

@@ -1,25 +1,32 @@
 //! A machine asks for its boot script: who is it, is a run waiting for it, which secret may it claim the run with.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{MacAddress, RunId};
-use vetting_protocol::run::RunState;
+use vetting_protocol::plan::StageWork;
+use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::{BootTarget, RunState};
 use vetting_protocol::secret::Secret;
 
 use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
 use super::state::RunEvent;
+use crate::serial_console::MachinePort;
 use crate::store::events::{self, EventValues};
 use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{hosts, runs};
+use crate::store::{hosts, runs, serial_consoles};
 
 /// An unknown machine that boots over and over is told of once in this time.
 const UNKNOWN_AGAIN_MS: i64 = 10 * 60 * 1_000;
 /// Unknown machines that are remembered; more are told of no more until a restart: anyone can make up addresses.
 const MOST_UNKNOWN: usize = 1_000;
+
+/// A machine that should boot memtest86+ waits so long for its serial line to be open.
+const LINE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A request for a boot script.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +47,15 @@ pub enum BootAnswer {
         /// Its name.
         host_name: String,
     },
+    /// Boot memtest86+.
+    Memtest {
+        /// Its name.
+        host_name: String,
+        /// The run.
+        run_id: RunId,
+        /// The machine's port that our serial line ends at.
+        port: MachinePort,
+    },
     /// Boot the live image and claim the run.
     Live {
         /// Its name.
@@ -50,6 +66,8 @@ pub enum BootAnswer {
         claim_secret: Secret,
         /// The coordinator's clock.
         now_ms: i64,
+        /// Patterns of the kernel's early memory test, which comes before the live image; absent: it is not run.
+        memtest_patterns: Option<u8>,
     },
 }
 
@@ -68,10 +86,11 @@ impl Driver {
             .read(move |connection| {
                 let Some(host) = hosts::by_mac(connection, mac)? else { return Ok(None) };
                 let run = runs::active_of_host(connection, host.id)?;
-                Ok::<_, RunError>(Some((host, run)))
+                let console = serial_consoles::get(connection, host.id)?;
+                Ok::<_, RunError>(Some((host, run, console)))
             })
             .await?;
-        let Some((host, run)) = found else {
+        let Some((host, run, console)) = found else {
             if let Err(error) = self.tell_of_unknown(mac, remote, now_ms).await {
                 // a machine that is none of ours starts whether or not our disk takes the note
                 tracing::warn!(%mac, error = %crate::error_chain(&error), "an unknown machine was not noted");
@@ -81,6 +100,26 @@ impl Driver {
         let host_name = host.name;
         let Some(run) = run.filter(|run| boots_live(run.state)) else {
             return Ok(BootAnswer::LocalDisk { host_name });
+        };
+        let memtest_patterns = match run.next_boot_target {
+            Some(BootTarget::Memtest) if run.state == RunState::Rebooting => {
+                match console {
+                    Some(console) if self.line_is_open(run.id, LINE_PATIENCE).await => {
+                        return Ok(BootAnswer::Memtest {
+                            host_name,
+                            run_id: run.id,
+                            port: console.machine_port,
+                        });
+                    }
+                    Some(_) | None => self.keep_out_of_memtest(run.id).await?,
+                }
+                None
+            }
+            Some(BootTarget::MemtestKernel) if run.state == RunState::Rebooting => {
+                self.memtest_patterns(run.profile)
+            }
+            Some(BootTarget::Linux | BootTarget::Memtest | BootTarget::MemtestKernel | BootTarget::Disk)
+            | None => None,
         };
         let claim_secret = secrets::fresh()?;
         let (hash, run_id) = (claim_secret.sha256(), run.id);
@@ -103,7 +142,21 @@ impl Driver {
             Err(RunError::NotNow { .. }) => return Ok(BootAnswer::LocalDisk { host_name }),
             Err(error) => return Err(error),
         }
-        Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms })
+        Ok(BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns })
+    }
+
+    /// How many patterns the kernel's memory test runs in a profile.
+    fn memtest_patterns(&self, profile: ProfileName) -> Option<u8> {
+        self.profiles.get(profile).stages.iter().find_map(|stage| match stage.work {
+            StageWork::Memtest { kernel_patterns, .. } => Some(kernel_patterns),
+            StageWork::Inventory {}
+            | StageWork::Firmware {}
+            | StageWork::SpecValidate {}
+            | StageWork::Smart {}
+            | StageWork::CpuStress { .. }
+            | StageWork::Storage { .. }
+            | StageWork::Reboot { .. } => None,
+        })
     }
 
     /// Whether a machine that asks to boot from the network is registered; of one that is not the event log tells.

@@ -16,7 +16,7 @@ use vetting_judge::profile::Registry;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
 use vetting_protocol::operator_api::RunDetail;
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{BootTarget, RunState};
 
 use super::deadline::Limits;
 use super::error::RunError;
@@ -28,6 +28,7 @@ use super::views;
 use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::power::Power;
+use crate::serial_console::IpmiSecrets;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub after_fail: AfterRun,
     /// `<state_dir>/artifacts`.
     pub artifacts_dir: PathBuf,
+    /// Who the machines' BMCs know this box as.
+    pub ipmi: IpmiSecrets,
 }
 
 /// Runs. Cheap to clone.
@@ -87,6 +90,8 @@ pub(super) struct Memory {
     pub since: Since,
     /// Unknown machines, and when they were last told of.
     pub unknown: HashMap<MacAddress, i64>,
+    /// Machines in memtest86+ that are watched, and whether their serial line is open.
+    pub watched: HashMap<RunId, tokio::sync::watch::Receiver<bool>>,
 }
 
 impl std::ops::Deref for Driver {
@@ -129,6 +134,8 @@ pub(super) fn transition(
         match effect {
             Effect::Complete { result } => {
                 change.result = Some(*result);
+                // whatever restarts the machine now, nothing waits for it here
+                change.next_boot_target = Some(BootTarget::Disk);
                 change.completed_at_ms = Some(now_ms);
             }
             Effect::NoteHoldAddress => {
@@ -269,6 +276,9 @@ impl Driver {
             memory.since.forget(run);
         }
         drop(memory);
+        if state == RunState::Rebooting {
+            self.watch_memtest(run);
+        }
         self.changed.notify_one();
     }
 
@@ -347,10 +357,10 @@ impl Driver {
             match row.state {
                 RunState::Queued => self.wake(row.id).await,
                 RunState::Reporting => self.start_judging(row.id),
+                RunState::Rebooting => self.watch_memtest(row.id),
                 RunState::Waking
                 | RunState::Booting
                 | RunState::Running
-                | RunState::Rebooting
                 | RunState::Completed
                 | RunState::FailedHolding
                 | RunState::Released

@@ -1,7 +1,7 @@
 //! What operators order: a run, its abort, the release of a held machine.
 
 use vetting_judge::facts::Ending;
-use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::run::{BootTarget, RunState};
@@ -28,6 +28,9 @@ impl Driver {
         if order.wipe && order.non_destructive {
             return Err(RunError::WipeNonDestructive);
         }
+        if order.after_fail == Some(AfterRun::Stay) && self.settings.limits.hold_ms == 0 {
+            return Err(RunError::NoHold);
+        }
         let now_ms = self.clock.now_ms();
         let rules: Vec<_> = self.profiles.get(order.profile).rules().map(rules::stored).collect();
         let plan: Vec<_> = self
@@ -45,7 +48,11 @@ impl Driver {
                     host_id: host.id,
                     profile: order.profile,
                     non_destructive: order.non_destructive,
-                    override_flags: OverrideFlags { wipe: order.wipe },
+                    override_flags: OverrideFlags {
+                        wipe: order.wipe,
+                        after_pass: order.after_pass,
+                        after_fail: order.after_fail,
+                    },
                     next_boot_target: BootTarget::Linux,
                 };
                 let run = runs::create(connection, &values, now_ms)?;

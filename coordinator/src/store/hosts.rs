@@ -6,8 +6,9 @@ use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use vetting_protocol::ids::{HostId, MacAddress};
 
 use super::runs::{self, RunRow};
-use super::{Connection, StoreError, row};
+use super::{Connection, StoreError, row, serial_consoles};
 use crate::clock::timestamp_text;
+use crate::serial_console::SerialConsole;
 
 /// A registered machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +76,8 @@ pub struct HostWithRun {
     pub host: HostRow,
     /// Its newest run, if it ever had one.
     pub latest_run: Option<RunRow>,
+    /// Its serial line, if it has one.
+    pub serial_console: Option<SerialConsole>,
 }
 
 const INSERT: &str =
@@ -204,7 +207,13 @@ pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
         connection.prepare_cached(LIST)?.query_and_then([], host)?.collect::<Result<_, _>>()?;
     hosts
         .into_iter()
-        .map(|host| Ok(HostWithRun { latest_run: runs::latest_of_host(connection, host.id)?, host }))
+        .map(|host| {
+            Ok(HostWithRun {
+                latest_run: runs::latest_of_host(connection, host.id)?,
+                serial_console: serial_consoles::get(connection, host.id)?,
+                host,
+            })
+        })
         .collect()
 }
 

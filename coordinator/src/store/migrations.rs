@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0004_add_sub_steps.sql"),
     migration!("0005_profiles_thresholds_firmware.sql"),
     migration!("0006_run_control.sql"),
+    migration!("0007_planned_reboots.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -37,6 +37,10 @@ struct FlatStage {
     memory_percent: Option<u8>,
     fio_read: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
+    restarts: Option<u32>,
+    kernel_patterns: Option<u8>,
+    passes: Option<u32>,
+    budget: Option<HumanDuration>,
 }
 
 #[derive(Deserialize)]
@@ -108,15 +112,21 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage { stage, limit, required, cpu, memory, memory_percent, fio_read, surface } = flat;
+        let FlatStage { stage, limit, required, cpu, memory, memory_percent, fio_read, surface, .. } = flat;
+        let FlatStage { restarts, kernel_patterns, passes, budget, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_storage = stage == StageName::Storage;
+        let is_memtest = stage == StageName::Memtest;
         for (key, present, belongs) in [
             ("cpu", cpu.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
             ("memory_percent", memory_percent.is_some(), is_cpu),
             ("fio_read", fio_read.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
+            ("restarts", restarts.is_some(), stage == StageName::Reboot),
+            ("kernel_patterns", kernel_patterns.is_some(), is_memtest),
+            ("passes", passes.is_some(), is_memtest),
+            ("budget", budget.is_some(), is_memtest),
         ] {
             if present && !belongs {
                 return Err(format!("the stage {stage} takes no `{key}`; remove it"));
@@ -142,6 +152,12 @@ impl TryFrom<FlatStage> for StageEntry {
                 fio_read_ms: ms(fio_read),
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
             },
+            StageName::Reboot => StageWork::Reboot {
+                restarts: restarts
+                    .filter(|restarts| (1..=1_000).contains(restarts))
+                    .ok_or("restarts must be 1 to 1000")?,
+            },
+            StageName::Memtest => memtest(kernel_patterns.unwrap_or(0), passes.unwrap_or(0), ms(budget))?,
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
@@ -157,6 +173,25 @@ impl TryFrom<FlatStage> for StageEntry {
         }
         Ok(Self(ProfileStage { work, limit_ms: limit.as_ms(), required }))
     }
+}
+
+/// The kernel has 17 patterns and begins anew after them.
+const MOST_KERNEL_PATTERNS: u8 = 17;
+
+fn memtest(kernel_patterns: u8, passes: u32, budget_ms: u64) -> Result<StageWork, String> {
+    if kernel_patterns > MOST_KERNEL_PATTERNS {
+        return Err(format!("kernel_patterns must be 0 to {MOST_KERNEL_PATTERNS}"));
+    }
+    if kernel_patterns == 0 && passes == 0 {
+        return Err("Memtest needs kernel_patterns, passes or both above 0, or it tests nothing".to_owned());
+    }
+    if (passes == 0) != (budget_ms == 0) {
+        return Err(
+            "passes of memtest86+ need a budget of time, and the other way round; 0 and 0s leave it out"
+                .to_owned(),
+        );
+    }
+    Ok(StageWork::Memtest { kernel_patterns, passes, budget_ms })
 }
 
 impl TryFrom<FlatThreshold> for ThresholdEntry {
