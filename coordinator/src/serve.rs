@@ -179,6 +179,7 @@ impl Server {
         let Self { stop, tasks, driver, netboot_counters, .. } = self;
         async move {
             let _ = stop.send(true);
+            driver.hang_up();
             for task in tasks {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "a task died");

@@ -4,6 +4,7 @@
 //! Owns no product logic: everything goes through the binaries, the HTTP API and the finished files.
 
 pub mod bench;
+pub mod console_server;
 pub mod machines;
 pub mod simulated;
 pub mod site;

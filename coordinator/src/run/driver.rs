@@ -21,6 +21,7 @@ use vetting_protocol::run::{BootTarget, RunState};
 use super::deadline::Limits;
 use super::error::RunError;
 use super::live::Live;
+use super::memtest::Watched;
 use super::patience::Since;
 use super::stages::close_stages;
 use super::state::{Effect, RunEvent, Step, step};
@@ -90,8 +91,8 @@ pub(super) struct Memory {
     pub since: Since,
     /// Unknown machines, and when they were last told of.
     pub unknown: HashMap<MacAddress, i64>,
-    /// Machines in memtest86+ that are watched, and whether their serial line is open.
-    pub watched: HashMap<RunId, tokio::sync::watch::Receiver<bool>>,
+    /// Machines in memtest86+.
+    pub watched: HashMap<RunId, Watched>,
 }
 
 impl std::ops::Deref for Driver {

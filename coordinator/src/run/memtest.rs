@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use vetting_judge::memtest;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
@@ -29,8 +30,19 @@ const TICK: Duration = Duration::from_secs(1);
 const REOPEN: Duration = Duration::from_secs(5);
 /// What makes memtest86+ restart the machine.
 const ESCAPE: &[u8] = b"\x1b";
-/// memtest86+ looks at its keys now and then only: ESC is sent so often, once a tick.
-const ESCAPES: u32 = 10;
+/// How often it is sent at most.
+const MOST_ESCAPES: u32 = 10;
+/// memtest86+ sees a key within a second.
+const UNDER_WAY: Duration = Duration::from_secs(2);
+/// It redraws every two seconds.
+const STILL_DRAWS: Duration = Duration::from_secs(5);
+
+/// A machine that is watched.
+pub(super) struct Watched {
+    /// Whether its serial line is open.
+    open: watch::Receiver<bool>,
+    task: AbortHandle,
+}
 
 /// What the task works with.
 struct Job {
@@ -43,16 +55,13 @@ struct Job {
 impl Driver {
     /// Watches the machine of a run that is away in memtest86+, unless that is done already.
     pub(super) fn watch_memtest(&self, run: RunId) {
-        let (connected, is_connected) = watch::channel(false);
-        {
-            let mut memory = self.memory();
-            if memory.watched.contains_key(&run) {
-                return;
-            }
-            memory.watched.insert(run, is_connected);
+        let mut memory = self.memory();
+        if memory.watched.contains_key(&run) {
+            return;
         }
+        let (connected, open) = watch::channel(false);
         let driver = self.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let watched = match driver.memtest_job(run).await {
                 Ok(Some(job)) => driver.hold_line(job, connected).await,
                 Ok(None) => Ok(()),
@@ -63,11 +72,19 @@ impl Driver {
             }
             driver.memory().watched.remove(&run);
         });
+        memory.watched.insert(run, Watched { open, task: task.abort_handle() });
+    }
+
+    /// Hangs up every serial line. What was seen is noted; the next coordinator takes it up.
+    pub fn hang_up(&self) {
+        self.memory().watched.drain().for_each(|(_, watched)| watched.task.abort());
     }
 
     /// Whether the machine's serial line is open; waits for it at most so long.
     pub(super) async fn line_is_open(&self, run: RunId, patience: Duration) -> bool {
-        let Some(mut connected) = self.memory().watched.get(&run).cloned() else { return false };
+        let Some(mut connected) = self.memory().watched.get(&run).map(|watched| watched.open.clone()) else {
+            return false;
+        };
         matches!(tokio::time::timeout(patience, connected.wait_for(|open| *open)).await, Ok(Ok(_)))
     }
 
@@ -101,9 +118,8 @@ impl Driver {
     async fn hold_line(&self, job: Job, connected: watch::Sender<bool>) -> Result<(), RunError> {
         let begin_ms = self.clock.steady_ms();
         let before = job.reboot.memtest.clone().unwrap_or_else(MemtestObservation::nothing);
-        if before.end.is_some() {
-            return Ok(());
-        }
+        // an earlier coordinator may have come to the end and not to the ESC
+        let ended = before.end.is_some_and(|end| end != MemtestEnd::NoLine);
         let mut watch = Watch::new(job.wanted, before);
         let mut told_of_trouble = false;
         while self.is_away(job.run).await? {
@@ -111,7 +127,11 @@ impl Driver {
                 Ok(line) => {
                     connected.send_replace(true);
                     watch.reconnected();
-                    let over = self.follow(&job, &mut watch, line, begin_ms).await?;
+                    let over = if ended {
+                        self.leave(&job, line).await?
+                    } else {
+                        self.follow(&job, &mut watch, line, begin_ms).await?
+                    };
                     connected.send_replace(false);
                     if over {
                         return Ok(());
@@ -166,20 +186,25 @@ impl Driver {
         }
     }
 
-    /// Ends memtest86+. Whatever answers is not looked at: the machine restarts.
+    /// Ends memtest86+. One ESC should do; more come only while memtest86+ still draws, since the firmware after it
+    /// would take them for a wish to see its menus.
     async fn leave(&self, job: &Job, mut line: Box<dyn OpenLine>) -> Result<bool, RunError> {
-        for _ in 0..ESCAPES {
+        for _ in 0..MOST_ESCAPES {
             if line.write_all(ESCAPE).await.is_err() || line.flush().await.is_err() {
-                break;
+                return Ok(false);
             }
-            tokio::time::sleep(TICK).await;
-            // the line carries more than any buffer holds; unread, it would hold up the other end
-            let mut drained = [0_u8; 4096];
-            while let Ok(Ok(1..)) = tokio::time::timeout(Duration::ZERO, line.read(&mut drained)).await {}
-            if !self.is_away(job.run).await? {
-                break;
+            // what was drawn before it saw the key is still on its way
+            let _ = read_for(&mut line, UNDER_WAY, &mut |_| {}).await;
+            let mut after = Watch::new(job.wanted, MemtestObservation::nothing());
+            let read =
+                read_for(&mut line, STILL_DRAWS, &mut |bytes| after.heard(bytes, Duration::ZERO)).await;
+            if read.is_err() || after.seen().program.is_none() || !self.is_away(job.run).await? {
+                return Ok(true);
             }
         }
+        let message =
+            "memtest86+ does not react to ESC on the serial line; restart the machine by hand".to_owned();
+        self.tell(job.run, EventLevel::Error, "serial_line", message).await?;
         Ok(true)
     }
 
@@ -284,6 +309,24 @@ impl Driver {
             })
             .await
     }
+}
+
+/// Gives what comes over the line to `take` for so long.
+async fn read_for(
+    line: &mut Box<dyn OpenLine>,
+    time: Duration,
+    take: &mut (dyn FnMut(&[u8]) + Send),
+) -> std::io::Result<()> {
+    let mut bytes = [0_u8; 4096];
+    let reading = async {
+        loop {
+            match line.read(&mut bytes).await? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => take(bytes.get(..count).unwrap_or_default()),
+            }
+        }
+    };
+    tokio::time::timeout(time, reading).await.unwrap_or(Ok(()))
 }
 
 fn duration(ms: i64) -> Duration {

@@ -6,6 +6,7 @@ mod cut_short;
 mod faults;
 mod hold;
 mod lifecycle;
+mod memtest;
 mod operator;
 mod resume;
 
