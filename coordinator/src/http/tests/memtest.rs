@@ -182,7 +182,7 @@ async fn a_line_that_is_none_is_refused_with_what_to_write() {
     let lab = Lab::open().await;
     lab.add_host("node1", MAC).await;
     let edit = lab.operator(Method::PATCH, "hosts/node1").json(&json!({"serial_console": "com1"}));
-    assert_eq!(refused(edit).await, refusal(400, "invalid"));
+    assert_eq!(refused(edit).await, refusal(422, "invalid"));
 }
 
 #[tokio::test]

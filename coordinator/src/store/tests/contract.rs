@@ -223,6 +223,8 @@ const OWN_TABLES: &[&str] = &[
     "run_timeline",
     "run_verdicts",
     "operator_tokens",
+    "planned_reboots",
+    "host_serial_consoles",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
