@@ -23,7 +23,7 @@ use crate::inventory;
 use crate::reporter::{Reporter, Tee};
 use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, PlannedReboot, Reboots, Stage};
-use crate::tools::runner::ToolRunner;
+use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
 use stage_thread::{StageEnd, StageThread};
 
@@ -31,6 +31,9 @@ pub use stage_thread::Work;
 
 /// A stage that was told to end has this long to do so before it is left behind.
 pub const STAGE_GRACE: Duration = Duration::from_secs(30);
+
+/// Kind of the artifact that holds, word for word, what the tools of a stage wrote.
+const TOOL_OUTPUT: &str = "tool_output";
 
 /// What a pipeline works with.
 pub struct Pipeline {
@@ -200,7 +203,9 @@ impl Pipeline {
         current.change(Some(stage), || {
             both.record(Record::StageStarted { stage, ts_ms: clock::now_ms() });
         });
-        let (outcome, details) = match self.end_of(planned, &both, facts) {
+        let transcript = Arc::new(Transcript::new(Arc::clone(&self.tools)));
+        let tools = Arc::clone(&transcript) as Arc<dyn ToolRunner>;
+        let (outcome, details) = match self.end_of(planned, &both, tools, facts) {
             StageEnd::Over(outcome, details) => (outcome, details),
             StageEnd::Reboot(reboot) => return Onward::End(self.reboot(stage, reboot, &both)),
         };
@@ -214,14 +219,24 @@ impl Pipeline {
         if let Some(end) = RunEnd::from_directive(&directive) {
             return Onward::End(end);
         }
-        match directive {
+        let onward = match directive {
             Directive::Continue => Onward::Next,
             Directive::HaltPipeline { reason } => {
                 self.console.line(&format!("the coordinator ends the testing: {reason}"));
                 Onward::Halt
             }
-            // the run is over at the coordinator
-            Directive::AwaitVerdict | Directive::Abort { .. } | Directive::Finished { .. } => Onward::Halt,
+            // the run is over at the coordinator, which takes nothing any more
+            Directive::AwaitVerdict | Directive::Abort { .. } | Directive::Finished { .. } => {
+                return Onward::Halt;
+            }
+        };
+        let raw = transcript.take();
+        if raw.is_empty() {
+            return onward;
+        }
+        match self.link.store(TOOL_OUTPUT, &format!("{stage}.jsonl"), raw, &self.cancel) {
+            Ok(()) => onward,
+            Err(error) => Onward::End(self.why_it_stopped(error)),
         }
     }
 
@@ -236,7 +251,13 @@ impl Pipeline {
         }
     }
 
-    fn end_of(&self, planned: &PlannedStage, reporter: &Arc<dyn Reporter>, facts: &mut Facts) -> StageEnd {
+    fn end_of(
+        &self,
+        planned: &PlannedStage,
+        reporter: &Arc<dyn Reporter>,
+        tools: Arc<dyn ToolRunner>,
+        facts: &mut Facts,
+    ) -> StageEnd {
         let name = planned.work.name();
         let Some(stage) = self.stages.iter().find(|stage| stage.description().name == name) else {
             let reason =
@@ -247,7 +268,7 @@ impl Pipeline {
             stage: *stage,
             work: planned.work.clone(),
             host: self.host.clone(),
-            tools: Arc::clone(&self.tools),
+            tools,
             reporter: Arc::clone(reporter),
             consent: self.plan.consent,
             expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone()),

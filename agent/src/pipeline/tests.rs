@@ -79,13 +79,21 @@ struct FakeLink {
     records: Mutex<Vec<Record>>,
     /// Records that were there at each flush.
     flushed: Mutex<Vec<usize>>,
+    /// Kind, name and content of the files.
+    stored: Mutex<Vec<(String, String, String)>>,
     directive: fn(&[Record]) -> Directive,
     failure: Option<UplinkError>,
 }
 
 impl FakeLink {
     fn new(directive: fn(&[Record]) -> Directive) -> Arc<Self> {
-        Arc::new(Self { records: Mutex::default(), flushed: Mutex::default(), directive, failure: None })
+        Arc::new(Self {
+            records: Mutex::default(),
+            flushed: Mutex::default(),
+            stored: Mutex::default(),
+            directive,
+            failure: None,
+        })
     }
 
     fn records(&self) -> Vec<Record> {
@@ -144,6 +152,12 @@ impl Link for FakeLink {
 
     fn next_answer(&self, seen: u64, _: &Cancel) -> Result<(Directive, u64), UplinkError> {
         Ok((self.directive(), seen + 1))
+    }
+
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, _: &Cancel) -> Result<(), UplinkError> {
+        let body = String::from_utf8(body).unwrap();
+        self.stored.lock().unwrap().push((kind.to_owned(), name.to_owned(), body));
+        Ok(())
     }
 }
 
@@ -320,6 +334,25 @@ fn a_resumed_plan_without_its_inventory_stage_has_the_facts_all_the_same() {
     assert!(!bench.link.records().iter().any(recorded), "it was recorded before the reboot");
 }
 
+static ASKS_TOOLS: &[&dyn Stage] = &[
+    &Scripted(StageName::Inventory, |context| {
+        let wipefs = crate::tools::wipefs::invocation("/dev/sda");
+        assert!(context.tools.run(&wipefs, &context.cancel, &mut |_, _| {}).is_err());
+        Ok(ends(Outcome::Pass))
+    }),
+    &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass))),
+];
+
+#[test]
+fn what_tools_wrote_is_stored_word_for_word_and_a_stage_without_tools_stores_nothing() {
+    let bench = Bench::new(FakeLink::new(plain));
+    bench.run(ASKS_TOOLS);
+    let stored = bench.link.stored.lock().unwrap();
+    let [(kind, name, body)] = stored.as_slice() else { panic!("{stored:?}") };
+    assert_eq!((kind.as_str(), name.as_str()), ("tool_output", "Inventory.jsonl"));
+    assert!(body.contains("\"tool\":\"wipefs\"") && body.contains("wipefs is not installed"), "{body}");
+}
+
 /// A sidecar that panics in its first sample.
 struct Panicking(Arc<FakeLink>);
 
@@ -345,6 +378,9 @@ impl Link for Panicking {
     }
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
         self.0.next_answer(seen, cancel)
+    }
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError> {
+        self.0.store(kind, name, body, cancel)
     }
 }
 
@@ -440,7 +476,8 @@ fn a_stage_that_is_not_built_in_is_an_error() {
             grace: Duration::ZERO,
         };
         let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart {} };
-        match pipeline.end_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), facts) {
+        let tools = Arc::clone(&pipeline.tools);
+        match pipeline.end_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), tools, facts) {
             StageEnd::Over(outcome, _) => outcome,
             StageEnd::Reboot(reboot) => panic!("{reboot:?}"),
         }
@@ -544,6 +581,9 @@ impl Link for Counting {
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
         self.0.record(Record::PipelineFinished { ts_ms: 0 });
         self.0.next_answer(seen, cancel)
+    }
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError> {
+        self.0.store(kind, name, body, cancel)
     }
 }
 

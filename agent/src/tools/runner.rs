@@ -13,8 +13,10 @@ mod kept;
 mod lines;
 mod process;
 mod recorded;
+mod transcript;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::time::Duration;
 
 use crate::cancel::Cancel;
@@ -22,6 +24,7 @@ use crate::clock;
 
 pub use process::{Happening, Leads, RunningTool, Service, reap_orphans};
 pub use recorded::{RecordError, RecordedRunner, read_recording, record};
+pub use transcript::Transcript;
 
 /// What to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,18 @@ pub enum Exit {
     TimedOut,
     /// Killed by us because the work was cancelled.
     Cancelled,
+}
+
+/// `code 0`, `signal 9`, `timed_out`, `cancelled`.
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::TimedOut => f.write_str("timed_out"),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
 }
 
 /// A tool that came to its end.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use vetting_protocol::agent_api::{ArtifactReceipt, Directive, MAX_ARTIFACT_BYTES, Record};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::secret::Secret;
@@ -55,6 +56,9 @@ impl Timing {
         longest_retry: Duration::from_secs(15),
     };
 }
+
+/// How often a wait looks whether the work was cancelled.
+const CANCEL_LOOK: Duration = Duration::from_millis(50);
 
 /// Most bytes that wait in memory before the sensors have to wait.
 pub const SPOOL_LIMIT_BYTES: usize = 256 * 1024 * 1024;
@@ -131,6 +135,10 @@ pub trait Link: Reporter {
 
     /// Waits for an answer after the first `seen`; gives its directive and how many there were.
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError>;
+
+    /// Stores a file with the run and waits until it is durable. `kind` and `name` are words of this program, not of
+    /// the network.
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError>;
 }
 
 /// The running stream. Dropping it ends it without sending what waits: [`Link::flush`] first.
@@ -162,21 +170,6 @@ impl Uplink {
             .map_err(cannot_start)?;
         Ok(Self { spool, thread: Some(thread), cancel })
     }
-
-    /// Stores a file with the run. `kind` and `name` are words of this program, not of the network.
-    pub fn upload(&self, kind: &str, name: &str, body: Vec<u8>) -> Result<ArtifactReceipt, UplinkError> {
-        let path = format!("{kind}/{name}");
-        let size_bytes = body.len() as u64;
-        if size_bytes > MAX_ARTIFACT_BYTES {
-            return Err(UplinkError::ArtifactTooLarge { path, size_bytes });
-        }
-        if let Some(failure) = self.spool.failure() {
-            return Err(failure);
-        }
-        let (answer, receipt) = crossbeam_channel::bounded(1);
-        self.spool.push_artifact(Artifact { path, body: body.into(), answer });
-        receipt.recv().map_err(|_| self.spool.failure().unwrap_or(UplinkError::Interrupted))
-    }
 }
 
 impl Reporter for Uplink {
@@ -204,6 +197,29 @@ impl Link for Uplink {
 
     fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
         self.spool.next_answer(seen, cancel)
+    }
+
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError> {
+        let path = format!("{kind}/{name}");
+        let size_bytes = body.len() as u64;
+        if size_bytes > MAX_ARTIFACT_BYTES {
+            return Err(UplinkError::ArtifactTooLarge { path, size_bytes });
+        }
+        if let Some(failure) = self.spool.failure() {
+            return Err(failure);
+        }
+        let (answer, receipt) = crossbeam_channel::bounded(1);
+        self.spool.push_artifact(Artifact { path, body: body.into(), answer });
+        loop {
+            match receipt.recv_timeout(CANCEL_LOOK) {
+                Ok(ArtifactReceipt { .. }) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if cancel.is_raised() => return Err(UplinkError::Interrupted),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.spool.failure().unwrap_or(UplinkError::Interrupted));
+                }
+            }
+        }
     }
 }
 

@@ -347,8 +347,7 @@ fn an_artifact_travels_with_its_digest() {
         Reply::Json(200, json!({ "sha256": Sha256Hex::of(&seen.body), "size_bytes": seen.body.len() }))
     });
     let (uplink, _) = uplink_with(&coordinator, AT_ONCE, SPOOL_LIMIT_BYTES, &Cancel::new());
-    let receipt = uplink.upload("fio", "sda.json", b"content".to_vec()).unwrap();
-    assert_eq!((receipt.sha256, receipt.size_bytes), (digest, 7));
+    uplink.store("fio", "sda.json", b"content".to_vec(), &Cancel::new()).unwrap();
     assert_eq!(coordinator.seen()[0].path, "/agent/v1/runs/7/artifacts/fio/sda.json");
 }
 
@@ -356,9 +355,20 @@ fn an_artifact_travels_with_its_digest() {
 fn a_refused_artifact_does_not_leave_its_sender_waiting() {
     let coordinator = FakeCoordinator::start(|_| problem(413, "too large"));
     let (uplink, _) = uplink_with(&coordinator, AT_ONCE, SPOOL_LIMIT_BYTES, &Cancel::new());
-    let refused = uplink.upload("fio", "sda.json", b"content".to_vec());
+    let store = || uplink.store("fio", "sda.json", b"content".to_vec(), &Cancel::new());
+    let refused = store();
     assert!(matches!(refused, Err(UplinkError::Request(RequestError::Refused { status: 413, .. }))));
-    assert!(uplink.upload("fio", "sda.json", b"content".to_vec()).is_err());
+    assert!(store().is_err());
+}
+
+#[test]
+fn a_cancel_ends_the_wait_for_an_artifact() {
+    let coordinator = FakeCoordinator::start(|_| problem(503, "not now"));
+    let (uplink, _) = uplink_with(&coordinator, AT_ONCE, SPOOL_LIMIT_BYTES, &Cancel::new());
+    let interrupt = Cancel::new();
+    interrupt.raise();
+    let ended = uplink.store("fio", "sda.json", b"content".to_vec(), &interrupt);
+    assert!(matches!(ended, Err(UplinkError::Interrupted)));
 }
 
 #[test]

@@ -36,12 +36,10 @@ pub enum RecordError {
 /// Writes one call below `dir` in the form that [`RecordedRunner`] reads, replacing an earlier one with the same
 /// arguments.
 pub fn record(dir: &Path, invocation: &Invocation, finished: &Finished) -> Result<(), RecordError> {
-    let exit = match finished.exit {
-        Exit::Code(code) => format!("code {code}\n"),
-        Exit::Signal(signal) => format!("signal {signal}\n"),
-        Exit::TimedOut => "timed_out\n".to_owned(),
-        Exit::Cancelled => return Err(RecordError::Cancelled { tool: invocation.tool }),
-    };
+    if finished.exit == Exit::Cancelled {
+        return Err(RecordError::Cancelled { tool: invocation.tool });
+    }
+    let exit = format!("{}\n", finished.exit);
     let args: Vec<String> = arguments(invocation);
     let folder = dir.join(invocation.tool).join(slug(&args));
     let write = |path: PathBuf, bytes: &[u8]| {
