@@ -147,15 +147,12 @@ impl Driver {
 
     /// How many patterns the kernel's memory test runs in a profile.
     fn memtest_patterns(&self, profile: ProfileName) -> Option<u8> {
-        self.profiles.get(profile).stages.iter().find_map(|stage| match stage.work {
-            StageWork::Memtest { kernel_patterns, .. } => Some(kernel_patterns),
-            StageWork::Inventory {}
-            | StageWork::Firmware {}
-            | StageWork::SpecValidate {}
-            | StageWork::Smart {}
-            | StageWork::CpuStress { .. }
-            | StageWork::Storage { .. }
-            | StageWork::Reboot { .. } => None,
+        self.profiles.get(profile).stages.iter().find_map(|stage| {
+            if let StageWork::Memtest { kernel_patterns, .. } = stage.work {
+                Some(kernel_patterns)
+            } else {
+                None
+            }
         })
     }
 

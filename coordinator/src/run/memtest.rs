@@ -96,15 +96,13 @@ impl Driver {
                 let row = runs::get(connection, run)?;
                 let console = serial_consoles::get(connection, row.host_id)?;
                 let (Some(console), BootTarget::Memtest) = (console, reboot.target) else { return Ok(None) };
-                let work =
-                    driver.profiles.get(row.profile).stages.iter().find_map(|stage| match stage.work {
-                        StageWork::Memtest { passes, .. } => Some(passes),
-                        _ => None,
-                    });
+                let passes = driver.profiles.get(row.profile).stages.iter().find_map(|stage| {
+                    if let StageWork::Memtest { passes, .. } = stage.work { Some(passes) } else { None }
+                });
                 let appears_ms = driver.settings.limits.reboot_ms;
                 let wanted = Wanted {
                     // a profile that has lost the stage meanwhile: what is seen then passes nothing
-                    passes: work.unwrap_or(0).max(1),
+                    passes: passes.unwrap_or(0).max(1),
                     budget: duration(reboot.budget_ms),
                     appears_within: duration(appears_ms),
                 };
@@ -144,7 +142,7 @@ impl Driver {
                     self.tell(job.run, EventLevel::Warning, "serial_line", message).await?;
                 }
                 Err(error) => {
-                    tracing::debug!(run = %job.run, error = %crate::error_chain(&error), "no serial line")
+                    tracing::debug!(run = %job.run, error = %crate::error_chain(&error), "no serial line");
                 }
             }
             tokio::time::sleep(REOPEN).await;
