@@ -115,8 +115,11 @@ pub fn capture(
 fn ask_disks(tools: &dyn ToolRunner, inventory: &Inventory) {
     for disk in inventory.disks.iter().filter(|disk| disk.bus != Some(DiskBus::Virtio)) {
         // Whatever the answer is, the recording has it; a missing smartctl leaves nothing to record.
-        let _ =
-            tools.run(&smartctl::invocation(&format!("/dev/{}", disk.name)), &Cancel::new(), &mut |_, _| {});
+        let _ = tools.run(
+            &smartctl::invocation(&smartctl::Drive::of(format!("/dev/{}", disk.name))),
+            &Cancel::new(),
+            &mut |_, _| {},
+        );
     }
 }
 

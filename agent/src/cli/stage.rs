@@ -13,7 +13,7 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{DiskConsent, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskConsent, SelfTest, StageWork, SurfaceScan};
 
 use super::facts::print_json;
 use super::machine::Machine;
@@ -75,7 +75,7 @@ fn quick(stage: StageName) -> StageWork {
         StageName::Inventory => StageWork::Inventory {},
         StageName::Firmware => StageWork::Firmware {},
         StageName::SpecValidate => StageWork::SpecValidate {},
-        StageName::Smart => StageWork::Smart {},
+        StageName::Smart => StageWork::Smart { self_test: SelfTest::None },
         StageName::CpuStress => {
             StageWork::CpuStress { cpu_ms: 10_000, memory_ms: 10_000, memory_percent: 50 }
         }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::inventory::Inventory;
-use vetting_protocol::plan::{DiskConsent, StageWork};
+use vetting_protocol::plan::{DiskConsent, SelfTest, StageWork};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::BootTarget;
 
@@ -475,7 +475,7 @@ fn a_stage_that_is_not_built_in_is_an_error() {
             cancel: Cancel::new(),
             grace: Duration::ZERO,
         };
-        let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart {} };
+        let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart { self_test: SelfTest::None } };
         let tools = Arc::clone(&pipeline.tools);
         match pipeline.end_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), tools, facts) {
             StageEnd::Over(outcome, _) => outcome,

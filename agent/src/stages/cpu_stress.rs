@@ -41,7 +41,7 @@ impl Stage for CpuStressStage {
             StageWork::Inventory {}
             | StageWork::Firmware {}
             | StageWork::SpecValidate {}
-            | StageWork::Smart {}
+            | StageWork::Smart { .. }
             | StageWork::Storage { .. }
             | StageWork::Reboot { .. }
             | StageWork::Memtest { .. } => Duration::ZERO,

@@ -31,6 +31,7 @@ use crate::reporter::Reporter;
 use crate::tools::runner::{ToolError, ToolRunner};
 
 pub use disks::Sighting;
+pub use smart::Counters as SmartCounters;
 
 /// What a stage does to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +177,8 @@ pub struct Facts {
     pub firmware: Option<FirmwareReport>,
     /// Left by Inventory: what tells whether a disk went away and came back, by the disk's name.
     pub disks_first_seen: BTreeMap<String, Sighting>,
+    /// Left by SMART: what each disk had counted before the load, by its name.
+    pub smart_counters: BTreeMap<String, SmartCounters>,
 }
 
 impl StageContext<'_> {

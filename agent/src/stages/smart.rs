@@ -1,18 +1,31 @@
-//! Stage SMART: what each disk says of its own health. Every number becomes a measurement for the judge; what the
-//! disk itself calls a failure fails at once. A disk without SMART is skipped by name, never left out silently.
+//! Stage SMART: what each disk says of its own health, after a self-test where the plan asks for one. Every number
+//! becomes a measurement for the judge; what the disk itself calls a failure fails at once. A disk without SMART is
+//! skipped by name, never left out silently. Drives behind a RAID controller are asked one by one.
 
+mod counters;
+mod hidden;
+mod self_test;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vetting_protocol::ids::StageName;
-use vetting_protocol::inventory::{Disk, Inventory};
+use vetting_protocol::inventory::{Disk, DiskBus, Inventory};
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::StageWork;
+use vetting_protocol::plan::{SelfTest, StageWork};
 
 use super::disks::{self, Target};
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
-use crate::tools::smartctl::{self, Answer, AtaAttribute, Health, NvmeHealth, ScsiHealth, SmartReport};
+use crate::tools::runner::ToolError;
+use crate::tools::smartctl::{
+    self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
+};
+
+pub use counters::Counters;
+pub(super) use counters::after_load;
 
 pub(super) struct SmartStage;
 
@@ -21,58 +34,233 @@ impl Stage for SmartStage {
         StageDescription {
             name: StageName::Smart,
             effect: Effect::ReadOnly,
-            applies_to: "every disk but the boot medium: ATA, NVMe, SAS",
-            finds: "disks that call themselves failing, and their error and wear counters",
+            applies_to: "every disk but the boot medium: ATA, NVMe, SAS, also behind RAID controllers and USB bridges",
+            finds: "disks that call themselves failing or fail their self-test, hide a part of themselves, or are not new",
         }
     }
 
-    fn estimate(&self, _work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
-        Duration::from_secs(5)
+    fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
+        let StageWork::Smart { self_test } = work else { return Duration::ZERO };
+        Duration::from_secs(5) + self_test::usual_time(*self_test)
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
-        let StageWork::Smart {} = work else {
+        let StageWork::Smart { self_test } = work else {
             return Err(StageError::WrongWork { stage: StageName::Smart });
         };
-        let context: &StageContext<'_> = context;
-        let targets = disks::targets_of(context)?;
-        let sub_steps = SubSteps::new(context, targets.count());
-        let outcomes = disks::side_by_side(&targets.chosen, |target| {
-            let name = format!("{} SMART", target.disk.name);
-            vec![sub_steps.run(target.index, &name, || ask(context, target))]
-        });
-        Ok(StageReport {
-            outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"),
-            details: json!({ "disks": targets.names(), "left_out": targets.left_out, "other_paths": targets.other_paths() }),
-        })
+        let (report, counters) = ask_all(context, *self_test)?;
+        context.facts.smart_counters = counters;
+        Ok(report)
     }
 }
 
-fn ask(context: &StageContext<'_>, target: &Target<'_>) -> Found {
-    let disk = &target.disk.name;
-    let finished = context.tools.run(&smartctl::invocation(&target.device), &context.cancel, &mut |_, _| {});
-    if let Some(vanished) = disks::vanished(context, target) {
-        return Found::new(vanished, json!({}));
-    }
-    let answer = match finished.and_then(|finished| smartctl::parse(&finished)) {
-        Ok(answer) => answer,
-        Err(error) => return Found::new(Outcome::error(format!("{disk}: {}", error.reason())), json!({})),
+/// The counters of each disk, by its name.
+type Known = BTreeMap<String, Counters>;
+
+fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageReport, Known), StageError> {
+    let targets = disks::targets_of(context)?;
+    let behind = drives_behind_controllers(context);
+    let drives = behind.as_ref().map_or(&[][..], Vec::as_slice);
+    let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
+    let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
+    let known = Mutex::new(Known::new());
+    let outcomes = std::thread::scope(|scope| {
+        let others = scope.spawn(|| ask_drives(context, &sub_steps, drives, targets.count(), self_test));
+        let mut outcomes = disks::side_by_side(&targets.chosen, |target| {
+            let name = format!("{} SMART", target.disk.name);
+            let subject = Subject::of(target);
+            vec![sub_steps.run(target.index, &name, || {
+                let (found, counters) =
+                    ask(context, &subject, self_test, !drives.is_empty(), |done, left| {
+                        sub_steps.advance(target.index, done, left);
+                    });
+                if let Some(counters) = counters {
+                    known
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(target.disk.name.clone(), counters);
+                }
+                found
+            })]
+        });
+        let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
+        outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
+        if let Err(error) = &behind {
+            let reason = format!("drives behind RAID controllers cannot be found: {}", error.reason());
+            outcomes.push(Outcome::error(reason));
+        }
+        outcomes
+    });
+    let details = json!({
+        "disks": targets.names(),
+        "left_out": targets.left_out,
+        "other_paths": targets.other_paths(),
+        "drives_behind_controllers": drives.iter().map(|drive| &drive.device_type).collect::<Vec<_>>(),
+        "self_test": self_test,
+    });
+    let report =
+        StageReport { outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"), details };
+    Ok((report, known.into_inner().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// Drives that the kernel does not show. Without a disk of such a controller nothing is looked for.
+fn drives_behind_controllers(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
+    let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
+    let shows_volumes = |scsi_host: &String| {
+        let driver = context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name"));
+        driver.is_ok_and(|driver| smartctl::shows_volumes(&driver))
     };
-    match answer {
-        Answer::NotSupported { reason } => {
-            Found::new(Outcome::skip(format!("{disk}: no SMART ({reason})")), json!({}))
-        }
-        Answer::Report(report) => {
-            measure(context, disk, &report);
-            let faults = faults(&report);
-            let outcome = if faults.is_empty() {
-                Outcome::Pass
-            } else {
-                Outcome::fail(format!("{disk}{}: {}", model(target.disk), faults.join(", ")))
-            };
-            Found::new(outcome, details(&report))
-        }
+    if !hosts.iter().any(shows_volumes) {
+        return Ok(Vec::new());
     }
+    let finished = context.tools.run(&smartctl::scan(), &context.cancel, &mut |_, _| {})?;
+    smartctl::parse_scan(&finished)
+}
+
+/// Each in a thread of its own, with sub-steps from `first` on.
+fn ask_drives(
+    context: &StageContext<'_>,
+    sub_steps: &SubSteps<'_, '_>,
+    drives: &[Drive],
+    first: u32,
+    self_test: SelfTest,
+) -> Vec<Outcome> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (first..)
+            .zip(drives)
+            .map(|(ordinal, drive)| {
+                scope.spawn(move || {
+                    let subject = Subject::behind_controller(drive);
+                    sub_steps.run(ordinal, &format!("{} SMART", subject.name), || {
+                        let advance = |done, left| sub_steps.advance(ordinal, done, left);
+                        ask(context, &subject, self_test, false, advance).0
+                    })
+                })
+            })
+            .collect();
+        let crashed = || Outcome::error("the test of a drive behind a controller crashed");
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
+    })
+}
+
+/// Who is asked.
+struct Subject<'t> {
+    /// As measurements and reasons call it: `sda`, `megaraid,8`.
+    name: String,
+    drive: Drive,
+    /// The kernel's disk; `None` for a drive that only its controller knows.
+    target: Option<&'t Target<'t>>,
+}
+
+impl<'t> Subject<'t> {
+    fn of(target: &'t Target<'t>) -> Self {
+        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), target: Some(target) }
+    }
+
+    fn behind_controller(drive: &Drive) -> Self {
+        Self { name: drive.device_type.clone().unwrap_or_default(), drive: drive.clone(), target: None }
+    }
+
+    fn disk(&self) -> Option<&'t Disk> {
+        self.target.map(|target| target.disk)
+    }
+}
+
+/// Self-test, report, and what else tells a disk from a new one. `is_beside_drives`: the machine has drives behind
+/// controllers, which are asked by themselves.
+fn ask(
+    context: &StageContext<'_>,
+    subject: &Subject<'_>,
+    self_test: SelfTest,
+    is_beside_drives: bool,
+    advance: impl Fn(f64, Option<Duration>),
+) -> (Found, Option<Counters>) {
+    let name = &subject.name;
+    let tested = self_test::run(context, &subject.drive, self_test, self_test::POLL, &advance);
+    let answer = report_of(context, subject);
+    if let Some(vanished) = subject.target.and_then(|target| disks::vanished(context, target)) {
+        return (Found::new(vanished, json!({})), None);
+    }
+    let report = match answer {
+        Ok(Answer::Report(report)) => report,
+        Ok(Answer::NotSupported { reason }) if is_beside_drives => {
+            let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
+            return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
+        }
+        Ok(Answer::NotSupported { reason }) => {
+            return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
+        }
+        Err(error) => {
+            return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
+        }
+    };
+    measure(context, name, &report);
+    let mut details = details(&report);
+    let mut outcomes = vec![health_outcome(subject, &report)];
+    outcomes.push(tested.outcome(name));
+    note(&mut details, "self_test", tested.words());
+    match not_new(context, subject, &report) {
+        Ok(Some(mismatch)) => note(&mut details, "farm", mismatch),
+        Ok(None) => {}
+        Err(error) => outcomes.push(Outcome::error(format!("{name}: {}", error.reason()))),
+    }
+    if subject.disk().and_then(|disk| disk.bus) == Some(DiskBus::Ata) {
+        note(&mut details, "hidden", hidden::measure(context, name, &subject.drive.device));
+    }
+    (Found::new(Outcome::worst_of(outcomes, ""), details), Some(Counters::of(&report)))
+}
+
+fn note(details: &mut Value, name: &str, words: impl Into<Value>) {
+    if let Value::Object(details) = details {
+        details.insert(name.to_owned(), words.into());
+    }
+}
+
+/// Asks a drive; one behind a USB bridge that smartctl does not know is asked once more in the way that most of these
+/// bridges understand (SAT).
+fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer, ToolError> {
+    let ask = |drive: &Drive| {
+        let finished = context.tools.run(&smartctl::invocation(drive), &context.cancel, &mut |_, _| {})?;
+        smartctl::parse(&finished)
+    };
+    let answer = ask(&subject.drive)?;
+    let is_usb = subject.disk().and_then(|disk| disk.bus) == Some(DiskBus::Usb);
+    match answer {
+        Answer::NotSupported { reason } if is_usb => {
+            let drive = Drive { device_type: Some("sat".to_owned()), ..subject.drive.clone() };
+            // a bridge that does not understand that either has no SMART
+            Ok(ask(&drive).unwrap_or(Answer::NotSupported { reason }))
+        }
+        answer => Ok(answer),
+    }
+}
+
+fn health_outcome(subject: &Subject<'_>, report: &SmartReport) -> Outcome {
+    let faults = faults(report);
+    if faults.is_empty() {
+        return Outcome::Pass;
+    }
+    let model = subject.disk().map(model).unwrap_or_default();
+    Outcome::fail(format!("{}{model}: {}", subject.name, faults.join(", ")))
+}
+
+/// Measures by how much the FARM log's hours differ from the attribute's; some words if that could be told. A reset of
+/// the attributes does not reset the log: the case of used drives sold as new in 2025.
+fn not_new(
+    context: &StageContext<'_>,
+    subject: &Subject<'_>,
+    report: &SmartReport,
+) -> Result<Option<String>, ToolError> {
+    if !report.has_farm || !matches!(report.health, Health::Ata(_)) {
+        return Ok(None);
+    }
+    let finished = context.tools.run(&farm::ask(&subject.drive), &context.cancel, &mut |_, _| {})?;
+    let farm_hours = farm::parse(&finished)?;
+    let name = &subject.name;
+    context.measure("smart_attr", format!("{name}/farm_power_on_hours"), Some(farm_hours), "hours");
+    let Some(hours) = report.power_on_hours else { return Ok(None) };
+    context.measure("smart_attr", format!("{name}/farm_excess_hours"), Some(farm_hours - hours), "hours");
+    Ok(Some(format!("{farm_hours} h by the FARM log, {hours} h by the SMART attribute")))
 }
 
 fn model(disk: &Disk) -> String {
@@ -136,7 +324,7 @@ fn details(report: &SmartReport) -> Value {
     json!({ "protocol": protocol, "health_passed": report.passed, "notes": notes, "messages": report.messages })
 }
 
-fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
+pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
     let tell = |kind: &str, name: &str, value: Option<f64>, unit: &str| {
         if value.is_some() {
             context.measure(kind, format!("{disk}/{name}"), value, unit);

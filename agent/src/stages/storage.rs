@@ -1,6 +1,7 @@
-//! Stage Storage: reads every disk hard (fio), then goes over its surface (badblocks), all disks side by side.
+//! Stage Storage: reads every disk hard (fio), goes over its surface (badblocks), then asks what it counted meanwhile
+//! (SMART), all disks side by side.
 //!
-//! Each disk has two sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
+//! Each disk has three sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
@@ -16,6 +17,7 @@ use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{StageWork, SurfaceScan};
 
 use super::disks::{self, Target};
+use super::smart;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::host::KernelLog;
@@ -23,6 +25,8 @@ use crate::tools::fio;
 
 /// What a slow disk reads, for the estimate.
 const READ_BYTES_PER_SECOND: u64 = 150 * 1000 * 1000;
+/// Of each disk: read, surface, SMART after.
+const SUB_STEPS: u32 = 3;
 /// Failed reads that a reason names.
 const FAILED_READS_NAMED: usize = 4;
 
@@ -64,7 +68,7 @@ impl Stage for StorageStage {
         };
         let context: &StageContext<'_> = context;
         let targets = disks::targets_of(context)?;
-        let sub_steps = SubSteps::new(context, targets.count().saturating_mul(2));
+        let sub_steps = SubSteps::new(context, targets.count().saturating_mul(SUB_STEPS));
         let read_for = Duration::from_millis(*fio_read_ms);
         let outcomes = disks::side_by_side(&targets.chosen, |target| {
             let disk = Disk { context, sub_steps: &sub_steps, target };
@@ -91,7 +95,8 @@ impl Disk<'_, '_, '_> {
 
     fn test(&self, read_for: Duration, scan: SurfaceScan) -> Vec<Outcome> {
         let name = self.name();
-        let (read_ordinal, surface_ordinal) = (self.target.index * 2, self.target.index * 2 + 1);
+        let first = self.target.index * SUB_STEPS;
+        let (read_ordinal, surface_ordinal, smart_ordinal) = (first, first + 1, first + 2);
         let log = self.context.host.kernel_log_from_now();
         let read = self.sub_steps.run(read_ordinal, &format!("{name} read"), || {
             self.sub_steps.by_time(read_ordinal, read_for, || self.read(read_for))
@@ -100,7 +105,10 @@ impl Disk<'_, '_, '_> {
             let found = self.surface(surface_ordinal, scan);
             self.count_kernel_errors(log, found)
         });
-        vec![read, surface]
+        let smart = self.sub_steps.run(smart_ordinal, &format!("{name} SMART after"), || {
+            self.obstacle().unwrap_or_else(|| smart::after_load(self.context, self.target))
+        });
+        vec![read, surface, smart]
     }
 
     /// The disk is gone, has no size, or the work was cancelled.

@@ -8,6 +8,8 @@ use vetting_protocol::inventory::{
     Bios, Board, Chassis, Cpu, Disk, DiskBus, DiskKind, Inventory, Memory, System,
 };
 
+use vetting_protocol::plan::SelfTest;
+
 use super::*;
 use crate::tools::fixture;
 use crate::tools::runner::{Exit, Finished, Invocation, Stream};
@@ -218,9 +220,29 @@ impl Machine {
             inventory: Some(self.inventory.clone()),
             firmware: self.firmware.clone(),
             disks_first_seen: disks::first_seen(host, &self.inventory),
+            smart_counters: BTreeMap::new(),
         };
         let (report, kept) = self.run_on_with(host, &mut facts, work, tools);
         (report, kept, facts)
+    }
+
+    /// Gives `work` what a stage works with.
+    pub(super) fn with_context<T>(
+        &self,
+        tools: &dyn ToolRunner,
+        work: impl FnOnce(&StageContext<'_>) -> T,
+    ) -> T {
+        let mut facts = Facts { inventory: Some(self.inventory.clone()), ..Facts::default() };
+        work(&StageContext {
+            stage: StageName::Smart,
+            host: &Host::recorded(self.folder.path()),
+            tools,
+            reporter: &Kept::default(),
+            cancel: self.cancel.clone(),
+            consent: self.consent,
+            expected_spec_yaml: None,
+            facts: &mut facts,
+        })
     }
 
     /// With the facts that stages before it left.
@@ -371,7 +393,11 @@ fn a_stage_refuses_the_parameters_of_another() {
     let tools = Told::new(missing);
     for stage in ALL {
         let name = stage.description().name;
-        let other = if name == StageName::Smart { StageWork::Firmware {} } else { StageWork::Smart {} };
+        let other = if name == StageName::Smart {
+            StageWork::Firmware {}
+        } else {
+            StageWork::Smart { self_test: SelfTest::None }
+        };
         let mut facts = Facts::default();
         let reboots = Reboots::default();
         let mut context = StageContext {

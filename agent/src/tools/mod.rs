@@ -5,6 +5,7 @@
 pub mod badblocks;
 pub mod ethtool;
 pub mod fio;
+pub mod hdparm;
 pub mod ipmitool;
 pub mod runner;
 pub mod smartctl;

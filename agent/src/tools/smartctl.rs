@@ -3,7 +3,10 @@
 //! Its exit status is eight facts in one number ([`ExitBits`]); a disk that smartctl cannot speak to is told apart
 //! from one that it could not read. Refuses to call a disk healthy that did not say so.
 
+mod drives;
+pub mod farm;
 mod health;
+pub mod self_test;
 
 use std::time::Duration;
 
@@ -11,18 +14,15 @@ use serde_json::Value;
 
 use super::runner::{Finished, Invocation, ToolError};
 
+pub use drives::{Drive, parse_scan, scan, shows_volumes};
 pub use health::{AtaAttribute, NvmeHealth, ScsiErrors, ScsiHealth};
 
 const TOOL: &str = "smartctl";
 
-/// Asks one disk (`/dev/sda`, `/dev/nvme0n1`) for all it knows. Two minutes are far more than a healthy disk takes
-/// and enough for one that has to spin up.
-pub fn invocation(device: &str) -> Invocation {
-    Invocation {
-        tool: TOOL,
-        args: vec!["--json=c".into(), "-x".into(), device.into()],
-        timeout: Duration::from_mins(2),
-    }
+/// Asks a drive for all it knows. Two minutes are far more than a healthy one takes and enough for one that has to
+/// spin up.
+pub fn invocation(drive: &Drive) -> Invocation {
+    drive.invocation(&["-x"], Duration::from_mins(2))
 }
 
 /// smartctl's exit status, smartctl(8) "EXIT STATUS".
@@ -30,6 +30,10 @@ pub fn invocation(device: &str) -> Invocation {
 pub struct ExitBits(u8);
 
 impl ExitBits {
+    fn of(code: i32) -> Result<Self, ToolError> {
+        u8::try_from(code).map(Self).map_err(|_| garbage(format!("its exit status is {code}")))
+    }
+
     /// Bit 0: the command line did not parse, or no device type fits.
     pub fn not_asked(self) -> bool {
         self.0 & 1 != 0
@@ -98,6 +102,8 @@ pub struct SmartReport {
     pub temperature_celsius: Option<f64>,
     /// Failed self-tests that the log still holds.
     pub self_test_failures: Option<f64>,
+    /// The disk has Seagate's FARM log.
+    pub has_farm: bool,
     /// What is special to the disk's command set.
     pub health: Health,
 }
@@ -120,7 +126,7 @@ fn garbage(message: impl Into<String>) -> ToolError {
 /// Reads smartctl's JSON.
 pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
     let code = finished.code(TOOL)?;
-    let exit = ExitBits(u8::try_from(code).map_err(|_| garbage(format!("its exit status is {code}")))?);
+    let exit = ExitBits::of(code)?;
     let json: Value = serde_json::from_slice(&finished.stdout)
         .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
     if exit.not_asked() {
@@ -153,6 +159,7 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: health::number(&json, "/temperature/current"),
         self_test_failures: health::self_test_failures(&json),
+        has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
         messages: messages(&json),
         health,
     })))

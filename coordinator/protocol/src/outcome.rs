@@ -110,8 +110,10 @@ impl Outcome {
     pub fn worst_of(parts: impl IntoIterator<Item = Self>, nothing_reason: &str) -> Self {
         let parts: Vec<Self> = parts.into_iter().collect();
         let reasons = |severity: u8| -> String {
-            let of_this: Vec<&str> =
+            let mut of_this: Vec<&str> =
                 parts.iter().filter(|part| part.severity() == severity).filter_map(Self::reason).collect();
+            // a disk that is gone says so in each of its sub-steps
+            of_this.dedup();
             of_this.join("; ")
         };
         match parts.iter().map(Self::severity).max() {
@@ -176,6 +178,8 @@ mod tests {
             ),
             Outcome::fail("sda bad; sdb bad")
         );
+        let gone = || Outcome::fail("sda is gone");
+        assert_eq!(Outcome::worst_of([gone(), gone()], "none"), gone());
         assert_eq!(Outcome::worst_of([], "no disks"), Outcome::skip("no disks"));
     }
 }

@@ -90,7 +90,10 @@ pub enum StageWork {
     SpecValidate {},
     /// Drive health.
     #[serde(rename = "SMART")]
-    Smart {},
+    Smart {
+        /// The test that each disk is told to do first.
+        self_test: SelfTest,
+    },
     /// stress-ng with verification, over the CPUs and then over the memory.
     #[serde(rename = "CPUStress")]
     CpuStress {
@@ -131,13 +134,25 @@ impl StageWork {
             Self::Inventory {} => StageName::Inventory,
             Self::Firmware {} => StageName::Firmware,
             Self::SpecValidate {} => StageName::SpecValidate,
-            Self::Smart {} => StageName::Smart,
+            Self::Smart { .. } => StageName::Smart,
             Self::CpuStress { .. } => StageName::CpuStress,
             Self::Storage { .. } => StageName::Storage,
             Self::Reboot { .. } => StageName::Reboot,
             Self::Memtest { .. } => StageName::Memtest,
         }
     }
+}
+
+/// The self-test of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SelfTest {
+    /// None.
+    None,
+    /// About two minutes.
+    Short,
+    /// Reads the whole disk: hours on rotating disks.
+    Extended,
 }
 
 /// How badblocks goes over a disk.

@@ -1,10 +1,22 @@
 //! The SMART stage over recorded answers.
 
-use super::super::tests::{Machine, Told, garbage, hung, missing, outcome, recorded};
-use super::*;
-use crate::tools::runner::Invocation;
+use vetting_protocol::plan::SurfaceScan;
 
-const WORK: StageWork = StageWork::Smart {};
+use super::super::Facts;
+use super::super::tests::{Machine, Told, arguments, garbage, hung, missing, outcome, recorded};
+use super::*;
+use crate::tools::runner::{Exit, Finished, Invocation};
+
+const WORK: StageWork = StageWork::Smart { self_test: SelfTest::None };
+
+/// What a disk that hides nothing says; the other tools are not there.
+fn hdparm(invocation: &Invocation) -> Result<Finished, ToolError> {
+    if invocation.tool != "hdparm" || invocation.args[0] != "-N" {
+        return missing(invocation);
+    }
+    let text = " max sectors   = 131072/131072, HPA is disabled\n";
+    Ok(Finished { stdout: text.into(), exit: Exit::Code(0), ..garbage(invocation)? })
+}
 
 fn device(invocation: &Invocation) -> String {
     invocation.args.last().unwrap().to_string_lossy().into_owned()
@@ -14,6 +26,9 @@ fn device(invocation: &Invocation) -> String {
 fn ata_nvme_and_sas_side_by_side_pass_and_are_measured() {
     let machine = Machine::new().with_disk("nvme0n1").with_disk("sda").with_disk("sdb");
     let tools = Told::new(|invocation: &Invocation| {
+        if invocation.tool == "hdparm" {
+            return hdparm(invocation);
+        }
         recorded(
             "smartctl",
             match device(invocation).as_str() {
@@ -59,6 +74,9 @@ fn sas_counters_are_measured_and_a_failed_self_test_fails() {
 fn a_failing_disk_fails_the_stage_by_name() {
     let machine = Machine::new().with_disk("nvme0n1").with_disk("sda").with_disk("sdb");
     let tools = Told::new(|invocation: &Invocation| {
+        if invocation.tool == "hdparm" {
+            return hdparm(invocation);
+        }
         recorded(
             "smartctl",
             match device(invocation).as_str() {
@@ -122,5 +140,149 @@ fn smartctl_missing_hung_or_speaking_nonsense_is_an_error() {
         let (report, _, _) = machine.run(&WORK, &Told::new(answer));
         let Outcome::Error { reason } = outcome(report) else { panic!() };
         assert!(reason.starts_with("sda: smartctl"), "{reason}");
+    }
+}
+
+#[test]
+fn a_hidden_part_of_a_disk_and_hours_that_were_reset_are_measured() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|invocation: &Invocation| {
+        let words = arguments(invocation);
+        let told = |text: &str| {
+            Ok(Finished { stdout: text.into(), exit: Exit::Code(0), ..garbage(invocation).unwrap() })
+        };
+        if words.starts_with("-N") {
+            return told(" max sectors   = 131000/131072, HPA is enabled\n");
+        }
+        if words.starts_with("--dco-identify") {
+            return told("\tReal max sectors: 131172\n");
+        }
+        if words.contains("-l farm") {
+            return told(r#"{"seagate_farm_log":{"page_1_drive_information":{"poh":26714}}}"#);
+        }
+        let mut report = recorded("smartctl", "7.3-ata-good").unwrap();
+        let text = String::from_utf8(report.stdout).unwrap();
+        report.stdout = format!("{{\"seagate_farm_log\":{{\"supported\":true}},{}", &text[1..]).into_bytes();
+        Ok(report)
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass, "the numbers are for the judge");
+    let measured = kept.measurements();
+    assert_eq!(measured["smart_attr sda/hidden_sectors"], Some(172.0));
+    assert_eq!(measured["smart_attr sda/farm_excess_hours"], Some(26714.0 - 423.0));
+}
+
+#[test]
+fn a_disk_that_does_not_say_what_it_hides_has_no_such_measurement() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|invocation: &Invocation| match invocation.tool {
+        "smartctl" => recorded("smartctl", "7.3-ata-good"),
+        _ => missing(invocation),
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert!(!kept.measurements().contains_key("smart_attr sda/hidden_sectors"));
+    let plain = Told::new(|invocation: &Invocation| match invocation.tool {
+        "smartctl" => recorded("smartctl", "7.3-ata-good"),
+        _ => hdparm(invocation),
+    });
+    assert_eq!(machine.run(&WORK, &plain).1.measurements()["smart_attr sda/hidden_sectors"], Some(0.0));
+}
+
+/// `sda` is a volume of a MegaRAID controller with two drives.
+fn behind_megaraid() -> Machine {
+    let machine = Machine::new().with_disk("sda");
+    machine.file("sys/class/scsi_host/host0/proc_name", "megaraid_sas\n");
+    machine
+}
+
+#[test]
+fn drives_behind_a_raid_controller_are_asked_one_by_one() {
+    let machine = behind_megaraid();
+    let tools = Told::new(|invocation: &Invocation| {
+        let words = arguments(invocation);
+        recorded(
+            "smartctl",
+            if words.contains("--scan-open") {
+                "7.4-scan-megaraid"
+            } else if words.contains("-d megaraid,8 /dev/bus/0") {
+                "7.3-sas-good"
+            } else if words.contains("-d sat+megaraid,9 /dev/bus/0") {
+                "7.3-ata-failing"
+            } else {
+                "7.4-scsi-no-smart"
+            },
+        )
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let Outcome::Fail { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("sat+megaraid,9: SMART health: FAILED"), "{reason}");
+    let sub_steps = kept.sub_steps();
+    assert_eq!(sub_steps["sda SMART"], Outcome::Pass, "a volume has no health of its own");
+    assert!(matches!(sub_steps["megaraid,8 SMART"], Outcome::Fail { .. }), "its self-test log has failures");
+    assert_eq!(kept.measurements()["sas megaraid,8/grown_defects"], Some(4.0));
+}
+
+#[test]
+fn a_controller_whose_drives_cannot_be_found_is_an_error_or_a_skip() {
+    let machine = behind_megaraid();
+    let failed = Told::new(|invocation: &Invocation| {
+        if arguments(invocation).contains("--scan-open") {
+            return garbage(invocation);
+        }
+        recorded("smartctl", "7.3-ata-good")
+    });
+    let Outcome::Error { reason } = outcome(machine.run(&WORK, &failed).0) else { panic!() };
+    assert!(reason.contains("drives behind RAID controllers cannot be found"), "{reason}");
+    let none = Told::new(|invocation: &Invocation| {
+        let scan = arguments(invocation).contains("--scan-open");
+        recorded("smartctl", if scan { "7.4-scan-qemu" } else { "7.4-scsi-no-smart" })
+    });
+    assert!(matches!(outcome(machine.run(&WORK, &none).0), Outcome::Skip { .. }));
+}
+
+#[test]
+fn a_usb_bridge_that_smartctl_does_not_know_is_asked_through_sat() {
+    let mut machine = Machine::new().with_disk("sda");
+    machine.inventory.disks[0].bus = Some(DiskBus::Usb);
+    let answers = |with_sat: &'static str| {
+        Told::new(move |invocation: &Invocation| {
+            let through_sat = arguments(invocation).contains("-d sat");
+            recorded("smartctl", if through_sat { with_sat } else { "7.4-type-unknown" })
+        })
+    };
+    assert_eq!(outcome(machine.run(&WORK, &answers("7.3-ata-good")).0), Outcome::Pass);
+    assert!(matches!(outcome(machine.run(&WORK, &answers("7.4-open-failed")).0), Outcome::Skip { .. }));
+}
+
+#[test]
+fn what_a_disk_counted_under_load_is_measured_after_it() {
+    let machine = Machine::new().with_disk("sda");
+    let good = Told::new(|invocation: &Invocation| match invocation.tool {
+        "smartctl" => recorded("smartctl", "7.3-ata-good"),
+        _ => missing(invocation),
+    });
+    let mut facts = machine.run(&WORK, &good).2;
+    let storage = StageWork::Storage { fio_read_ms: 1, surface: SurfaceScan::ReadWhole };
+    let after = |case: &'static str, facts: &mut Facts| {
+        let tools = Told::new(move |invocation: &Invocation| match invocation.tool {
+            "smartctl" if case.is_empty() => missing(invocation),
+            "smartctl" => recorded("smartctl", case),
+            "fio" => recorded("fio", "3.39-good"),
+            "badblocks" => recorded("badblocks", "1.47.2-read-good"),
+            _ => missing(invocation),
+        });
+        machine.run_with(facts, &storage, &tools)
+    };
+    let (report, kept) = after("7.3-ata-good", &mut facts);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.measurements()["smart_growth sda/5_reallocated_sector_ct"], Some(0.0));
+    let (report, kept) = after("7.3-ata-failing", &mut facts);
+    assert!(matches!(outcome(report), Outcome::Fail { .. }));
+    assert!(kept.measurements()["smart_growth sda/5_reallocated_sector_ct"].unwrap() > 0.0);
+    for silent in ["", "7.4-scsi-no-smart", "bad-timed-out"] {
+        let (report, kept) = after(silent, &mut facts);
+        assert!(matches!(outcome(report), Outcome::Error { .. }), "{silent}");
+        assert!(!kept.measurements().keys().any(|key| key.starts_with("smart_growth")));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 use vetting_protocol::ids::StageName;
-use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::plan::{SelfTest, StageWork, SurfaceScan};
 use vetting_protocol::profile::ProfileName;
 
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
@@ -32,6 +32,7 @@ struct FlatStage {
     limit: HumanDuration,
     #[serde(default = "yes")]
     required: bool,
+    self_test: Option<SelfTest>,
     cpu: Option<HumanDuration>,
     memory: Option<HumanDuration>,
     memory_percent: Option<u8>,
@@ -112,12 +113,13 @@ impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
-        let FlatStage { stage, limit, required, cpu, memory, memory_percent, fio_read, surface, .. } = flat;
-        let FlatStage { restarts, kernel_patterns, passes, budget, .. } = flat;
+        let FlatStage { stage, limit, required, self_test, cpu, memory, memory_percent, .. } = flat;
+        let FlatStage { fio_read, surface, restarts, kernel_patterns, passes, budget, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_storage = stage == StageName::Storage;
         let is_memtest = stage == StageName::Memtest;
         for (key, present, belongs) in [
+            ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
             ("memory_percent", memory_percent.is_some(), is_cpu),
@@ -140,7 +142,9 @@ impl TryFrom<FlatStage> for StageEntry {
             StageName::Inventory => StageWork::Inventory {},
             StageName::Firmware => StageWork::Firmware {},
             StageName::SpecValidate => StageWork::SpecValidate {},
-            StageName::Smart => StageWork::Smart {},
+            StageName::Smart => {
+                StageWork::Smart { self_test: self_test.ok_or("SMART needs `self_test`; add it")? }
+            }
             StageName::CpuStress => StageWork::CpuStress {
                 cpu_ms: ms(cpu),
                 memory_ms: ms(memory),

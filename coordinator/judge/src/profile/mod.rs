@@ -6,7 +6,7 @@
 //! sampling_interval: 5s
 //! stages:                       # in the order they run
 //!   - {stage: Inventory, limit: 2m}
-//!   - {stage: SMART, limit: 2m, required: false}
+//!   - {stage: SMART, limit: 6m, self_test: short, required: false}
 //!   - {stage: CPUStress, limit: 12m, cpu: 2m, memory: 2m, memory_percent: 80}
 //!   - {stage: Storage, limit: 20m, fio_read: 15s, surface: {mode: read_zones, zones: 16, zone_mib: 64}}
 //! thresholds:                   # each states what is good

@@ -1,0 +1,234 @@
+//! A disk's self-test, from its start to its end. A test that left no trace of having run is not passed.
+
+use std::time::Duration;
+
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::SelfTest;
+
+use super::StageContext;
+use crate::clock;
+use crate::tools::runner::ToolError;
+use crate::tools::smartctl::Drive;
+use crate::tools::smartctl::self_test::{self, State, Status};
+
+/// How often a disk is asked how far it is.
+pub(super) const POLL: Duration = Duration::from_secs(5);
+/// A test may take so many times the disk's own estimate, since the disk also does what else it is asked.
+const PATIENCE_FACTOR: u32 = 4;
+/// How often the cancel is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How a self-test ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tested {
+    /// None was asked for.
+    NotAsked,
+    /// The disk has none.
+    NotSupported,
+    /// It found nothing.
+    Passed,
+    /// It found a fault.
+    Failed(String),
+    /// It cannot be told how it ended, or whether it ran.
+    Unknown(String),
+}
+
+impl Tested {
+    pub(super) fn outcome(&self, name: &str) -> Outcome {
+        match self {
+            Self::NotAsked | Self::NotSupported | Self::Passed => Outcome::Pass,
+            Self::Failed(what) => Outcome::fail(format!("{name}: its self-test failed: {what}")),
+            Self::Unknown(why) => Outcome::error(format!("{name}: its self-test: {why}")),
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::NotAsked => "not asked for".to_owned(),
+            Self::NotSupported => "the disk has none".to_owned(),
+            Self::Passed => "passed".to_owned(),
+            Self::Failed(what) => format!("failed: {what}"),
+            Self::Unknown(why) => format!("not known: {why}"),
+        }
+    }
+}
+
+/// What a test usually takes, where the disk has not been asked.
+pub(super) fn usual_time(test: SelfTest) -> Duration {
+    match test {
+        SelfTest::None => Duration::ZERO,
+        SelfTest::Short => Duration::from_mins(2),
+        SelfTest::Extended => Duration::from_hours(4),
+    }
+}
+
+/// Starts the test and waits for its end, asking every `poll`. A disk that smartctl cannot speak to has no self-test
+/// either: its report tells what is the matter.
+pub(super) fn run(
+    context: &StageContext<'_>,
+    drive: &Drive,
+    test: SelfTest,
+    poll: Duration,
+    advance: &impl Fn(f64, Option<Duration>),
+) -> Tested {
+    let Some(start) = self_test::start(drive, test) else { return Tested::NotAsked };
+    let ask = || -> Result<Status, ToolError> {
+        let finished = context.tools.run(&self_test::ask(drive), &context.cancel, &mut |_, _| {})?;
+        self_test::parse(&finished)
+    };
+    let before = match ask() {
+        Ok(status) if status.supported => status,
+        Ok(_) | Err(ToolError::Failed { .. }) => return Tested::NotSupported,
+        Err(error) => return Tested::Unknown(error.reason()),
+    };
+    let started = context
+        .tools
+        .run(&start, &context.cancel, &mut |_, _| {})
+        .and_then(|finished| self_test::parse_start(&finished));
+    if let Err(error) = started {
+        return Tested::Unknown(format!("it could not be started: {}", error.reason()));
+    }
+    let expected = expected_time(&before, test);
+    let begin = clock::monotonic();
+    let mut was_seen_running = false;
+    loop {
+        let status = match ask() {
+            Ok(status) => status,
+            Err(error) => return Tested::Unknown(error.reason()),
+        };
+        let elapsed = begin.elapsed();
+        match status.state {
+            State::Running { percent_left } => {
+                was_seen_running = true;
+                let by_time = elapsed.as_secs_f64() / expected.as_secs_f64().max(1.0);
+                let done = percent_left.map_or(by_time, |left| 1.0 - left / 100.0).clamp(0.0, 0.99);
+                advance(done, Some(expected.saturating_sub(elapsed)));
+                if elapsed > expected * PATIENCE_FACTOR {
+                    return Tested::Unknown(format!(
+                        "it was still running after {} min",
+                        elapsed.as_secs() / 60
+                    ));
+                }
+            }
+            State::Failed { what } => return Tested::Failed(what),
+            State::BrokenOff { what } => return Tested::Unknown(format!("it was broken off: {what}")),
+            State::Passed if was_seen_running || status.log_mark != before.log_mark => return Tested::Passed,
+            State::Passed => return Tested::Unknown("it left no trace of having run".to_owned()),
+        }
+        if !wait(context, poll) {
+            return Tested::Unknown("it was cancelled".to_owned());
+        }
+    }
+}
+
+fn expected_time(status: &Status, test: SelfTest) -> Duration {
+    let minutes = match test {
+        SelfTest::None => None,
+        SelfTest::Short => status.minutes.0,
+        SelfTest::Extended => status.minutes.1,
+    };
+    minutes
+        .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
+        .filter(|time| !time.is_zero())
+        .unwrap_or(usual_time(test))
+}
+
+/// False if the work was cancelled meanwhile.
+fn wait(context: &StageContext<'_>, time: Duration) -> bool {
+    let begin = clock::monotonic();
+    while begin.elapsed() < time {
+        if context.cancel.is_raised() {
+            return false;
+        }
+        std::thread::sleep(LOOK.min(time));
+    }
+    !context.cancel.is_raised()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::super::super::tests::{Machine, Told, missing};
+    use super::*;
+    use crate::tools::runner::{Exit, Finished, Invocation};
+
+    fn finished(json: &Value, code: i32) -> Finished {
+        Finished {
+            exit: Exit::Code(code),
+            stdout: serde_json::to_vec(json).unwrap(),
+            stderr: Vec::new(),
+            truncated: false,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    fn status(value: u8, count: u32) -> Value {
+        json!({
+            "device": { "protocol": "ATA" },
+            "ata_smart_data": {
+                "self_test": { "status": { "value": value, "string": "read failure" }, "polling_minutes": {} },
+                "capabilities": { "self_tests_supported": true },
+            },
+            "ata_smart_self_test_log": { "standard": { "count": count } },
+        })
+    }
+
+    /// Answers of a disk in turn; the second call is the start.
+    fn tested(answers: Vec<Result<Finished, ToolError>>) -> Tested {
+        let turn = AtomicUsize::new(0);
+        let answers: Vec<_> = answers.into_iter().map(|answer| std::sync::Mutex::new(Some(answer))).collect();
+        let tools = Told::new(move |_: &Invocation| {
+            let turn = turn.fetch_add(1, Ordering::SeqCst);
+            answers[turn.min(answers.len() - 1)]
+                .lock()
+                .unwrap()
+                .take()
+                .expect("asked once more than expected")
+        });
+        Machine::new().with_context(&tools, |context| {
+            run(context, &Drive::of("/dev/sda"), SelfTest::Short, Duration::ZERO, &|_, _| {})
+        })
+    }
+
+    #[test]
+    fn a_test_is_followed_to_its_end() {
+        let started = || Ok(finished(&json!({}), 0));
+        let at = |value, count| Ok(finished(&status(value, count), 0));
+        assert_eq!(tested(vec![at(0, 0), started(), at(0xf9, 0), at(0xf1, 0), at(0, 1)]), Tested::Passed);
+        // over before it was looked at, but in the log
+        assert_eq!(tested(vec![at(0, 3), started(), at(0, 4)]), Tested::Passed);
+        let failed = tested(vec![at(0, 0), started(), at(0xf9, 0), at(0x74, 1)]);
+        assert_eq!(failed, Tested::Failed("read failure".to_owned()));
+        assert!(matches!(failed.outcome("sda"), Outcome::Fail { .. }));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_passed() {
+        let started = || Ok(finished(&json!({}), 0));
+        let at = |value, count| Ok(finished(&status(value, count), 0));
+        for answers in [
+            vec![at(0, 0), started(), at(0, 0)],
+            vec![at(0, 0), Ok(finished(&json!({}), 4))],
+            vec![at(0, 0), started(), at(0xf9, 0), at(0x20, 1)],
+            vec![at(0, 0), started(), at(0xf9, 0), Ok(finished(&json!({}), 2))],
+            vec![Err(ToolError::Missing { tool: "smartctl".to_owned() })],
+        ] {
+            let tested = tested(answers);
+            assert!(matches!(tested, Tested::Unknown(_)), "{tested:?}");
+            assert!(matches!(tested.outcome("sda"), Outcome::Error { .. }));
+        }
+    }
+
+    #[test]
+    fn without_a_test_nothing_is_asked() {
+        let tools = Told::new(missing);
+        let tested = Machine::new().with_context(&tools, |context| {
+            run(context, &Drive::of("/dev/sda"), SelfTest::None, Duration::ZERO, &|_, _| {})
+        });
+        assert_eq!(tested, Tested::NotAsked);
+        assert!(tools.calls.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,126 @@
+//! Which drives smartctl can reach, also those that the kernel shows only as a volume of their RAID controller
+//! (smartctl(8) `--scan-open`, `-d`).
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{ExitBits, TOOL, garbage};
+use crate::tools::runner::{Finished, Invocation, ToolError};
+
+/// How smartctl is to speak to a drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Device file: of the disk itself, or of the controller that it is behind.
+    pub device: String,
+    /// `-d`, such as `megaraid,8` or `sat`; `None` lets smartctl find out.
+    pub device_type: Option<String>,
+}
+
+impl Drive {
+    /// A disk of the kernel's, spoken to in whatever way smartctl finds.
+    pub fn of(device: impl Into<String>) -> Self {
+        Self { device: device.into(), device_type: None }
+    }
+
+    pub(super) fn invocation(&self, words: &[&str], timeout: Duration) -> Invocation {
+        let mut args: Vec<OsString> = vec!["--json=c".into()];
+        args.extend(words.iter().map(Into::into));
+        if let Some(device_type) = &self.device_type {
+            args.extend(["-d".into(), device_type.into()]);
+        }
+        args.push(self.device.clone().into());
+        Invocation { tool: TOOL, args, timeout }
+    }
+}
+
+/// Looks for drives. One that must spin up may keep the scan waiting.
+pub fn scan() -> Invocation {
+    Invocation {
+        tool: TOOL,
+        args: vec!["--json=c".into(), "--scan-open".into()],
+        timeout: Duration::from_mins(2),
+    }
+}
+
+#[derive(Deserialize)]
+struct Json {
+    #[serde(default)]
+    devices: Vec<Device>,
+}
+
+#[derive(Deserialize)]
+struct Device {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    open_error: Option<String>,
+}
+
+/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them.
+pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
+    let code = finished.code(TOOL)?;
+    let exit = ExitBits::of(code)?;
+    let json: Json = serde_json::from_slice(&finished.stdout)
+        .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
+    if exit.not_asked() {
+        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: finished.last_words() });
+    }
+    let behind_controllers = json
+        .devices
+        .into_iter()
+        .filter(|device| device.open_error.is_none() && is_behind_controller(&device.kind))
+        .map(|device| Drive { device: device.name, device_type: Some(device.kind) });
+    Ok(behind_controllers.collect())
+}
+
+/// `megaraid,8`, `sat+megaraid,8`, `cciss,0`, `3ware,1`, `areca,1/2`, `aacraid,0,0,1`, `hpt,1/1`, `sssraid,0,1`.
+fn is_behind_controller(device_type: &str) -> bool {
+    const CONTROLLERS: [&str; 7] = ["megaraid", "cciss", "3ware", "areca", "aacraid", "hpt", "sssraid"];
+    device_type
+        .split('+')
+        .any(|layer| layer.split_once(',').is_some_and(|(controller, _)| CONTROLLERS.contains(&controller)))
+}
+
+/// Whether the kernel's driver of a disk is that of such a controller: what it shows then are volumes, not drives.
+pub fn shows_volumes(driver: &str) -> bool {
+    const DRIVERS: [&str; 7] = ["megaraid_sas", "hpsa", "smartpqi", "3w-sas", "3w-9xxx", "arcmsr", "aacraid"];
+    DRIVERS.contains(&driver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tools::fixture;
+
+    #[test]
+    fn drives_behind_controllers_are_found_and_the_kernels_own_are_not() {
+        let drives = parse_scan(&fixture("smartctl", "7.4-scan-megaraid")).unwrap();
+        let told: Vec<_> = drives
+            .iter()
+            .map(|drive| (drive.device.as_str(), drive.device_type.as_deref().unwrap_or_default()))
+            .collect();
+        assert_eq!(told, [("/dev/bus/0", "megaraid,8"), ("/dev/bus/0", "sat+megaraid,9")]);
+        assert!(parse_scan(&fixture("smartctl", "7.4-scan-qemu")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_scan_that_gave_no_answer_is_not_a_machine_without_controllers() {
+        for case in ["bad-no-output", "bad-garbage", "bad-killed", "bad-timed-out"] {
+            assert!(parse_scan(&fixture("smartctl", case)).is_err(), "{case}");
+        }
+    }
+
+    #[test]
+    fn the_type_of_a_drive_is_told_to_smartctl() {
+        let drive = Drive { device: "/dev/bus/0".to_owned(), device_type: Some("megaraid,8".to_owned()) };
+        let args = drive.invocation(&["-x"], Duration::ZERO).args;
+        assert_eq!(args, ["--json=c", "-x", "-d", "megaraid,8", "/dev/bus/0"]);
+        assert_eq!(
+            Drive::of("/dev/sda").invocation(&["-x"], Duration::ZERO).args,
+            ["--json=c", "-x", "/dev/sda"]
+        );
+    }
+}
