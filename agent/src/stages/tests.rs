@@ -241,6 +241,7 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: None,
+            reboots: &self.reboots,
             facts: &mut facts,
         })
     }
@@ -263,7 +264,7 @@ impl Machine {
     ) -> (Result<BootEnd, StageError>, Kept) {
         let host = Host::recorded(self.folder.path());
         let mut facts = Facts { inventory: Some(self.inventory.clone()), ..Facts::default() };
-        self.with_context(&host, &mut facts, work, tools, |stage, context| {
+        self.in_a_context(&host, &mut facts, work, tools, |stage, context| {
             stage.run_in_this_boot(context, work)
         })
     }
@@ -275,10 +276,10 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept) {
-        self.with_context(host, facts, work, tools, |stage, context| stage.run(context, work))
+        self.in_a_context(host, facts, work, tools, |stage, context| stage.run(context, work))
     }
 
-    fn with_context<T>(
+    fn in_a_context<T>(
         &self,
         host: &Host,
         facts: &mut Facts,
