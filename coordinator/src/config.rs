@@ -50,6 +50,8 @@ pub struct Config {
     pub database: Database,
     /// Folder of keys, tokens, artifacts and `coordinator.json`.
     pub state_dir: PathBuf,
+    /// The user to become once the ports are open; `None`: stay who we are.
+    pub run_as: Option<String>,
     /// Addresses to listen on.
     pub listen: Listen,
     /// Host name or address by which machines reach us; `None`: as in the `Host` header of their boot request.
@@ -77,6 +79,7 @@ impl Default for Config {
         Self {
             database: Database::default(),
             state_dir: PathBuf::from("./var"),
+            run_as: None,
             listen: Listen::default(),
             public_address: None,
             image: Image::default(),
@@ -153,6 +156,24 @@ pub struct Netboot {
     pub interfaces: Vec<String>,
     /// Which machines are told where to boot from.
     pub answer: Answer,
+    /// What UEFI machines load.
+    pub secure_boot: SecureBoot,
+    /// The same for single hosts, by name.
+    pub secure_boot_by_host: BTreeMap<String, SecureBoot>,
+}
+
+named_enum! {
+    /// Whether UEFI machines load shim and GRUB, which Secure Boot accepts, in place of iPXE. Both work without it.
+    #[derive(Default)]
+    SecureBoot, "auto, always or never" {
+        /// iPXE first; shim once firmware did not start it.
+        #[default]
+        Auto = "auto",
+        /// shim.
+        Always = "always",
+        /// iPXE.
+        Never = "never",
+    }
 }
 
 named_enum! {

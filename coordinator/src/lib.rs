@@ -8,6 +8,7 @@ pub mod http;
 pub mod memtest;
 pub mod netboot;
 pub mod power;
+pub mod privileges;
 pub mod run;
 pub mod serial_console;
 pub mod serve;

@@ -23,6 +23,7 @@ use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::power::{Power, WakeOnLan};
+use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, Settings};
 use crate::run::error::RunError;
@@ -64,6 +65,9 @@ pub enum ServeError {
         /// Why.
         source: std::io::Error,
     },
+    /// Root could not be given up.
+    #[error("the ports are open, but root cannot be given up")]
+    Privileges(#[from] PrivilegeError),
     /// The netboot server.
     #[error("the netboot server cannot be started")]
     Netboot(#[from] InterfaceError),
@@ -134,6 +138,14 @@ fn announce(server: &Server) {
 /// Everything that keeps it from starting.
 pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server, ServeError> {
     let Surroundings { clock, power, store } = surroundings;
+    let (agents_listener, https) = bind(config.listen.https).await?;
+    let (boot_listener, http) = bind(config.listen.http).await?;
+    let netboot = NetbootServer::open(&config.netboot, &config.image.dir, http)?;
+    // before any file is made: they are this user's
+    if let Some(user) = &config.run_as {
+        privileges::become_user(user)?;
+        netboot.check_transfers()?;
+    }
     let artifacts_dir = make_folders(config)?;
     let options = StoreOptions { clock: clock.clone(), ..store };
     let path = config.database.path.clone();
@@ -144,8 +156,6 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     }
     let tls = tls::prepare(&config.state_dir)?;
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
-    let (agents_listener, https) = bind(config.listen.https).await?;
-    let (boot_listener, http) = bind(config.listen.http).await?;
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -153,8 +163,8 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         extra_kernel_args: config.boot.kernel_args.clone(),
         public_host: config.public_address.clone(),
         https_port: https.port(),
+        netboot: netboot.status(),
     });
-    let netboot = NetbootServer::open(&config.netboot, &config.image.dir, http)?;
     let netboot_counters = netboot.counters();
     let (stop, stopped) = watch::channel(false);
     driver.sweep_uploads().await?;

@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod console_server;
+pub mod lan_site;
 pub mod machines;
 pub mod simulated;
 pub mod site;

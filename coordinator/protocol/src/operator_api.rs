@@ -1,7 +1,11 @@
 //! What operators' tools and the coordinator say to each other: `/api/v1/…`, JSON, bearer token.
 //!
 //! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
-//! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE.
+//! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
+//! `netboot` GET.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +28,7 @@ pub struct HostView {
     /// MAC address of the card it boots from.
     pub mac: MacAddress,
     /// Where magic packets go.
-    pub wol_broadcast_ip: std::net::Ipv4Addr,
+    pub wol_broadcast_ip: Ipv4Addr,
     /// UDP port for them.
     pub wol_port: u16,
     /// The expected spec, YAML, as it was saved.
@@ -52,7 +56,7 @@ pub struct HostCreate {
     pub mac: String,
     /// Default `255.255.255.255`.
     #[serde(default)]
-    pub wol_broadcast_ip: Option<std::net::Ipv4Addr>,
+    pub wol_broadcast_ip: Option<Ipv4Addr>,
     /// Default 9.
     #[serde(default)]
     pub wol_port: Option<u16>,
@@ -78,7 +82,7 @@ pub struct HostEdit {
     pub mac: Option<String>,
     /// New broadcast address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wol_broadcast_ip: Option<std::net::Ipv4Addr>,
+    pub wol_broadcast_ip: Option<Ipv4Addr>,
     /// New port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wol_port: Option<u16>,
@@ -284,6 +288,30 @@ pub struct EventView {
     pub message: String,
     /// More of it.
     pub data: Option<serde_json::Value>,
+}
+
+/// What the coordinator's netboot server does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootView {
+    /// Where it serves; none: it is switched off.
+    pub interfaces: Vec<NetbootInterface>,
+    /// Which machines are told where to boot from: `registered`, `all` or `none`.
+    pub answer: String,
+    /// Packets since the start, by what became of them.
+    pub packets: BTreeMap<String, u64>,
+}
+
+/// An interface that the netboot server serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetbootInterface {
+    /// Its name.
+    pub name: String,
+    /// The coordinator's address on it.
+    pub address: Ipv4Addr,
+    /// `http://ADDRESS:PORT` of the boot endpoints as machines there are told.
+    pub boot_url: String,
 }
 
 /// Asks for a new operator token.

@@ -146,7 +146,9 @@ impl CommandLine {
                 config.netboot.enabled |= netboot;
                 crate::serve::run(config).await?;
             }
-            Command::Netboot(command) => command.run(&Config::load(&self.config)?)?,
+            Command::Netboot(command) => {
+                command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
+            }
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;

@@ -1,14 +1,18 @@
-//! `netboot`: what a lab's own DHCP server must be told. Only prints.
+//! `netboot`: what a lab's own DHCP server must be told, and what our own netboot server did. Only prints.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use clap::Subcommand;
+use vetting_protocol::operator_api::{NetbootInterface, NetbootView};
 
-use super::CommandError;
+use super::client::Client;
+use super::{CommandError, output};
 use crate::config::Config;
 use crate::netboot::foreign::{DhcpServer, snippet};
 use crate::netboot::interface::{Interface, InterfaceError};
+use crate::netboot::uefi_loader::UefiLoader;
 
 /// Why nothing is printed.
 #[derive(Debug, thiserror::Error)]
@@ -37,16 +41,48 @@ pub enum NetbootCommand {
         /// This box's address as machines reach it; left out, it is taken from the configuration.
         #[arg(long)]
         address: Option<Ipv4Addr>,
+        /// UEFI machines have Secure Boot on: they load shim and GRUB in place of iPXE.
+        #[arg(long)]
+        secure_boot: bool,
     },
+    /// Show where the coordinator's netboot server serves and what became of the packets it heard.
+    #[command(after_help = "Examples:\n  vetting-coordinator netboot status\n  \
+                            vetting-coordinator netboot status --json")]
+    Status,
 }
 
 impl NetbootCommand {
     /// Prints.
-    pub fn run(&self, config: &Config) -> Result<(), CommandError> {
-        let Self::Config { server, address } = self;
-        let address = address.map_or_else(|| configured_address(config), Ok)?;
-        let text = snippet(*server, address, config.listen.http.port());
-        std::io::stdout().write_all(text.as_bytes())?;
+    pub(super) async fn run(
+        &self,
+        config: &Path,
+        connect: &dyn Fn() -> Result<Client, CommandError>,
+        json: bool,
+    ) -> Result<(), CommandError> {
+        match self {
+            Self::Config { server, address, secure_boot } => {
+                let config = Config::load(config)?;
+                let address = address.map_or_else(|| configured_address(&config), Ok)?;
+                let uefi_loader = if *secure_boot { UefiLoader::Shim } else { UefiLoader::Ipxe };
+                let text = snippet(*server, address, config.listen.http.port(), uefi_loader);
+                std::io::stdout().write_all(text.as_bytes())?;
+            }
+            Self::Status => {
+                let view: NetbootView = connect()?.get(&["netboot"], &[]).await?;
+                if json {
+                    return Ok(output::json(&view)?);
+                }
+                let served = view.interfaces.iter().map(|interface| {
+                    let NetbootInterface { name, address, boot_url } = interface;
+                    [name.clone(), address.to_string(), boot_url.clone(), view.answer.clone()]
+                });
+                let off = "the netboot server is off; `netboot:` in the configuration or `serve --netboot` switches it on";
+                output::table(&["INTERFACE", "ADDRESS", "BOOT URL", "ANSWERS"], served, off)?;
+                let counted = view.packets.iter().filter(|(_, packets)| **packets > 0);
+                let rows = counted.map(|(outcome, packets)| [outcome.clone(), packets.to_string()]);
+                output::table(&["WHAT BECAME OF IT", "PACKETS"], rows, "no packet has come yet")?;
+            }
+        }
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Boot endpoints on the plain listener: iPXE scripts by MAC address, and the files of the live image.
+//! Boot endpoints on the plain listener: iPXE and GRUB scripts by MAC address, and the files of the live image.
 //!
 //! Firmware speaks no TLS that we could pin, so nothing secret is served here but the one-time claim secret,
 //! which is short-lived and worth one run of one machine.
@@ -17,6 +17,7 @@ use super::listener::Connection;
 use super::problem::{ApiError, ProblemKind};
 use crate::netboot::files::{BootFiles, FileError};
 use crate::netboot::ipxe;
+use crate::netboot::script::{INITRD, KERNEL, Language, LiveBoot};
 use crate::run::boot::{BootAnswer, ScriptRequest};
 
 /// Query of the boot endpoints.
@@ -35,38 +36,50 @@ fn text(status: StatusCode, body: String) -> Response {
     response
 }
 
-/// `GET /boot/ipxe`.
+/// `GET /boot/ipxe` and `GET /boot/grub`: one decision, written in the language of whoever asks.
 pub async fn script(
     app: App,
+    language: Language,
     connection: Connection,
     host: Option<String>,
     query: BootQuery,
 ) -> Result<Response, ApiError> {
-    let reached = reached_as(host.as_deref(), connection);
+    let reached = match language {
+        Language::Ipxe => reached_as(host.as_deref(), connection),
+        // GRUB leaves the port out of what it wrote
+        Language::Grub => with_port(reached_as(host.as_deref(), connection), connection),
+    };
     let base_url = format!("http://{reached}");
     let Some(mac) = query.mac else {
-        return Ok(text(StatusCode::OK, ipxe::ask_with_mac(&base_url)));
+        return Ok(text(StatusCode::OK, language.ask_with_mac(&base_url)));
     };
     let mac: MacAddress = match mac.parse() {
         Ok(mac) => mac,
         Err(error) => return Ok(text(StatusCode::BAD_REQUEST, format!("{error}\n"))),
     };
-    let asked = app.driver.boot_script(ScriptRequest { mac, remote: connection.remote }).await;
+    let asked = app
+        .driver
+        .boot_script(ScriptRequest {
+            mac,
+            remote: connection.remote,
+            starts_memtest: language == Language::Ipxe,
+        })
+        .await;
     let answer = match asked.map_err(ApiError::from) {
-        // iPXE would give up at a 503 and start whatever is on the disk
+        // a boot loader would give up at a 503 and start whatever is on the disk
         Err(error) if error.kind == ProblemKind::StorageUnavailable => {
-            return Ok(text(StatusCode::OK, ipxe::ask_again_later(&base_url, mac)));
+            return Ok(text(StatusCode::OK, language.ask_again_later(&base_url, mac)));
         }
         asked => asked?,
     };
     let script = match answer {
-        BootAnswer::Unknown => ipxe::unknown_machine(mac),
-        BootAnswer::LocalDisk { host_name } => ipxe::local_disk(&host_name),
+        BootAnswer::Unknown => language.unknown_machine(mac),
+        BootAnswer::LocalDisk { host_name } => language.local_disk(&host_name),
         BootAnswer::Memtest { host_name, run_id, port } => {
             ipxe::memtest_boot(&base_url, &host_name, mac, run_id, &port.to_string())
         }
         BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns } => {
-            ipxe::live_boot(&ipxe::LiveBoot {
+            language.live_boot(&LiveBoot {
                 base_url: &base_url,
                 coordinator: &app.public_endpoint(reached.host()),
                 ca_fingerprint: app.ca_fingerprint,
@@ -94,14 +107,14 @@ pub async fn file(
     if let Some((_, memtest)) = ipxe::MEMTEST.into_iter().find(|(known, _)| *known == name) {
         return memtest_file(app, memtest, method, headers, query).await;
     }
-    let name = [ipxe::KERNEL, ipxe::INITRD]
+    let name = [KERNEL, INITRD]
         .into_iter()
         .find(|known| *known == name)
         .ok_or_else(|| ApiError::not_found("the image has no such file"))?;
     let mac: Option<MacAddress> = query.mac.and_then(|mac| mac.parse().ok());
     let on_complete: Option<files::OnComplete> = match mac {
         // the initramfs is what a machine loads last
-        Some(mac) if name == ipxe::INITRD => {
+        Some(mac) if name == INITRD => {
             let driver = app.driver.clone();
             Some(Box::new(move || {
                 tokio::spawn(async move { driver.image_served(mac).await });
@@ -136,8 +149,11 @@ pub async fn loader(
     app: App,
     connection: Connection,
     host: Option<String>,
-    name: String,
+    name: &str,
 ) -> Result<Response, ApiError> {
+    // shim puts a slash too many between its own folder and what it loads next
+    let name = name.trim_start_matches('/').to_owned();
+    tracing::info!(remote = %connection.remote, name, "HTTP: a boot loader is asked for");
     let base_url = format!("http://{}", reached_as(host.as_deref(), connection));
     let loaders = BootFiles::of_image(&app.image_dir);
     let read = tokio::task::spawn_blocking(move || loaders.get(&name, &base_url));
@@ -175,9 +191,26 @@ fn reached_as(host: Option<&str>, connection: Connection) -> Authority {
     })
 }
 
+fn with_port(reached: Authority, connection: Connection) -> Authority {
+    let port = connection.local.port();
+    match reached.port() {
+        Some(_) => reached,
+        None => format!("{reached}:{port}").parse().unwrap_or(reached),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grub_is_sent_back_to_the_port_it_came_to() {
+        let connection =
+            Connection { remote: "10.0.0.9:1".parse().unwrap(), local: "10.0.0.1:8080".parse().unwrap() };
+        let reached = |host: &str| with_port(reached_as(Some(host), connection), connection).to_string();
+        assert_eq!(reached("10.0.2.2"), "10.0.2.2:8080");
+        assert_eq!(reached("10.0.2.2:80"), "10.0.2.2:80");
+    }
 
     #[test]
     fn a_host_header_that_could_change_the_script_is_not_used() {

@@ -116,6 +116,8 @@ where
         answering.call(request)
     });
     let serving = hyper::server::conn::http1::Builder::new()
+        // GRUB knows `Content-Length` in this spelling only, and without it waits for the connection's end
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
         .serve_connection(TokioIo::new(stream), service);

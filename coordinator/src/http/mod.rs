@@ -22,6 +22,7 @@ use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
+use crate::netboot::server::NetbootStatus;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
 use problem::{ApiError, ProblemKind};
@@ -44,6 +45,8 @@ pub struct AppParts {
     pub public_host: Option<String>,
     /// Port of the agent API.
     pub https_port: u16,
+    /// Our own netboot server.
+    pub netboot: NetbootStatus,
 }
 
 impl std::ops::Deref for App {

@@ -336,3 +336,8 @@ pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
     app.driver.store.write(move |connection| tokens::revoke(connection, id, now_ms)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
+
+/// `GET netboot`.
+pub fn netboot(app: &App) -> Response {
+    ok(&app.netboot.view())
+}

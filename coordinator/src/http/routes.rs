@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use http::{HeaderMap, Method};
 use vetting_protocol::ids::RunId;
 use warp::filters::BoxedFilter;
+use warp::path::Tail;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
@@ -13,6 +14,7 @@ use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
 use super::{App, boot};
+use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
     let app = app.clone();
@@ -45,14 +47,18 @@ fn health() -> BoxedFilter<(Response,)> {
 }
 
 fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
-    let script = warp::path!("boot" / "ipxe")
+    let ipxe = warp::path!("boot" / "ipxe").map(|| Language::Ipxe);
+    let grub = warp::path!("boot" / "grub").map(|| Language::Grub);
+    let script = ipxe
+        .or(grub)
+        .unify()
         .and(warp::get())
         .and(with(app))
         .and(connection())
         .and(warp::header::optional::<String>("host"))
         .and(warp::query::<boot::BootQuery>())
-        .then(|app, connection, host, query| async move {
-            answer(boot::script(app, connection, host, query).await)
+        .then(|language, app, connection, host: Option<String>, query| async move {
+            answer(boot::script(app, language, connection, host, query).await)
         });
     let file = warp::path!("boot" / "files" / String)
         .and(warp::get().map(|| Method::GET).or(warp::head().map(|| Method::HEAD)).unify())
@@ -62,13 +68,14 @@ fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|name, method, app, headers, query| async move {
             answer(boot::file(app, name, method, headers, query).await)
         });
-    let loader = warp::path!("boot" / "netboot" / String)
+    let loader = warp::path!("boot" / "netboot" / ..)
+        .and(warp::path::tail())
         .and(warp::get().or(warp::head()).unify())
         .and(with(app))
         .and(connection())
         .and(warp::header::optional::<String>("host"))
-        .then(|name, app, connection, host: Option<String>| async move {
-            answer(boot::loader(app, connection, host, name).await)
+        .then(|name: Tail, app, connection, host: Option<String>| async move {
+            answer(boot::loader(app, connection, host, name.as_str()).await)
         });
     script.or(file).unify().or(loader).unify().boxed()
 }
@@ -260,5 +267,8 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
     let revoke = operator_route!(app, warp::path!("api" / "v1" / "tokens" / i64), delete, |app, id| {
         operator::revoke_token(app, id)
     });
-    events.or(list).unify().or(create).unify().or(revoke).unify().boxed()
+    let netboot = operator_route!(app, warp::path!("api" / "v1" / "netboot"), get, |app| {
+        std::future::ready(Ok(operator::netboot(&app)))
+    });
+    events.or(list).unify().or(create).unify().or(revoke).unify().or(netboot).unify().boxed()
 }

@@ -1,5 +1,6 @@
 //! What became of the packets that came, counted.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vetting_protocol::named_enum;
@@ -21,6 +22,8 @@ named_enum! {
         DhcpLimited = "dhcp_limited",
         /// proxyDHCP: not a whole request.
         DhcpMalformed = "dhcp_malformed",
+        /// Another server named a registered machine a boot file of its own.
+        DhcpOtherServer = "dhcp_other_server",
         /// TFTP: the client has the whole file.
         TftpSent = "tftp_sent",
         /// TFTP: the client gave up, as firmware does that only asks for the size, or is gone.
@@ -49,6 +52,11 @@ impl Counters {
     /// So many.
     pub fn of(&self, outcome: Outcome) -> u64 {
         self.0.get(outcome as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// All of them, by name.
+    pub fn all(&self) -> BTreeMap<String, u64> {
+        Outcome::ALL.iter().map(|outcome| (outcome.to_string(), self.of(*outcome))).collect()
     }
 
     /// All that are not zero: `dhcp_answered=3 tftp_sent=2`.

@@ -1,5 +1,5 @@
 //! The files that machines load before they have an operating system: those of the image's `netboot` folder, and the
-//! script that iPXE runs when nobody named it one.
+//! scripts that iPXE and GRUB run when nobody named them one.
 //!
 //! Refuses: every other name. A requested name is only ever compared with the names that are there, never made part
 //! of a path; links are not followed.
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use nix::fcntl::OFlag;
 
-use super::ipxe;
+use super::{grub, ipxe};
 
 /// What a BIOS machine loads first: iPXE over the card's own driver.
 pub const BIOS_LOADER: &str = "undionly.kpxe";
@@ -20,6 +20,14 @@ pub const BIOS_LOADER: &str = "undionly.kpxe";
 pub const UEFI_LOADER: &str = "snponly.efi";
 /// The script that iPXE looks for beside itself.
 pub const AUTOEXEC: &str = "autoexec.ipxe";
+/// What a UEFI machine with Secure Boot loads first: signed by Microsoft, it accepts what Debian signed.
+pub const SHIM: &str = "shimx64.efi";
+/// What shim loads next, from where it came from itself.
+const GRUB: &str = "grubx64.efi";
+/// What GRUB runs first; its name is built into the signed file.
+const GRUB_CONFIG: &str = "grub/grub.cfg";
+/// Names that loaders ask for, and those that Debian's packages have.
+const SIGNED: [(&str, &str); 2] = [(SHIM, "shimx64.efi.signed"), (GRUB, "grubnetx64.efi.signed")];
 /// A boot loader is far smaller; it is held in memory while it is sent.
 const LARGEST_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -63,9 +71,13 @@ impl BootFiles {
     /// # Errors
     /// Any name but one of ours, anything but a plain file, a file that cannot be read.
     pub fn get(&self, name: &str, base_url: &str) -> Result<Bytes, FileError> {
-        if name == AUTOEXEC {
-            return Ok(ipxe::autoexec(base_url).into());
+        match name {
+            AUTOEXEC => return Ok(ipxe::autoexec(base_url).into()),
+            GRUB_CONFIG => return Ok(grub::ask_with_mac(base_url).into()),
+            _ => {}
         }
+        let signed = SIGNED.iter().find(|(asked, _)| *asked == name);
+        let name = signed.map_or(name, |(_, there)| there);
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| FileError::Read { path, source }
@@ -129,6 +141,10 @@ mod tests {
         let get = |name: &str| files.get(name, "http://192.0.2.1:8080");
         assert_eq!(get(BIOS_LOADER).unwrap(), "loader");
         assert!(get(AUTOEXEC).unwrap().starts_with(b"#!ipxe\n"));
+        assert!(get("grub/grub.cfg").unwrap().starts_with(b"while true"));
+        assert!(matches!(get(SHIM), Err(FileError::Unknown)), "an image without it");
+        std::fs::write(folder.join("shimx64.efi.signed"), "shim").unwrap();
+        assert_eq!(get(SHIM).unwrap(), "shim");
         for name in
             ["../secret", "sub/inner", "./undionly.kpxe", "/etc/passwd", "..", ".", "", "Undionly.kpxe"]
         {

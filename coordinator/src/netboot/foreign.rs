@@ -4,7 +4,8 @@
 
 use std::net::Ipv4Addr;
 
-use super::files::{BIOS_LOADER, UEFI_LOADER};
+use super::files::{BIOS_LOADER, SHIM, UEFI_LOADER};
+use super::uefi_loader::UefiLoader;
 
 /// DHCP servers whose configuration we can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,7 +19,11 @@ pub enum DhcpServer {
 }
 
 /// The text that sends machines to the TFTP server at `address` and the boot endpoints on its port `http_port`.
-pub fn snippet(server: DhcpServer, address: Ipv4Addr, http_port: u16) -> String {
+pub fn snippet(server: DhcpServer, address: Ipv4Addr, http_port: u16, uefi_loader: UefiLoader) -> String {
+    let uefi_loader = match uefi_loader {
+        UefiLoader::Ipxe => UEFI_LOADER,
+        UefiLoader::Shim => SHIM,
+    };
     let text = match server {
         DhcpServer::Dnsmasq => DNSMASQ,
         DhcpServer::Kea => KEA,
@@ -27,7 +32,7 @@ pub fn snippet(server: DhcpServer, address: Ipv4Addr, http_port: u16) -> String 
     text.replace("ADDRESS", &address.to_string())
         .replace("HTTP_PORT", &http_port.to_string())
         .replace("BIOS_LOADER", BIOS_LOADER)
-        .replace("UEFI_LOADER", UEFI_LOADER)
+        .replace("UEFI_LOADER", uefi_loader)
 }
 
 const DNSMASQ: &str = "\
@@ -102,7 +107,9 @@ mod tests {
         for (name, server) in
             [("dnsmasq", DhcpServer::Dnsmasq), ("kea", DhcpServer::Kea), ("isc", DhcpServer::Isc)]
         {
-            let text = snippet(server, Ipv4Addr::new(192, 0, 2, 10), 8080);
+            let text = snippet(server, Ipv4Addr::new(192, 0, 2, 10), 8080, UefiLoader::Ipxe);
+            let sealed = snippet(server, Ipv4Addr::new(192, 0, 2, 10), 8080, UefiLoader::Shim);
+            assert_eq!(sealed, text.replace("snponly.efi", "shimx64.efi"));
             assert!(
                 !text.contains("ADDRESS") && !text.contains("_PORT") && !text.contains("LOADER"),
                 "{text}"

@@ -113,11 +113,24 @@ impl Interface {
         })
     }
 
+    /// A socket that hears only what is broadcast to this port, beside the box's own DHCP client if there is one;
+    /// `None`, and a word in the log, where that client keeps the port to itself.
+    pub fn hear_broadcasts(&self, port: u16) -> Option<UdpSocket> {
+        match self.open(Ipv4Addr::BROADCAST, port) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                let interface = &self.name;
+                tracing::info!(interface, port, %error, "other boot servers cannot be heard of here");
+                None
+            }
+        }
+    }
+
     fn open(&self, address: Ipv4Addr, port: u16) -> std::io::Result<UdpSocket> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind_device(Some(self.name.as_bytes()))?;
-        if address.is_unspecified() {
-            // a DHCP server may run on this box too: it hears its broadcasts all the same
+        if address.is_unspecified() || address.is_broadcast() {
+            // a DHCP server or client may run on this box too: it hears its broadcasts all the same
             socket.set_reuse_address(true)?;
             socket.set_broadcast(true)?;
         }

@@ -1,39 +1,8 @@
 //! iPXE scripts, as pure text: boot the live image, go to the local disk, ask again with the MAC address.
 
-use std::fmt::Write as _;
+use vetting_protocol::ids::{MacAddress, RunId};
 
-use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
-use vetting_protocol::secret::Secret;
-
-/// Name of the kernel below `/boot/files/`.
-pub const KERNEL: &str = "vmlinuz";
-/// Name of the initramfs below `/boot/files/`.
-pub const INITRD: &str = "initrd.zst";
-
-/// All that the script for a waiting run needs.
-#[derive(Debug)]
-pub struct LiveBoot<'a> {
-    /// `http://HOST:PORT` as the machine reached us.
-    pub base_url: &'a str,
-    /// `HOST:PORT` of the agent API.
-    pub coordinator: &'a str,
-    /// The authority the agent will trust.
-    pub ca_fingerprint: Sha256Hex,
-    /// Name of the host, for the console.
-    pub host_name: &'a str,
-    /// The card it boots from.
-    pub mac: MacAddress,
-    /// The run.
-    pub run_id: RunId,
-    /// Its one-time secret.
-    pub claim_secret: &'a Secret,
-    /// The coordinator's clock, ms since the epoch.
-    pub now_ms: i64,
-    /// Patterns of the kernel's early memory test (`memtest=N`).
-    pub memtest_patterns: Option<u8>,
-    /// `config.boot.kernel_args`, after ours.
-    pub extra_kernel_args: &'a str,
-}
+use super::script::{INITRD, KERNEL, LiveBoot, kernel_parameters};
 
 /// Names below `/boot/files/` of memtest86+, for BIOS and for UEFI, and the files of the image's netboot folder.
 pub const MEMTEST: [(&str, &str); 2] =
@@ -62,21 +31,8 @@ pub fn memtest_boot(base_url: &str, host_name: &str, mac: MacAddress, run_id: Ru
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
 /// may be restarting.
 pub fn live_boot(boot: &LiveBoot<'_>) -> String {
-    let LiveBoot { base_url, coordinator, ca_fingerprint, host_name, mac, run_id, now_ms, .. } = boot;
-    let mut parameters = format!(
-        "initrd={INITRD} vetting.coordinator={coordinator} vetting.ca=sha256:{ca_fingerprint} \
-         vetting.run={run_id} vetting.claim={secret} vetting.time={now_ms} BOOTIF={mac} \
-         console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
-        secret = boot.claim_secret.expose(),
-    );
-    if let Some(patterns) = boot.memtest_patterns {
-        let _ = write!(parameters, " memtest={patterns}");
-    }
-    // a line end would end the command and start another
-    let extra: Vec<&str> = boot.extra_kernel_args.split_whitespace().collect();
-    if !extra.is_empty() {
-        let _ = write!(parameters, " {}", extra.join(" "));
-    }
+    let LiveBoot { base_url, host_name, mac, run_id, .. } = boot;
+    let parameters = [vec![format!("initrd={INITRD}")], kernel_parameters(boot)].concat().join(" ");
     format!(
         "#!ipxe\n\
          echo vetting: host {host_name}, run {run_id}\n\
@@ -154,6 +110,9 @@ const GO_ON: &str = "iseq ${platform} pcbios && goto bios || exit\n\
 
 #[cfg(test)]
 mod tests {
+    use vetting_protocol::ids::{RunId, Sha256Hex};
+    use vetting_protocol::secret::Secret;
+
     use super::*;
 
     fn mac() -> MacAddress {

@@ -11,14 +11,15 @@ use dhcproto::v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, Optio
 use dhcproto::{Encodable as _, Encoder};
 use vetting_protocol::ids::MacAddress;
 
-use super::files::{BIOS_LOADER, UEFI_LOADER};
+use super::files::{BIOS_LOADER, SHIM, UEFI_LOADER};
+use super::uefi_loader::UefiLoader;
 
 /// Bytes before the options: the fields of BOOTP and the magic cookie (RFC 2131 section 2).
-const OPTIONS_AT: usize = 240;
+pub(super) const OPTIONS_AT: usize = 240;
 /// A BOOTP message is never shorter (RFC 1542 section 2.1); some firmware drops shorter ones.
 const SHORTEST_REPLY_BYTES: usize = 300;
 /// An Ethernet address's length.
-const ETHERNET_BYTES: u8 = 6;
+pub(super) const ETHERNET_BYTES: u8 = 6;
 /// `PXE_DISCOVERY_CONTROL` (6), one byte: use the boot file of this offer, ask nobody else. Then the end.
 const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
 /// Client architectures, IANA's registry of RFC 4578: BIOS.
@@ -77,8 +78,9 @@ pub struct Packet {
     pub mac: MacAddress,
     /// Whose code asks.
     pub firmware: Firmware,
+    /// The client's number of its exchange, the same in repeats.
+    pub transaction: u32,
     kind: MessageType,
-    xid: u32,
     flags: Flags,
     client: Ipv4Addr,
     relay: Ipv4Addr,
@@ -99,6 +101,8 @@ pub struct Context<'a> {
     pub address: Ipv4Addr,
     /// `http://ADDRESS:PORT` of the boot endpoints.
     pub base_url: &'a str,
+    /// What a UEFI machine is told to load.
+    pub uefi_loader: UefiLoader,
 }
 
 /// Where a reply goes.
@@ -163,7 +167,7 @@ pub fn read(bytes: &[u8]) -> Result<Packet, Refused> {
         mac,
         firmware,
         kind,
-        xid: raw.xid(),
+        transaction: raw.xid(),
         flags: raw.flags(),
         client: raw.ciaddr(),
         relay: raw.giaddr(),
@@ -173,16 +177,21 @@ pub fn read(bytes: &[u8]) -> Result<Packet, Refused> {
     })
 }
 
-/// The answer to a packet of a machine that may be answered; `None` where a proxyDHCP server has nothing to say.
-pub fn answer(packet: &Packet, context: &Context<'_>) -> Option<Reply> {
-    let kind = match (context.port, packet.kind) {
-        (ServerPort::Dhcp, MessageType::Discover) => MessageType::Offer,
-        (ServerPort::Proxy, MessageType::Request | MessageType::Inform) => MessageType::Ack,
-        _ => return None,
-    };
-    if packet.server.is_some_and(|server| server != context.address) {
+/// The kind of answer that a packet gets at this port; `None` where a proxyDHCP server has nothing to say.
+pub fn answers_as(packet: &Packet, port: ServerPort, address: Ipv4Addr) -> Option<MessageType> {
+    if packet.server.is_some_and(|server| server != address) {
         return None;
     }
+    match (port, packet.kind) {
+        (ServerPort::Dhcp, MessageType::Discover) => Some(MessageType::Offer),
+        (ServerPort::Proxy, MessageType::Request | MessageType::Inform) => Some(MessageType::Ack),
+        _ => None,
+    }
+}
+
+/// The answer to a packet of a machine that may be answered; `None` as for [`answers_as`].
+pub fn answer(packet: &Packet, context: &Context<'_>) -> Option<Reply> {
+    let kind = answers_as(packet, context.port, context.address)?;
     let boot_file = boot_file(packet, context);
     let destination = match context.port {
         ServerPort::Proxy => Destination::Sender,
@@ -195,10 +204,14 @@ pub fn answer(packet: &Packet, context: &Context<'_>) -> Option<Reply> {
 
 fn boot_file(packet: &Packet, context: &Context<'_>) -> String {
     let base_url = context.base_url;
+    let uefi_loader = match context.uefi_loader {
+        UefiLoader::Ipxe => UEFI_LOADER,
+        UefiLoader::Shim => SHIM,
+    };
     match packet.firmware {
         Firmware::Bios => BIOS_LOADER.to_owned(),
-        Firmware::Uefi => UEFI_LOADER.to_owned(),
-        Firmware::UefiHttp => format!("{base_url}/boot/netboot/{UEFI_LOADER}"),
+        Firmware::Uefi => uefi_loader.to_owned(),
+        Firmware::UefiHttp => format!("{base_url}/boot/netboot/{uefi_loader}"),
         Firmware::Ipxe => format!("{base_url}/boot/ipxe?mac={}", packet.mac),
     }
 }
@@ -207,7 +220,7 @@ fn encode(packet: &Packet, address: Ipv4Addr, kind: MessageType, boot_file: &str
     let nobody = Ipv4Addr::UNSPECIFIED;
     let client = if kind == MessageType::Ack { packet.client } else { nobody };
     let mut message =
-        Message::new_with_id(packet.xid, client, nobody, address, packet.relay, &packet.mac.octets());
+        Message::new_with_id(packet.transaction, client, nobody, address, packet.relay, &packet.mac.octets());
     message.set_opcode(Opcode::BootReply).set_flags(packet.flags);
     message.set_sname_str(address.to_string());
     // the field ends with a zero byte; a longer name is in option 67 only
@@ -294,7 +307,7 @@ fn names_http(data: &[u8]) -> bool {
 }
 
 /// Refuses options that are cut short: `dhcproto` reads what it can and is silent about the rest.
-fn options_are_whole(options: &[u8]) -> Result<(), Refused> {
+pub(super) fn options_are_whole(options: &[u8]) -> Result<(), Refused> {
     let mut rest = options;
     loop {
         rest = match rest {
@@ -316,7 +329,7 @@ fn architecture_of_class(class: &[u8]) -> Option<u16> {
     parts.nth(1)?.parse().ok()
 }
 
-fn mac_address(octets: &[u8]) -> Option<MacAddress> {
+pub(super) fn mac_address(octets: &[u8]) -> Option<MacAddress> {
     let hex: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
     hex.join(":").parse().ok()
 }

@@ -15,7 +15,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const SCRIPT: &str = "http://192.0.2.10:8080/boot/ipxe?mac=52:54:00:56:45:11";
 
 fn context(port: ServerPort) -> Context<'static> {
-    Context { port, address: ADDRESS, base_url: "http://192.0.2.10:8080" }
+    Context { port, address: ADDRESS, base_url: "http://192.0.2.10:8080", uefi_loader: UefiLoader::Ipxe }
 }
 
 fn at(port: ServerPort, bytes: &[u8]) -> Option<(Reply, Message)> {
@@ -72,6 +72,20 @@ fn each_recorded_firmware_is_told_its_own_boot_file() {
         let class = if firmware == Firmware::UefiHttp { b"HTTPClient".as_slice() } else { b"PXEClient" };
         assert_eq!(option(&message, 60).unwrap(), class);
     }
+}
+
+#[test]
+fn only_uefi_firmware_is_told_shim() {
+    let sealed = Context { uefi_loader: UefiLoader::Shim, ..context(ServerPort::Dhcp) };
+    for (recorded, boot_file) in [
+        (OVMF, "shimx64.efi"),
+        (OVMF_HTTP, "http://192.0.2.10:8080/boot/netboot/shimx64.efi"),
+        (IPXE_ROM, SCRIPT),
+        (IPXE_SNPONLY, SCRIPT),
+    ] {
+        assert_eq!(answer(&read(recorded).unwrap(), &sealed).unwrap().boot_file, boot_file);
+    }
+    assert_eq!(answer(&read(&pxe(0, &[])).unwrap(), &sealed).unwrap().boot_file, "undionly.kpxe");
 }
 
 #[test]
@@ -199,7 +213,7 @@ fn answer_everywhere(bytes: &[u8]) -> Result<(), TestCaseError> {
         let message = Message::decode(&mut Decoder::new(&reply.bytes))
             .map_err(|error| TestCaseError::fail(error.to_string()))?;
         prop_assert!(message.yiaddr().is_unspecified());
-        prop_assert_eq!(message.xid(), packet.xid);
+        prop_assert_eq!(message.xid(), packet.transaction);
     }
     Ok(())
 }

@@ -3,21 +3,24 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dhcproto::v4::{CLIENT_PORT, SERVER_PORT};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use vetting_protocol::ids::MacAddress;
+use vetting_protocol::operator_api::{NetbootInterface, NetbootView};
 
-use super::counters::{Counters, Outcome};
+use super::counters::Counters;
 use super::files::BootFiles;
 use super::interface::{self, Interface, InterfaceError};
-use super::proxy_dhcp::{self, Context, Destination, Packet, Refused, ServerPort};
+use super::other_offers::OtherOffers;
+use super::proxy_dhcp::ServerPort;
+use super::proxy_dhcp_server::{ProxyDhcpServer, Shared};
 use super::rate_limit::RateLimit;
 use super::tftp_server::TftpServer;
+use super::uefi_loader::UefiLoaders;
 use crate::clock::Clock;
 use crate::config::{Answer, Netboot};
 use crate::run::driver::Driver;
@@ -25,7 +28,7 @@ use crate::run::driver::Driver;
 /// PXE 2.1 section 2.2: where a client asks the proxyDHCP server whose offer it took.
 const PROXY_PORT: u16 = 4011;
 /// Longer than any frame.
-const LONGEST_DATAGRAM: usize = 2048;
+pub(super) const LONGEST_DATAGRAM: usize = 2048;
 /// A boot asks three times, each with up to four repeats, in about two minutes.
 const ANSWERS_PER_MINUTE: u32 = 20;
 pub(super) const MINUTE_MS: i64 = 60_000;
@@ -35,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A netboot server whose ports are open.
 pub struct NetbootServer {
     served: Vec<Served>,
-    answer: Answer,
+    config: Netboot,
     files: BootFiles,
     counters: Arc<Counters>,
 }
@@ -43,8 +46,36 @@ pub struct NetbootServer {
 struct Served {
     interface: Interface,
     base_url: Arc<str>,
-    dhcp: Option<(UdpSocket, UdpSocket)>,
+    dhcp: Option<DhcpSockets>,
     tftp: UdpSocket,
+}
+
+struct DhcpSockets {
+    /// Port 67.
+    server: UdpSocket,
+    /// Port 4011.
+    proxy: UdpSocket,
+    /// What others broadcast to machines; `None` where this box lets nobody hear it.
+    client: Option<UdpSocket>,
+}
+
+/// What an operator is told of the netboot server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct NetbootStatus {
+    answer: Answer,
+    interfaces: Vec<NetbootInterface>,
+    counters: Arc<Counters>,
+}
+
+impl NetbootStatus {
+    /// As it is now.
+    pub fn view(&self) -> NetbootView {
+        NetbootView {
+            interfaces: self.interfaces.clone(),
+            answer: self.answer.to_string(),
+            packets: self.counters.all(),
+        }
+    }
 }
 
 impl NetbootServer {
@@ -61,10 +92,21 @@ impl NetbootServer {
             named.iter().map(|name| Served::open(name, config.answer, http)).collect::<Result<_, _>>()?;
         Ok(Self {
             served,
-            answer: config.answer,
+            config: config.clone(),
             files: BootFiles::of_image(image),
             counters: Arc::default(),
         })
+    }
+
+    /// Whether TFTP could open the socket of a transfer as the user we are now.
+    ///
+    /// # Errors
+    /// It could not: the kernel is older than 5.7 and `CAP_NET_RAW` is gone.
+    pub fn check_transfers(&self) -> Result<(), InterfaceError> {
+        for Served { interface, .. } in &self.served {
+            interface.socket(interface.address, 0)?;
+        }
+        Ok(())
     }
 
     /// What became of the packets.
@@ -72,34 +114,52 @@ impl NetbootServer {
         Arc::clone(&self.counters)
     }
 
+    /// For operators.
+    pub fn status(&self) -> NetbootStatus {
+        let interfaces = self.served.iter().map(|served| NetbootInterface {
+            name: served.interface.name.clone(),
+            address: served.interface.address,
+            boot_url: served.base_url.to_string(),
+        });
+        NetbootStatus {
+            answer: self.config.answer,
+            interfaces: interfaces.collect(),
+            counters: self.counters(),
+        }
+    }
+
     /// Serves until `stop` says so.
     pub fn serve(self, driver: &Driver, clock: &Clock, stop: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-        let limit = Arc::new(Mutex::new(RateLimit::new(ANSWERS_PER_MINUTE, MINUTE_MS)));
+        let Netboot { answer, secure_boot, secure_boot_by_host, .. } = self.config;
+        let shared = Arc::new(Shared {
+            answer,
+            driver: driver.clone(),
+            clock: clock.clone(),
+            counters: Arc::clone(&self.counters),
+            limit: Mutex::new(RateLimit::new(ANSWERS_PER_MINUTE, MINUTE_MS)),
+            uefi_loaders: Mutex::new(UefiLoaders::new(secure_boot, secure_boot_by_host)),
+        });
         let mut tasks = Vec::new();
         for Served { interface, base_url, dhcp, tftp } in self.served {
-            tracing::info!(interface = interface.name, address = %interface.address, answer = %self.answer, "netboot");
+            tracing::info!(interface = interface.name, address = %interface.address, %answer, "netboot");
+            let address = interface.address;
             let server = TftpServer {
-                interface: interface.clone(),
+                interface,
                 base_url: Arc::clone(&base_url),
                 files: self.files.clone(),
                 counters: Arc::clone(&self.counters),
                 clock: clock.clone(),
             };
             tasks.push(tokio::spawn(until(stop.clone(), server.serve(tftp))));
-            let Some((dhcp, proxy)) = dhcp else { continue };
-            for (port, socket) in [(ServerPort::Dhcp, dhcp), (ServerPort::Proxy, proxy)] {
-                let server = ProxyDhcpServer {
-                    address: interface.address,
-                    base_url: Arc::clone(&base_url),
-                    port,
-                    socket,
-                    answer: self.answer,
-                    driver: driver.clone(),
-                    clock: clock.clone(),
-                    counters: Arc::clone(&self.counters),
-                    limit: Arc::clone(&limit),
-                };
+            let Some(DhcpSockets { server, proxy, client }) = dhcp else { continue };
+            for (port, socket) in [(ServerPort::Dhcp, server), (ServerPort::Proxy, proxy)] {
+                let (base_url, shared) = (Arc::clone(&base_url), Arc::clone(&shared));
+                let server = ProxyDhcpServer { address, base_url, port, socket, shared };
                 tasks.push(tokio::spawn(until(stop.clone(), server.serve())));
+            }
+            if let Some(socket) = client {
+                let others = OtherOffers { address, base_url, socket, shared: Arc::clone(&shared) };
+                tasks.push(tokio::spawn(until(stop.clone(), others.watch())));
             }
         }
         tasks
@@ -112,10 +172,11 @@ impl Served {
         let base_url = interface.base_url(http)?.into();
         let dhcp = match answer {
             Answer::None => None,
-            Answer::Registered | Answer::All => Some((
-                interface.socket(Ipv4Addr::UNSPECIFIED, SERVER_PORT)?,
-                interface.socket(interface.address, PROXY_PORT)?,
-            )),
+            Answer::Registered | Answer::All => Some(DhcpSockets {
+                server: interface.socket(Ipv4Addr::UNSPECIFIED, SERVER_PORT)?,
+                proxy: interface.socket(interface.address, PROXY_PORT)?,
+                client: interface.hear_broadcasts(CLIENT_PORT),
+            }),
         };
         let tftp = interface.socket(interface.address, super::tftp_server::PORT)?;
         Ok(Self { interface, base_url, dhcp, tftp })
@@ -138,82 +199,6 @@ pub(super) async fn hear(socket: &UdpSocket, buffer: &mut [u8], what: &str) -> (
                 tracing::warn!(%error, "{what} cannot hear");
                 tokio::time::sleep(PAUSE).await;
             }
-        }
-    }
-}
-
-struct ProxyDhcpServer {
-    address: Ipv4Addr,
-    base_url: Arc<str>,
-    port: ServerPort,
-    socket: UdpSocket,
-    answer: Answer,
-    driver: Driver,
-    clock: Clock,
-    counters: Arc<Counters>,
-    limit: Arc<Mutex<RateLimit<MacAddress>>>,
-}
-
-impl ProxyDhcpServer {
-    async fn serve(self) {
-        let mut buffer = [0; LONGEST_DATAGRAM];
-        loop {
-            let (length, sender) = hear(&self.socket, &mut buffer, "proxyDHCP").await;
-            let outcome = match proxy_dhcp::read(&buffer[..length]) {
-                Ok(packet) => self.respond(&packet, sender).await,
-                Err(Refused::NotBooting) => Outcome::DhcpNotForUs,
-                Err(refused @ Refused::Architecture(_)) => {
-                    tracing::debug!(%sender, %refused, "proxyDHCP");
-                    Outcome::DhcpArchitecture
-                }
-                Err(refused @ Refused::Malformed(_)) => {
-                    tracing::debug!(%sender, %refused, "proxyDHCP");
-                    Outcome::DhcpMalformed
-                }
-            };
-            self.counters.count(outcome);
-        }
-    }
-
-    async fn respond(&self, packet: &Packet, sender: SocketAddr) -> Outcome {
-        let context = Context { port: self.port, address: self.address, base_url: &self.base_url };
-        let Some(reply) = proxy_dhcp::answer(packet, &context) else { return Outcome::DhcpNotForUs };
-        let mac = packet.mac;
-        let now_ms = self.clock.now_ms();
-        if !self.limit.lock().unwrap_or_else(PoisonError::into_inner).allows(mac, now_ms) {
-            return Outcome::DhcpLimited;
-        }
-        if !self.may_boot(mac, sender).await {
-            return Outcome::DhcpUnregistered;
-        }
-        let destination = match reply.destination {
-            Destination::Broadcast => SocketAddr::from((Ipv4Addr::BROADCAST, CLIENT_PORT)),
-            Destination::Relay(relay) => SocketAddr::from((relay, SERVER_PORT)),
-            Destination::Sender => sender,
-        };
-        match self.socket.send_to(&reply.bytes, destination).await {
-            Ok(_) => {
-                tracing::info!(%mac, firmware = ?packet.firmware, boot_file = reply.boot_file, "proxyDHCP");
-                Outcome::DhcpAnswered
-            }
-            Err(error) => {
-                tracing::warn!(%mac, %destination, %error, "proxyDHCP cannot answer");
-                Outcome::DhcpUnsent
-            }
-        }
-    }
-
-    async fn may_boot(&self, mac: MacAddress, sender: SocketAddr) -> bool {
-        match self.answer {
-            Answer::All => true,
-            Answer::None => false,
-            Answer::Registered => match self.driver.may_netboot(mac, sender).await {
-                Ok(known) => known,
-                Err(error) => {
-                    tracing::warn!(%mac, error = %crate::error_chain(&error), "cannot look up who asks to boot");
-                    false
-                }
-            },
         }
     }
 }

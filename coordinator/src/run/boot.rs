@@ -35,6 +35,8 @@ pub struct ScriptRequest {
     pub mac: MacAddress,
     /// Whence it came.
     pub remote: SocketAddr,
+    /// Whether its boot loader can start memtest86+, which nobody has signed for Secure Boot.
+    pub starts_memtest: bool,
 }
 
 /// What the script says.
@@ -79,7 +81,7 @@ impl Driver {
     }
 
     async fn make_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
-        let ScriptRequest { mac, remote } = request;
+        let ScriptRequest { mac, remote, starts_memtest } = request;
         let now_ms = self.clock.now_ms();
         let found = self
             .store
@@ -104,14 +106,18 @@ impl Driver {
         let memtest_patterns = match run.next_boot_target {
             Some(BootTarget::Memtest) if run.state == RunState::Rebooting => {
                 match console {
-                    Some(console) if self.line_is_open(run.id, LINE_PATIENCE).await => {
+                    Some(console) if starts_memtest && self.line_is_open(run.id, LINE_PATIENCE).await => {
                         return Ok(BootAnswer::Memtest {
                             host_name,
                             run_id: run.id,
                             port: console.machine_port,
                         });
                     }
-                    Some(_) | None => self.keep_out_of_memtest(run.id).await?,
+                    Some(_) if !starts_memtest => {
+                        let why = "its boot loader is that of Secure Boot, which starts no memtest86+";
+                        self.keep_out_of_memtest(run.id, why).await?;
+                    }
+                    Some(_) | None => self.keep_out_of_memtest(run.id, "its serial line is not open").await?,
                 }
                 None
             }
@@ -156,13 +162,45 @@ impl Driver {
         })
     }
 
-    /// Whether a machine that asks to boot from the network is registered; of one that is not the event log tells.
-    pub async fn may_netboot(&self, mac: MacAddress, remote: SocketAddr) -> Result<bool, RunError> {
-        let known = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?.is_some();
-        if !known {
+    /// The host that asks to boot from the network, by name; of a machine nobody registered the event log tells.
+    pub async fn who_netboots(
+        &self,
+        mac: MacAddress,
+        remote: SocketAddr,
+    ) -> Result<Option<String>, RunError> {
+        let name = self.name_of(mac).await?;
+        if name.is_none() {
             self.tell_of_unknown(mac, remote, self.clock.now_ms()).await?;
         }
-        Ok(known)
+        Ok(name)
+    }
+
+    /// The host with this card, by name.
+    pub async fn name_of(&self, mac: MacAddress) -> Result<Option<String>, RunError> {
+        let host = self.store.read(move |connection| hosts::by_mac(connection, mac)).await?;
+        Ok(host.map(|host| host.name))
+    }
+
+    /// Notes a warning about how this machine boots.
+    pub async fn netboot_warning(
+        &self,
+        mac: MacAddress,
+        kind: &str,
+        message: String,
+        data: serde_json::Value,
+    ) -> Result<(), RunError> {
+        let (ts_ms, kind) = (self.clock.now_ms(), kind.to_owned());
+        let noted = self.store.write(move |connection| {
+            let host_id = hosts::by_mac(connection, mac)?.map(|host| host.id);
+            let data = Some(data);
+            let level = EventLevel::Warning;
+            events::insert(
+                connection,
+                &EventValues { run_id: None, host_id, ts_ms, level, kind, message, data },
+            )?;
+            Ok::<_, RunError>(())
+        });
+        noted.await
     }
 
     /// Notes that a machine has its live image whole. Only the boot timeline depends on it.

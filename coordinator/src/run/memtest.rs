@@ -292,13 +292,14 @@ impl Driver {
     }
 
     /// A machine that should go into memtest86+ is kept out of it: nobody could bring it back.
-    pub(super) async fn keep_out_of_memtest(&self, run: RunId) -> Result<(), RunError> {
-        let message = "the serial line is not open, so the machine is not sent into memtest86+".to_owned();
+    pub(super) async fn keep_out_of_memtest(&self, run: RunId, why: &'static str) -> Result<(), RunError> {
+        let message = format!("the machine is not sent into memtest86+: {why}");
         let line = of_run(run, self.clock.now_ms(), EventLevel::Error, "serial_line", message);
         self.store
             .write(move |connection| {
                 if let Some(mut seen) = reboots::away(connection, run)?.and_then(|reboot| reboot.memtest) {
                     seen.end = Some(MemtestEnd::NoLine);
+                    seen.note = Some(why.to_owned());
                     reboots::set_memtest(connection, run, &seen)?;
                 }
                 runs::set_next_boot_target(connection, run, BootTarget::Linux)?;

@@ -144,7 +144,8 @@ impl MachineBuilder {
             .map_err(|source| LabError::File { path: self.directory.clone(), source })?;
         let uefi = match self.firmware {
             Firmware::Bios => None,
-            Firmware::Uefi => Some(self.uefi_files()?),
+            Firmware::Uefi => Some(self.uefi_files("")?),
+            Firmware::UefiSecureBoot => Some(self.uefi_files(".ms")?),
         };
         let tftp = match &self.boot {
             Boot::Direct(_) | Boot::Lan(_) => None,
@@ -159,19 +160,19 @@ impl MachineBuilder {
         Ok(Prepared { monitor: socket_directory.join("qmp"), uefi, tftp, disk_images })
     }
 
-    /// OVMF's code, and this machine's own copy of the variable store.
-    fn uefi_files(&self) -> Result<(PathBuf, PathBuf), LabError> {
-        let code = Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd");
-        let template = Path::new("/usr/share/OVMF/OVMF_VARS_4M.fd");
+    /// OVMF's code, and this machine's own copy of the variable store. `keys`: empty, or `.ms` for Microsoft's.
+    fn uefi_files(&self, keys: &str) -> Result<(PathBuf, PathBuf), LabError> {
+        let code = PathBuf::from(format!("/usr/share/OVMF/OVMF_CODE_4M{keys}.fd"));
+        let template = PathBuf::from(format!("/usr/share/OVMF/OVMF_VARS_4M{keys}.fd"));
         if !code.exists() || !template.exists() {
             return Err(LabError::NoFirmware { what: "UEFI firmware for QEMU (OVMF)", package: "ovmf" });
         }
         let variables = self.directory.join("uefi-variables.fd");
         if !variables.exists() {
-            std::fs::copy(template, &variables)
+            std::fs::copy(&template, &variables)
                 .map_err(|source| LabError::File { path: variables.clone(), source })?;
         }
-        Ok((code.to_owned(), variables))
+        Ok((code, variables))
     }
 }
 

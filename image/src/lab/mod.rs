@@ -34,6 +34,8 @@ pub enum Firmware {
     Bios,
     /// OVMF without Secure Boot; netboots by the firmware's own PXE.
     Uefi,
+    /// The same with Secure Boot on and Microsoft's keys, as machines are sold.
+    UefiSecureBoot,
 }
 
 /// What a machine is doing when `reboot` is called inside it.

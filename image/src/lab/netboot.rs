@@ -53,7 +53,7 @@ impl NetworkBoot {
         match firmware {
             // the card's ROM is iPXE already and takes a URL; it asks without ?mac= and is sent back with it
             Firmware::Bios => Ok(self.script_url()),
-            Firmware::Uefi => {
+            Firmware::Uefi | Firmware::UefiSecureBoot => {
                 let source = self.netboot_files.join("snponly.efi");
                 std::fs::copy(&source, directory.join("snponly.efi"))
                     .map_err(|error| file_error(&source, error))?;

@@ -49,7 +49,13 @@ fn base(machine: &MachineBuilder, monitor: &Path) -> Vec<String> {
     let mut list = Vec::new();
     option(&mut list, "-name", escape(&machine.name));
     option(&mut list, "-accel", "tcg,thread=multi");
-    option(&mut list, "-machine", "q35,graphics=off");
+    if machine.firmware == Firmware::UefiSecureBoot {
+        // the keys are kept where only system management mode can write
+        option(&mut list, "-machine", "q35,graphics=off,smm=on");
+        option(&mut list, "-global", "driver=cfi.pflash01,property=secure,value=on");
+    } else {
+        option(&mut list, "-machine", "q35,graphics=off");
+    }
     option(&mut list, "-cpu", "max");
     option(
         &mut list,
@@ -81,7 +87,8 @@ fn network(machine: &MachineBuilder, prepared: &Prepared, list: &mut Vec<String>
     // UEFI machines use the firmware's own PXE, not the ROM of the card; a direct boot needs no ROM at all
     let rom = match (&machine.boot, machine.firmware) {
         (Boot::Network(_) | Boot::Lan(_), Firmware::Bios) => "",
-        (Boot::Network(_) | Boot::Lan(_), Firmware::Uefi) | (Boot::Direct(_), _) => ",romfile=",
+        (Boot::Network(_) | Boot::Lan(_), Firmware::Uefi | Firmware::UefiSecureBoot)
+        | (Boot::Direct(_), _) => ",romfile=",
     };
     let order = match &machine.boot {
         Boot::Network(_) | Boot::Lan(_) => ",bootindex=1",
