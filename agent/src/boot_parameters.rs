@@ -24,6 +24,8 @@ pub struct BootParameters {
     pub time_ms: Option<i64>,
     /// `BOOTIF=…`, the NIC that the machine booted from.
     pub boot_interface: Option<MacAddress>,
+    /// `vetting.medium=LABEL`, the label of the stick or disc that the machine started from.
+    pub medium: Option<String>,
     /// `vetting.shell`: root shells on the first screen and the first serial line, from the start and as long as the
     /// machine is up. With it, a machine whose run cannot go on stays up for them instead of restarting. For
     /// finding faults: whoever is at the machine is root on it. `vetting.shell=0` is as good as none.
@@ -117,6 +119,7 @@ impl BootParameters {
                 let time = text.parse().ok().filter(|ms: &i64| *ms > 0);
                 set(&mut self.time_ms, name, time, "milliseconds since 1970")
             }
+            "vetting.medium" => set(&mut self.medium, name, medium_label(text), "a medium's label"),
             "vetting.shell" => {
                 self.shell = !matches!(text, "0" | "off" | "no");
                 Ok(())
@@ -130,6 +133,12 @@ impl BootParameters {
             }
         }
     }
+}
+
+/// At most as long as an ISO's volume id; a FAT label is shorter.
+fn medium_label(text: &str) -> Option<String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    ((1..=32).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
 /// PXELINUX writes the hardware type first: `01-52-54-00-…`.
@@ -200,6 +209,8 @@ mod tests {
             "vetting.coordinator=10.0.0.1",
             "BOOTIF=01-00-5e",
             "vetting.run=1 vetting.run=2",
+            "vetting.medium=",
+            "vetting.medium=../x",
         ] {
             let error = line.parse::<BootParameters>().unwrap_err().to_string();
             assert!(error.contains("vetting.") || error.contains("BOOTIF"), "{error}");

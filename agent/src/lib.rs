@@ -11,6 +11,7 @@
     )
 )]
 
+pub mod alone;
 pub mod boot_parameters;
 pub mod cancel;
 pub mod capture;

@@ -41,6 +41,13 @@ impl Machine {
             .map_err(|source| CliError::Machine { what: "its boot_id", source })
     }
 
+    /// A random UUID of the kernel.
+    pub(super) fn fresh_uuid() -> Result<String, CliError> {
+        Host::live()
+            .text("/proc/sys/kernel/random/uuid")
+            .map_err(|source| CliError::Machine { what: "a random UUID", source })
+    }
+
     /// SMBIOS system UUID, where it may be read.
     pub(super) fn system_uuid(&self) -> Option<String> {
         self.host.text("/sys/class/dmi/id/product_uuid").ok().filter(|uuid| !uuid.is_empty())

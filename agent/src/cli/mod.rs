@@ -1,13 +1,14 @@
 //! The commands: what each is called, what it prints, and how it exits. Results go to standard output as JSON or a
 //! table, everything else to standard error.
 
+mod alone;
 mod facts;
 mod interrupt;
 mod machine;
 mod run;
 mod stage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +16,7 @@ use crate::init;
 use crate::uplink::{ClaimError, RequestError};
 use machine::Machine;
 
+pub use alone::AloneArguments;
 pub use run::RunArguments;
 pub use stage::StageArguments;
 
@@ -124,6 +126,12 @@ pub enum CliError {
     /// Not the init of this machine.
     #[error(transparent)]
     Init(#[from] init::NotPidOne),
+    /// A run without a coordinator cannot be made.
+    #[error("{what}")]
+    Alone {
+        /// Why.
+        what: String,
+    },
     /// Signals cannot be watched.
     #[error("signals cannot be watched")]
     Signals(#[source] std::io::Error),
@@ -158,6 +166,7 @@ Examples:
   vetting-agent stages                         what can be tested
   vetting-agent stage SMART                    one stage, here, without a coordinator
   vetting-agent stage CPUStress --param '{cpu_ms: 60000}'
+  vetting-agent alone --results . --profile quick   a whole run, here, without a coordinator
   vetting-agent capture ./rack1-03             record this machine as a test fixture
   vetting-agent --root ./rack1-03 inventory    look at the recorded one
 
@@ -171,6 +180,8 @@ enum Command {
     Init,
     /// Take a run from a coordinator and work through it
     Run(RunArguments),
+    /// Work through a run without a coordinator, and leave its results in a folder
+    Alone(AloneArguments),
     /// Print what the machine is made of
     Inventory {
         /// Print the expected spec, YAML, that this machine and its siblings meet
@@ -204,10 +215,16 @@ enum Command {
     },
 }
 
+/// A text file that the user names.
+#[expect(clippy::disallowed_methods, reason = "reads the files that the user names")]
+fn read_file(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.to_owned(), source })
+}
+
 /// Whether the program was started as an init: by that name, or as PID 1 without a command. (PID 1 with a command
 /// is a container.)
 pub fn is_init(words: &[std::ffi::OsString]) -> bool {
-    let program = words.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    let program = words.first().map(Path::new).and_then(Path::file_name);
     program.is_some_and(|name| name == "init") || (std::process::id() == 1 && words.len() < 2)
 }
 
@@ -223,6 +240,7 @@ pub fn execute(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Init => init(),
         Command::Live { died: Some(how), .. } => Ok(init::after_death(&how)),
         Command::Live { init_ms, died: None } => Ok(init::live(init_ms)),
+        Command::Alone(arguments) => alone::alone(&machine()?, &arguments),
         Command::Run(run) => run::run(&machine()?, &run),
         Command::Inventory { spec } => facts::inventory(&machine()?, spec),
         Command::Firmware => facts::firmware(&machine()?),

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "reads the files that the user and PID 1 name")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,19 +92,6 @@ impl RunArguments {
         None
     }
 
-    /// Waits until every device of the live image is there; says so if they are not after `patience`.
-    fn devices_doubt(&self, patience: Duration) -> Option<String> {
-        let file = self.devices_ready_file.as_ref()?;
-        let begin = clock::monotonic();
-        while !file.exists() {
-            if begin.elapsed() >= patience {
-                return Some(format!("devices were still appearing after {} s", patience.as_secs()));
-            }
-            std::thread::sleep(LOOK);
-        }
-        None
-    }
-
     fn claim_request(
         &self,
         machine: &Machine,
@@ -125,6 +112,20 @@ impl RunArguments {
     }
 }
 
+/// Waits until every device of the live image is there (`file` appears); says so if they are not after `patience`.
+/// Without a file there is nothing to wait for.
+pub(super) fn devices_doubt(file: Option<&Path>, patience: Duration) -> Option<String> {
+    let file = file?;
+    let begin = clock::monotonic();
+    while !file.exists() {
+        if begin.elapsed() >= patience {
+            return Some(format!("devices were still appearing after {} s", patience.as_secs()));
+        }
+        std::thread::sleep(LOOK);
+    }
+    None
+}
+
 pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, CliError> {
     let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
     let (interrupted, cancel) = (Cancel::new(), Cancel::new());
@@ -140,7 +141,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
     })?;
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
     settle_in(arguments, &answer, &session, &*console)?;
-    let inventory_doubt = arguments.devices_doubt(DEVICES_PATIENCE);
+    let inventory_doubt = devices_doubt(arguments.devices_ready_file.as_deref(), DEVICES_PATIENCE);
 
     // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
     let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca)?;
@@ -154,6 +155,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
     )?);
     let order = answer.plan.stages.iter().map(|planned| planned.work.name()).collect();
     let pipeline = Pipeline {
+        subject: format!("host {}, run {}", answer.plan.host_name, answer.plan.run_id),
         plan: answer.plan,
         stages: stages::ALL,
         host: machine.host.clone(),
@@ -257,11 +259,11 @@ mod tests {
     fn devices_that_do_not_settle_put_the_inventory_in_doubt() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("devices-ready");
-        let late = arguments(&["--devices-ready-file", file.to_str().unwrap()]);
-        let doubt = late.devices_doubt(Duration::ZERO);
+        let late = arguments(&["--devices-ready-file", file.to_str().unwrap()]).devices_ready_file;
+        let doubt = devices_doubt(late.as_deref(), Duration::ZERO);
         assert_eq!(doubt.unwrap(), "devices were still appearing after 0 s");
         std::fs::write(&file, "").unwrap();
-        assert_eq!(late.devices_doubt(Duration::ZERO), None);
-        assert_eq!(arguments(&[]).devices_doubt(Duration::ZERO), None);
+        assert_eq!(devices_doubt(late.as_deref(), Duration::ZERO), None);
+        assert_eq!(devices_doubt(arguments(&[]).devices_ready_file.as_deref(), Duration::ZERO), None);
     }
 }

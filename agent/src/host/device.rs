@@ -51,6 +51,23 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Opens a terminal (`/dev/ttyS0`) for reading what a person types there. It does not become this program's own.
+    pub fn terminal(&self, device: &str) -> Result<File, HostError> {
+        let failed = |source| HostError::Read { path: PathBuf::from(device), source };
+        // a serial line without a carrier would keep the open waiting
+        let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(self.checked(device)?)
+            .map_err(failed)?;
+        let blocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::empty());
+        nix::fcntl::fcntl(&file, blocking).map_err(|errno| failed(errno.into()))?;
+        Ok(file)
+    }
+}
+
 /// Memory for direct reads starts and is sized in multiples of this, which no disk's own sector size exceeds.
 const DIRECT_ALIGNMENT_BYTES: usize = 4096;
 

@@ -16,7 +16,7 @@ use nix::sys::signal::SigSet;
 use vetting_protocol::agent_api::AfterRun;
 
 use super::shell::Shells;
-use super::{fate, haste, modules, network};
+use super::{fate, haste, modules, network, stick};
 use crate::boot_parameters::{BootParameters, RunParameters};
 use crate::cli::Exit;
 use crate::clock;
@@ -125,7 +125,13 @@ fn session(
             Err(error) => console.line(&format!("the clock cannot be set: {error}")),
         }
     }
-    start_modules(host, console)?;
+    start_modules(host, console, parameters.medium.is_some())?;
+    if let Some(label) = &parameters.medium {
+        let ready = run_file(DEVICES_READY);
+        if stick::coordinator_settings(host, runner, label, &**console, &ready).is_none() {
+            return run_alone(label, init_ms, runner, console);
+        }
+    }
     network::start(
         host.clone(),
         runner.clone(),
@@ -152,13 +158,13 @@ fn quiet_kernel(console: &dyn Console) {
     }
 }
 
-fn start_modules(host: &Host, console: &Arc<dyn Console>) -> Result<(), String> {
+fn start_modules(host: &Host, console: &Arc<dyn Console>, medium: bool) -> Result<(), String> {
     let (host, console) = (host.clone(), Arc::clone(console));
     std::thread::Builder::new()
         .name("modules".to_owned())
         .spawn(move || {
             let begin = clock::monotonic();
-            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY));
+            let loaded = modules::load_until_settled(&host, &console, &run_file(NETWORK_READY), medium);
             let disks = if loaded.disks == 1 { "disk" } else { "disks" };
             let took = spoken(begin.elapsed());
             console.line(&format!("drivers are loaded: {} {disks} ({took})", loaded.disks));
@@ -200,6 +206,50 @@ fn run_agent(
     for (option, value) in options {
         args.extend([option.into(), value]);
     }
+    let (end, last_lines) = watch(args, runner, console)?;
+    let how = match end {
+        RunProcessEnd::Asked(exit) => return Ok(exit),
+        RunProcessEnd::Refused => return Err(refusal(&last_lines)),
+        RunProcessEnd::Died(how) => how,
+    };
+    fate::show_death(&**console, &how, &last_lines);
+    obey_coordinator(&**console, &session_file, &how, last_lines)
+}
+
+/// Starts a run without a coordinator, with the menu at the console, and sees to its end.
+fn run_alone(
+    label: &str,
+    init_ms: u64,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<Exit, String> {
+    let options: [(&str, OsString); 3] = [
+        ("--medium", label.into()),
+        ("--devices-ready-file", run_file(DEVICES_READY).into()),
+        ("--init-ms", init_ms.to_string().into()),
+    ];
+    let mut args: Vec<OsString> = vec!["alone".into()];
+    for (option, value) in options {
+        args.extend([option.into(), value]);
+    }
+    let (end, last_lines) = watch(args, runner, console)?;
+    match end {
+        RunProcessEnd::Asked(exit) => Ok(exit),
+        RunProcessEnd::Refused => Err(refusal(&last_lines)),
+        RunProcessEnd::Died(how) => {
+            fate::show_death(&**console, &how, &last_lines);
+            Err("this run is over, without a verdict; its records are on the stick as far as they were stored"
+                .to_owned())
+        }
+    }
+}
+
+/// Starts this program with `args`, passes its lines on, and waits for its end; gives also the last of its lines.
+fn watch(
+    args: Vec<OsString>,
+    runner: &SystemRunner,
+    console: &Arc<dyn Console>,
+) -> Result<(RunProcessEnd, Vec<String>), String> {
     let service = Service { program: "/proc/self/exe".into(), args, env: Vec::new(), leads: Leads::Group };
     let agent =
         runner.spawn(&service).map_err(|error| format!("the agent cannot be started: {}", chain(&error)))?;
@@ -211,14 +261,7 @@ fn run_agent(
         }
         last_lines.push_back(line.to_owned());
     });
-    let last_lines: Vec<String> = last_lines.into();
-    let how = match run_end(exit) {
-        RunProcessEnd::Asked(exit) => return Ok(exit),
-        RunProcessEnd::Refused => return Err(refusal(&last_lines)),
-        RunProcessEnd::Died(how) => how,
-    };
-    fate::show_death(&**console, &how, &last_lines);
-    obey_coordinator(&**console, &session_file, &how, last_lines)
+    Ok((run_end(exit), last_lines.into()))
 }
 
 /// How `run` ended.

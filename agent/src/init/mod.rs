@@ -19,6 +19,7 @@ mod network;
 mod power;
 pub mod session;
 mod shell;
+mod stick;
 mod usr;
 
 use std::ffi::OsString;

@@ -25,6 +25,8 @@ const LONGEST: Duration = Duration::from_secs(45);
 const NETWORK_FIRST: Duration = Duration::from_secs(2);
 /// Drivers that no device asks for: drive temperatures, SCSI generic for smartctl, SMBIOS entries.
 const ALWAYS: [&str; 3] = ["drivetemp", "sg", "dmi_sysfs"];
+/// File systems of a medium, with the character sets of FAT's file names: a mount cannot load them here.
+const MEDIUM: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "isofs"];
 /// Where a BMC shows itself, and what its users need beyond its driver.
 const BMC_DEVICES: [&str; 2] =
     ["/sys/bus/acpi/devices/IPI0001:00", "/sys/bus/platform/devices/dmi-ipmi-si.0"];
@@ -40,8 +42,13 @@ pub(super) struct Settled {
 }
 
 /// Loads until nothing new has appeared for a while. First what drives the network, until the file `network_ready`
-/// is there or has taken too long.
-pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, network_ready: &Path) -> Settled {
+/// is there or has taken too long; on a machine that started from a medium there is no first.
+pub(super) fn load_until_settled(
+    host: &Host,
+    console: &Arc<dyn Console>,
+    network_ready: &Path,
+    medium: bool,
+) -> Settled {
     let begin = clock::monotonic();
     let mut loader = match Loader::start(host, console) {
         Ok(loader) => loader,
@@ -51,7 +58,12 @@ pub(super) fn load_until_settled(host: &Host, console: &Arc<dyn Console>, networ
         }
     };
     let mut seen = BTreeSet::new();
-    while !network_ready.exists() && begin.elapsed() < NETWORK_FIRST {
+    if medium {
+        for module in MEDIUM {
+            loader.ask_for(module);
+        }
+    }
+    while !medium && !network_ready.exists() && begin.elapsed() < NETWORK_FIRST {
         let aliases = new_aliases(host, &NETWORK_BUSES, &mut seen);
         for alias in aliases.iter().filter(|alias| is_network(alias)) {
             loader.ask_for_modalias(alias);

@@ -39,6 +39,8 @@ const TOOL_OUTPUT: &str = "tool_output";
 pub struct Pipeline {
     /// What to do.
     pub plan: Plan,
+    /// What the verdict is about, for the console: `host rack1-u07, run 7`.
+    pub subject: String,
     /// The stages there are.
     pub stages: &'static [&'static dyn Stage],
     /// The machine.
@@ -222,7 +224,7 @@ impl Pipeline {
         let onward = match directive {
             Directive::Continue => Onward::Next,
             Directive::HaltPipeline { reason } => {
-                self.console.line(&format!("the coordinator ends the testing: {reason}"));
+                self.console.line(&format!("the testing ends here: {reason}"));
                 Onward::Halt
             }
             // the run is over at the coordinator, which takes nothing any more
@@ -271,7 +273,8 @@ impl Pipeline {
             tools,
             reporter: Arc::clone(reporter),
             consent: self.plan.consent,
-            expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone()),
+            expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone())
+                .filter(|yaml| !yaml.trim().is_empty()),
             reboots: Reboots {
                 possible: self.restarts,
                 serial_console: self.plan.serial_console,
@@ -319,10 +322,10 @@ impl Pipeline {
     }
 
     fn show(&self, end: &RunEnd) {
-        let subject = format!("host {}, run {}", self.plan.host_name, self.plan.run_id);
+        let subject = &self.subject;
         match end {
             RunEnd::Finished { result, reasons, .. } => {
-                for line in verdict_lines(&subject, *result, reasons) {
+                for line in verdict_lines(subject, *result, reasons) {
                     self.console.line(&line);
                 }
             }

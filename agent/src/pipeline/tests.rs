@@ -220,6 +220,7 @@ impl Bench {
             work: work(stage.description().name),
         };
         Pipeline {
+            subject: "host node, run 7".to_owned(),
             plan: Plan {
                 run_id: RunId(7),
                 host_name: "h".to_owned(),
@@ -453,6 +454,7 @@ fn a_stage_that_is_not_built_in_is_an_error() {
         let facts = &mut Facts::default();
         let folder = tempfile::tempdir().unwrap();
         let pipeline = Pipeline {
+            subject: "host node, run 7".to_owned(),
             plan: Plan {
                 run_id: RunId(7),
                 host_name: String::new(),

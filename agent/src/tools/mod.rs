@@ -3,6 +3,7 @@
 //! Each tool file has two pure functions, `invocation(..) -> Invocation` and `parse(&Finished) -> Result<_, ToolError>`.
 
 pub mod badblocks;
+pub mod blkid;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;

@@ -94,6 +94,12 @@ pub enum UplinkError {
         /// What is wrong with it.
         what: String,
     },
+    /// A run without a coordinator cannot go on.
+    #[error("{what}")]
+    Alone {
+        /// Why.
+        what: String,
+    },
     /// The coordinator stored something else than what was sent.
     #[error("artifact {path} arrived damaged")]
     ArtifactDamaged {

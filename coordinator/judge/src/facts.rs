@@ -13,6 +13,13 @@ use vetting_protocol::profile::ProfileName;
 use crate::tally::Evaluation;
 use crate::threshold::Rule;
 
+/// Kinds of measurement that the report draws.
+pub const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
+/// Points of one line of a chart.
+pub const MOST_POINTS: u32 = 400;
+/// Lines of the event log in a report.
+pub const MOST_EVENTS: u32 = 2_000;
+
 /// A run, whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,12 +58,12 @@ pub struct RunFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostFacts {
-    /// Key.
-    pub id: HostId,
+    /// Key; absent where no coordinator knows the machine.
+    pub id: Option<HostId>,
     /// Name.
     pub name: String,
-    /// MAC address it boots from.
-    pub mac: MacAddress,
+    /// MAC address it boots from; absent if it has no network card.
+    pub mac: Option<MacAddress>,
     /// Operator's notes.
     pub notes: String,
 }
@@ -65,10 +72,16 @@ pub struct HostFacts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunHeader {
-    /// Key.
-    pub id: RunId,
+    /// Key; absent for a run without a coordinator.
+    pub id: Option<RunId>,
+    /// What tells a run without a coordinator from all others; absent for the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// The profile.
     pub profile: ProfileName,
+    /// The profile is not the one that comes with the program: an operator's file stood in for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_profile: bool,
     /// What the profile is for.
     pub profile_description: String,
     /// Interval of the sensor sidecar, milliseconds.

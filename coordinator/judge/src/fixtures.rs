@@ -206,14 +206,16 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
         .collect();
     RunFacts {
         host: HostFacts {
-            id: HostId(7),
+            id: Some(HostId(7)),
             name: "rack4-node12".to_owned(),
-            mac: "e4:43:4b:1c:d2:10".parse().unwrap(),
+            mac: Some("e4:43:4b:1c:d2:10".parse().unwrap()),
             notes: "Refurbished, order 2026-1187.".to_owned(),
         },
         run: RunHeader {
-            id: RunId(42),
+            id: Some(RunId(42)),
+            uuid: None,
             profile: ProfileName::Quick,
+            own_profile: false,
             profile_description: profile.description.clone(),
             sampling_interval_ms: profile.sampling_interval_ms,
             started_ms: T0,

@@ -3,6 +3,8 @@
 //! Pure: no I/O, no clock, no randomness. The coordinator judges with it, and so does the agent when it works without
 //! a network. Missing, unknown or unparsable is never taken for good.
 
+pub mod alone;
+pub mod course;
 pub mod duration;
 pub mod facts;
 pub mod glob;
@@ -13,6 +15,7 @@ pub mod quantity;
 pub mod report;
 pub mod rules;
 pub mod spec;
+pub mod step;
 pub mod stick;
 pub mod tally;
 pub mod threshold;

@@ -102,11 +102,22 @@ impl Evaluation {
     }
 }
 
+/// A sample that a rule could judge. A row of `threshold_evaluations`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluated<Id> {
+    /// Key of the rule.
+    pub rule: Id,
+    /// The value.
+    pub observed: f64,
+    /// Within the rule.
+    pub passed: bool,
+}
+
 /// Adds up evaluations while samples go by.
 #[derive(Debug, Clone)]
 pub struct Tally<Id> {
     matcher: Matcher<Id>,
-    evaluations: BTreeMap<(Id, Option<StageName>, String), Evaluation>,
+    evaluations: BTreeMap<(Id, Option<StageName>), BTreeMap<String, Evaluation>>,
     samples: u64,
 }
 
@@ -116,15 +127,31 @@ impl<Id: Copy + Ord> Tally<Id> {
         Self { matcher: Matcher::new(rules), evaluations: BTreeMap::new(), samples: 0 }
     }
 
-    /// Judges one sample by every rule that matches it.
-    pub fn observe(&mut self, sample: &Measurement) {
+    /// Judges one sample by every rule that matches it. What a rule could not compare (no value, another unit) is not
+    /// in the answer, but is remembered.
+    pub fn observe(&mut self, sample: &Measurement) -> Vec<Evaluated<Id>> {
         self.samples += 1;
+        let mut evaluated = Vec::new();
         for (id, rule) in self.matcher.matching(sample.stage, &sample.kind, &sample.key) {
-            self.evaluations
-                .entry((id, sample.stage, sample.key.clone()))
-                .or_insert_with(|| Evaluation::empty(rule.clone(), sample.stage, sample.key.clone()))
-                .observe(sample.ts_ms, sample.value, &sample.unit);
+            let keys = self.evaluations.entry((id, sample.stage)).or_default();
+            // entry() would copy the key of each sample
+            if !keys.contains_key(&sample.key) {
+                keys.insert(
+                    sample.key.clone(),
+                    Evaluation::empty(rule.clone(), sample.stage, sample.key.clone()),
+                );
+            }
+            let Some(evaluation) = keys.get_mut(&sample.key) else { continue };
+            let passed = match evaluation.observe(sample.ts_ms, sample.value, &sample.unit) {
+                Judged::Within => true,
+                Judged::Breach => false,
+                Judged::NoValue | Judged::UnitMismatch => continue,
+            };
+            if let Some(observed) = sample.value {
+                evaluated.push(Evaluated { rule: id, observed, passed });
+            }
         }
+        evaluated
     }
 
     /// Samples seen, judged or not.
@@ -134,12 +161,12 @@ impl<Id: Copy + Ord> Tally<Id> {
 
     /// One a rule, stage and key that had samples, by rule, then stage, then key.
     pub fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
-        self.evaluations.values()
+        self.evaluations.values().flat_map(BTreeMap::values)
     }
 
     /// The same, by value.
     pub fn into_evaluations(self) -> Vec<Evaluation> {
-        self.evaluations.into_values().collect()
+        self.evaluations.into_values().flat_map(BTreeMap::into_values).collect()
     }
 }
 
@@ -196,5 +223,49 @@ mod tests {
         assert!(hot.is_fatal() && found[0].is_fatal() && !found[2].is_fatal() && !found[3].is_fatal());
         assert_eq!(found[0].wrong_unit.as_deref(), Some("kelvin"));
         assert_eq!(found[3].worst, Some(70.0));
+    }
+
+    fn sample(value: Option<f64>) -> Measurement {
+        Measurement {
+            ts_ms: 1,
+            stage: Some(StageName::CpuStress),
+            kind: "temp".to_owned(),
+            key: "cpu/0".to_owned(),
+            value,
+            unit: "celsius".to_owned(),
+        }
+    }
+
+    fn tally(severity: RuleSeverity) -> Tally<i64> {
+        Tally::new(Arc::new(RuleSet::compile(vec![(7, rule(Op::Lt, 95.0, severity))]).unwrap()))
+    }
+
+    fn fatal(tally: &Tally<i64>) -> usize {
+        tally.evaluations().filter(|evaluation| evaluation.is_fatal()).count()
+    }
+
+    #[test]
+    fn a_breach_is_a_row_and_fatal() {
+        let mut tally = tally(RuleSeverity::Critical);
+        let row = Evaluated { rule: 7, observed: 99.0, passed: false };
+        assert_eq!(tally.observe(&sample(Some(99.0))), [row]);
+        assert!(tally.observe(&sample(Some(50.0)))[0].passed);
+        assert_eq!(fatal(&tally), 1);
+    }
+
+    #[test]
+    fn a_warning_is_not_fatal() {
+        let mut tally = tally(RuleSeverity::Warning);
+        assert!(!tally.observe(&sample(Some(99.0)))[0].passed);
+        assert_eq!(fatal(&tally), 0);
+    }
+
+    #[test]
+    fn no_value_is_no_row_and_fatal_while_there_is_no_other() {
+        let mut tally = tally(RuleSeverity::Critical);
+        assert!(tally.observe(&sample(None)).is_empty());
+        assert_eq!(fatal(&tally), 1);
+        tally.observe(&sample(Some(20.0)));
+        assert_eq!(fatal(&tally), 0);
     }
 }

@@ -142,7 +142,7 @@ fn all_good(facts: &RunFacts) -> Reason {
     let diffs = match &facts.diffs {
         Some(diffs) if diffs.is_empty() => "no difference from the spec",
         Some(_) => "no critical difference from the spec that stands",
-        None => "no comparison with a spec in this profile",
+        None => "no comparison with a spec",
     };
     Reason {
         cause: Cause::AllGood,

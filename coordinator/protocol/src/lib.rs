@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod plan;
 pub mod problem;
 pub mod profile;
+pub mod results;
 pub mod run;
 pub mod secret;
 pub mod stick;

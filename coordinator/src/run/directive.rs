@@ -1,12 +1,13 @@
 //! What an agent is told to do next: read from where its run stands.
 
+use vetting_judge::step::halt_words;
 use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive};
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, Settings};
 use super::error::RunError;
-use super::stages::StepSummary;
+use super::stages::read_summary;
 use super::state::EndedBy;
 use crate::store::runs::{self, RunRow, VerdictRow};
 use crate::store::{sessions, stages};
@@ -23,9 +24,8 @@ impl Driver {
                 let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {
                     Some(Ok(name)) => {
                         let stage = stages::by_name(connection, run, name)?;
-                        let summary = StepSummary::read(run, name.as_str(), stage.summary.as_ref())?;
-                        let reason = summary.as_ref().and_then(StepSummary::reason);
-                        Some(format!("{name}: {}", reason.unwrap_or("did not pass")))
+                        let summary = read_summary(run, name.as_str(), stage.summary.as_ref())?;
+                        Some(halt_words(name, summary.as_ref()))
                     }
                     Some(Err(_)) | None => None,
                 };

@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use vetting_judge::facts::{
-    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, SeriesPoint, StageFacts,
-    SubStepFacts,
+    CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts, RunHeader, Series,
+    SeriesPoint, StageFacts, SubStepFacts,
 };
+use vetting_judge::profile::Profile;
+use vetting_judge::step::SPEC_COMPARED;
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::inventory::Inventory;
+use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunState;
 
-use super::driver::Driver;
 use super::error::RunError;
 use super::ingest::{FIRMWARE, INVENTORY, new_live};
-use super::records::SPEC_COMPARED;
-use super::stages::StepSummary;
+use super::stages::read_summary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
@@ -24,16 +25,9 @@ use crate::store::{
     Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages,
 };
 
-/// Kinds of measurement that the report draws.
-const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
-/// Points of one line of a chart.
-const POINTS: u32 = 400;
-/// Lines of the event log in a report.
-const MOST_EVENTS: u32 = 2_000;
-
 /// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.
 pub(super) fn gather(
-    driver: &Driver,
+    profile: impl FnOnce(ProfileName) -> Profile,
     connection: &Connection,
     run: RunId,
     now_ms: i64,
@@ -51,7 +45,7 @@ pub(super) fn gather(
         }
         None => default_ending(verdict.ending),
     };
-    let profile = driver.profiles.get(row.profile);
+    let profile = profile(row.profile);
     let mut live = new_live(connection, run)?;
     measurements::for_each(connection, run, |sample| {
         live.observe(&sample);
@@ -60,10 +54,12 @@ pub(super) fn gather(
     let diffs = diffs::list(connection, run)?;
     let compared = !diffs.is_empty() || events.iter().any(|event| event.values.kind == SPEC_COMPARED);
     let facts = RunFacts {
-        host: HostFacts { id: host.id, name: host.name, mac: host.mac, notes: host.notes },
+        host: HostFacts { id: Some(host.id), name: host.name, mac: Some(host.mac), notes: host.notes },
         run: RunHeader {
-            id: run,
+            id: Some(run),
+            uuid: None,
             profile: row.profile,
+            own_profile: profile.own,
             profile_description: profile.description.clone(),
             sampling_interval_ms: profile.sampling_interval_ms,
             started_ms: row.started_at_ms,
@@ -108,10 +104,10 @@ fn stage_facts(connection: &Connection, run: RunId) -> Result<Vec<StageFacts>, R
     let plan = plans::list(connection, run)?;
     let mut facts = Vec::new();
     for row in stages::list(connection, run)? {
-        let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
+        let summary = read_summary(run, row.name.as_str(), row.summary.as_ref())?;
         let mut sub_steps = Vec::new();
         for row in row.sub_steps {
-            let summary = StepSummary::read(run, &row.name, Some(&row.summary))?;
+            let summary = read_summary(run, &row.name, Some(&row.summary))?;
             sub_steps.push(SubStepFacts {
                 name: row.name,
                 started_ms: row.started_at_ms,
@@ -141,7 +137,7 @@ fn event_facts(event: EventValues) -> EventFacts {
 fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> {
     let mut all = Vec::new();
     for kind in CHARTED {
-        for line in measurements::series(connection, run, kind, POINTS)? {
+        for line in measurements::series(connection, run, kind, MOST_POINTS)? {
             let points = line
                 .points
                 .into_iter()

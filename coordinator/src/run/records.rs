@@ -1,9 +1,10 @@
 //! Applies the records of one batch to the database, inside its transaction.
 
-use vetting_judge::facts::StageFacts;
-use vetting_judge::verdict::reasons_to_halt;
+use vetting_judge::facts::DiffFacts;
+use vetting_judge::step::{
+    SPEC_COMPARED, STAGE_FINISHED, STAGE_STARTED, StageEnd, StepSummary, compared_words,
+};
 use vetting_protocol::agent_api::{EventLevel, Record};
-use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::{Outcome, StepState};
@@ -12,14 +13,11 @@ use super::driver::of_run;
 use super::error::RunError;
 use super::live::{Live, Progress};
 use super::rules::ANY_STAGE;
-use super::stages::{StepSummary, close_sub_steps, halt_after};
+use super::stages::{close_sub_steps, halt_after};
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
 use crate::store::{Connection, diffs, events, firmware, plans};
-
-/// Kind of the event that says the machine was compared with its spec.
-pub(super) const SPEC_COMPARED: &str = "spec_compared";
 
 /// One batch on its way into the database.
 pub(super) struct Applier<'a> {
@@ -80,9 +78,7 @@ impl<'a> Applier<'a> {
             }
             Record::SpecDiffs { diffs: found } => {
                 diffs::replace(self.connection, self.run, &found)?;
-                // tells a machine without differences from one that was never compared
-                let message = format!("{} differences from the spec", found.len());
-                self.tell(self.now_ms, EventLevel::Info, SPEC_COMPARED, message)
+                self.tell(self.now_ms, EventLevel::Info, SPEC_COMPARED, compared_words(&found))
             }
             Record::StageFinished { stage, outcome, details, ts_ms } => {
                 self.stage_finished(stage, outcome, details, ts_ms)
@@ -109,7 +105,7 @@ impl<'a> Applier<'a> {
         };
         for row in self.live.observe(&sample) {
             self.evaluations.push(EvaluationValues {
-                threshold_id: row.threshold_id,
+                threshold_id: row.rule,
                 stage_name: sample.stage.map_or(ANY_STAGE, |stage| stage.as_str()).to_owned(),
                 kind: sample.kind.clone(),
                 key: sample.key.clone(),
@@ -145,7 +141,7 @@ impl<'a> Applier<'a> {
         // a stage that a planned reboot interrupted begins again
         self.open_stage(stage)?.state = StepState::Running;
         stages::start(self.connection, self.run, stage, ts_ms)?;
-        self.tell(ts_ms, EventLevel::Info, "stage_started", stage.as_str())
+        self.tell(ts_ms, EventLevel::Info, STAGE_STARTED, stage.as_str())
     }
 
     fn stage_finished(
@@ -160,52 +156,30 @@ impl<'a> Applier<'a> {
         if let Some(row) = rows.iter().find(|row| row.name == stage) {
             close_sub_steps(self.connection, self.run, row, ts_ms)?;
         }
-        let reasons = self.halting_reasons(stage, &reported)?;
-        let mut summary = StepSummary::ended(reported.clone(), details);
-        if reported == Outcome::Pass && !reasons.is_empty() {
-            summary.outcome = Some(Outcome::fail(reasons.join(" ")));
-            summary.reported = Some(reported);
-        }
+        let end = self.judge_stage(stage, reported, details)?;
+        let StageEnd { summary, reasons_to_halt } = &end;
         stages::finish(self.connection, self.run, stage, summary.state(), ts_ms, &summary.stored())?;
         self.live.forget_progress(stage);
-        let level = match summary.outcome {
-            Some(Outcome::Pass | Outcome::Skip { .. }) if reasons.is_empty() => EventLevel::Info,
-            Some(_) | None => EventLevel::Warning,
-        };
-        let message = match summary.reason() {
-            Some(reason) => format!("{stage} {}: {reason}", summary.state()),
-            None => format!("{stage} {}", summary.state()),
-        };
-        self.tell(ts_ms, level, "stage_finished", message)?;
-        if !reasons.is_empty() {
+        let (level, message) = end.event(stage);
+        self.tell(ts_ms, level, STAGE_FINISHED, message)?;
+        if !reasons_to_halt.is_empty() {
             halt_after(self.connection, self.run, stage, self.now_ms)?;
         }
         self.rows = stages::list(self.connection, self.run)?;
         Ok(())
     }
 
-    /// Why no further stage may start; empty if it may.
-    fn halting_reasons(&self, stage: StageName, reported: &Outcome) -> Result<Vec<String>, RunError> {
-        let facts = StageFacts {
-            name: stage.to_string(),
-            required: plans::requires(&self.plan, stage),
-            outcome: Some(reported.clone()),
-            started_ms: None,
-            ended_ms: None,
-            details: serde_json::Value::Null,
-            sub_steps: Vec::new(),
-        };
-        let mut reasons: Vec<String> =
-            reasons_to_halt(&facts, self.live.evaluations()).into_iter().map(|reason| reason.text).collect();
-        if stage == StageName::SpecValidate {
-            for row in diffs::list(self.connection, self.run)? {
-                if row.diff.severity == Severity::Critical && !row.ignored {
-                    let expected = row.diff.expected.as_deref().unwrap_or("nothing");
-                    let actual = row.diff.actual.as_deref().unwrap_or("nothing");
-                    reasons.push(format!("{}: expected {expected}, found {actual}.", row.diff.field));
-                }
-            }
-        }
-        Ok(reasons)
+    fn judge_stage(
+        &self,
+        stage: StageName,
+        reported: Outcome,
+        details: serde_json::Value,
+    ) -> Result<StageEnd, RunError> {
+        let required = plans::requires(&self.plan, stage);
+        let diffs: Vec<DiffFacts> = diffs::list(self.connection, self.run)?
+            .into_iter()
+            .map(|row| DiffFacts { diff: row.diff, ignored: row.ignored })
+            .collect();
+        Ok(StageEnd::judge(stage, required, reported, details, self.live.evaluations(), &diffs))
     }
 }

@@ -17,8 +17,12 @@ impl Driver {
     pub(super) async fn report(&self, run: RunId) -> Result<(), RunError> {
         let now_ms = self.clock.now_ms();
         let driver = self.clone();
-        let gathered =
-            self.store.read(move |connection| facts::gather(&driver, connection, run, now_ms)).await?;
+        let gathered = self
+            .store
+            .read(move |connection| {
+                facts::gather(|name| driver.profiles.get(name).clone(), connection, run, now_ms)
+            })
+            .await?;
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
         let made = tokio::task::spawn_blocking(move || {
             let report = Report::new(facts);

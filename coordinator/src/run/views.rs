@@ -1,5 +1,6 @@
 //! Rows as the operator API shows them.
 
+use vetting_judge::step::StepSummary;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
     ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
@@ -9,7 +10,7 @@ use vetting_protocol::operator_api::{
 use super::error::RunError;
 use super::live::Live;
 use super::rules;
-use super::stages::StepSummary;
+use super::stages::read_summary;
 use crate::clock::{TimeError, seconds_text, timestamp_text};
 use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventRow;
@@ -134,13 +135,13 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
 }
 
 fn stage(run: RunId, row: StageRow, live: Option<&Live>) -> Result<StageView, RunError> {
-    let summary = StepSummary::read(run, row.name.as_str(), row.summary.as_ref())?;
+    let summary = read_summary(run, row.name.as_str(), row.summary.as_ref())?;
     let progress = if row.state.is_finished() { None } else { live.and_then(|live| live.progress(row.name)) };
     let sub_steps = row
         .sub_steps
         .into_iter()
         .map(|row| {
-            let summary = StepSummary::read(run, &row.name, Some(&row.summary))?;
+            let summary = read_summary(run, &row.name, Some(&row.summary))?;
             Ok(SubStepView {
                 name: row.name,
                 state: row.state,

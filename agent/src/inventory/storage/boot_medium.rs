@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::alone::medium::MEDIUM_DIRECTORY;
 use crate::host::Host;
 
 /// Mount points that hold what the system was started from.
@@ -15,6 +16,7 @@ const MOUNT_POINTS: &[&str] = &[
     "/run/live/medium",
     "/lib/live/mount/medium",
     "/run/initramfs/live",
+    MEDIUM_DIRECTORY,
 ];
 
 /// Deepest stack of device mapper, md and partitions that is followed.
@@ -138,6 +140,7 @@ mod tests {
         assert_eq!(found("/dev/mapper/vg-root / ext4 rw 0 0\n", ""), ["sda"]);
         assert_eq!(found("/dev/root / ext4 rw 0 0\n", "quiet root=UUID=1234-ABCD ro"), ["sda"]);
         assert_eq!(found("/dev/sdb /run/live/medium iso9660 ro 0 0\n", ""), ["sdb"]);
+        assert_eq!(found("/dev/sda2 /run/vetting/medium vfat ro 0 0\n", ""), ["sda"]);
     }
 
     #[test]

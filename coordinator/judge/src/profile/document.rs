@@ -82,6 +82,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Profile, ProfileError> {
         sampling_interval_ms: document.sampling_interval.as_ms(),
         stages: document.stages,
         thresholds: document.thresholds.into_iter().map(|entry| entry.0).collect(),
+        own: false,
     })
 }
 

@@ -41,15 +41,34 @@ pub struct Profile {
     pub stages: Vec<ProfileStage>,
     /// Rules that every run of this profile starts with.
     pub thresholds: Vec<ProfileThreshold>,
+    /// Not the one that comes with the program: an operator's file stood in for it.
+    pub own: bool,
 }
 
 impl Profile {
+    /// The same for a machine of which nobody said what it should be: SpecValidate, which can only skip, is not
+    /// required.
+    #[must_use]
+    pub fn without_spec(mut self) -> Self {
+        for stage in &mut self.stages {
+            stage.required &= stage.work.name() != StageName::SpecValidate;
+        }
+        self
+    }
+
     /// The stages as the agent gets them.
     pub fn planned_stages(&self) -> Vec<PlannedStage> {
         self.stages
             .iter()
             .map(|stage| PlannedStage { limit_ms: stage.limit_ms, work: stage.work.clone() })
             .collect()
+    }
+
+    /// Without the stages that restart the machine.
+    #[must_use]
+    pub fn without_restarts(mut self) -> Self {
+        self.stages.retain(|stage| !matches!(stage.work.name(), StageName::Reboot | StageName::Memtest));
+        self
     }
 
     /// Whether a run passes only if this stage does. A stage the profile does not have is not required.
@@ -109,6 +128,15 @@ pub enum ProfileError {
     },
 }
 
+/// The text of a profile that comes with the program.
+pub fn builtin_text(name: ProfileName) -> &'static str {
+    match name {
+        ProfileName::Quick => include_str!("../../profiles/quick.yaml"),
+        ProfileName::Deep => include_str!("../../profiles/deep.yaml"),
+        ProfileName::Soak => include_str!("../../profiles/soak.yaml"),
+    }
+}
+
 /// The three profiles.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Registry {
@@ -121,9 +149,9 @@ impl Registry {
     /// The profiles that come with the program. They are checked by this crate's tests.
     pub fn builtin() -> Result<Self, ProfileError> {
         Ok(Self {
-            quick: document::parse(include_str!("../../profiles/quick.yaml"), "quick.yaml (built in)")?,
-            deep: document::parse(include_str!("../../profiles/deep.yaml"), "deep.yaml (built in)")?,
-            soak: document::parse(include_str!("../../profiles/soak.yaml"), "soak.yaml (built in)")?,
+            quick: document::parse(builtin_text(ProfileName::Quick), "quick.yaml (built in)")?,
+            deep: document::parse(builtin_text(ProfileName::Deep), "deep.yaml (built in)")?,
+            soak: document::parse(builtin_text(ProfileName::Soak), "soak.yaml (built in)")?,
         })
     }
 
@@ -134,7 +162,7 @@ impl Registry {
         yaml_text: &str,
         file_name: &str,
     ) -> Result<Self, ProfileError> {
-        let profile = document::parse(yaml_text, file_name)?;
+        let profile = Profile { own: true, ..document::parse(yaml_text, file_name)? };
         if profile.name != name {
             return Err(ProfileError::OtherName {
                 file: file_name.to_owned(),

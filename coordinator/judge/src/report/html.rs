@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use vetting_protocol::run::RunResult;
 
 use super::{Report, chart, format, hardware, judgement, stages};
+use crate::facts::RunFacts;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -60,7 +61,7 @@ pub(super) fn page(report: &Report) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (word) " · " (facts.host.name) " · run " (facts.run.id) }
+                title { (word) " · " (facts.host.name) " · " (run_words(facts)) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
@@ -110,7 +111,7 @@ fn banner(report: &Report) -> Markup {
     html! {
         header.banner {
             div.title {
-                p.eyebrow { "Vetting report · run " (facts.run.id) }
+                p.eyebrow { "Vetting report · " (run_words(facts)) }
                 h1 { (facts.host.name) }
                 p.machine { (or_dash(machine.as_deref())) }
             }
@@ -122,16 +123,29 @@ fn banner(report: &Report) -> Markup {
                 }
             }
             dl.facts {
-                (fact("Profile", facts.run.profile.as_str()))
+                (fact("Profile", &profile_words(facts)))
                 (fact("Started", &format::time(facts.run.started_ms)))
                 (fact("Took", &format::span(Some(facts.run.started_ms), Some(facts.run.ended_ms)).unwrap_or_default()))
-                (fact("MAC", &facts.host.mac.to_string()))
+                (fact("MAC", &facts.host.mac.map_or_else(|| "no network card".to_owned(), |mac| mac.to_string())))
                 (fact("Disks", consent))
                 (fact("Samples", &facts.sample_count.to_string()))
             }
             @if !facts.host.notes.is_empty() { p.notes { (facts.host.notes) } }
         }
     }
+}
+
+fn run_words(facts: &RunFacts) -> String {
+    match (&facts.run.id, &facts.run.uuid) {
+        (Some(id), _) => format!("run {id}"),
+        (None, Some(uuid)) => format!("run without a coordinator {uuid}"),
+        (None, None) => "run without a coordinator".to_owned(),
+    }
+}
+
+fn profile_words(facts: &RunFacts) -> String {
+    let own = if facts.run.own_profile { " (changed: not the shipped one)" } else { "" };
+    format!("{}{own}", facts.run.profile)
 }
 
 fn fact(name: &str, value: &str) -> Markup {

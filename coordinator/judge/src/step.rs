@@ -1,0 +1,186 @@
+//! How a stage or sub-step ended, by agent and judge together, and whether the pipeline may go on after it.
+//!
+//! The one place that decides it: the coordinator asks it for each stage of a run it drives, [`crate::course`] for each
+//! stage of a run without a coordinator.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::diff::{Severity, SpecDiff};
+use vetting_protocol::ids::StageName;
+use vetting_protocol::outcome::{Outcome, StepState};
+
+use crate::facts::{DiffFacts, StageFacts};
+use crate::tally::Evaluation;
+use crate::verdict::reasons_to_halt;
+
+/// Kind of the event that says the machine was compared with its spec.
+pub const SPEC_COMPARED: &str = "spec_compared";
+/// Kind of the event that a stage began.
+pub const STAGE_STARTED: &str = "stage_started";
+/// Kind of the event that a stage is over.
+pub const STAGE_FINISHED: &str = "stage_finished";
+
+/// What is kept of a stage or sub-step that is over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepSummary {
+    /// How it ended, by agent and judge together; absent if it was never reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why it was never reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_reached: Option<String>,
+    /// What the agent had said, where the judge found otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Outcome>,
+    /// What the agent told of it.
+    #[serde(default)]
+    pub details: Value,
+}
+
+impl StepSummary {
+    /// It ended so.
+    pub fn ended(outcome: Outcome, details: Value) -> Self {
+        Self { outcome: Some(outcome), not_reached: None, reported: None, details }
+    }
+
+    /// It was never begun.
+    pub fn not_reached(why: impl Into<String>) -> Self {
+        Self { outcome: None, not_reached: Some(why.into()), reported: None, details: Value::Null }
+    }
+
+    /// It was never begun, because the pipeline halted after `stage`.
+    pub fn halted_after(stage: StageName) -> Self {
+        Self::not_reached(format!("the pipeline halted after {stage}"))
+    }
+
+    /// A sub-step that was still open when its stage ended.
+    pub fn outlived() -> Self {
+        Self::ended(Outcome::error("the stage ended before it"), Value::Null)
+    }
+
+    /// Reads what was stored: `None` while the step is not over.
+    ///
+    /// # Errors
+    /// One that no version of this program wrote.
+    pub fn read(stored: Option<&Value>) -> Result<Option<Self>, serde_json::Error> {
+        match stored {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(fields)) if fields.is_empty() => Ok(None),
+            Some(stored) => Self::deserialize(stored).map(Some),
+        }
+    }
+
+    /// As stored.
+    pub fn stored(&self) -> Value {
+        // texts and JSON values always have a JSON form
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// The state that goes with it.
+    pub fn state(&self) -> StepState {
+        self.outcome.as_ref().map_or(StepState::Skipped, Outcome::step_state)
+    }
+
+    /// Why it is not a pass.
+    pub fn reason(&self) -> Option<&str> {
+        self.outcome.as_ref().and_then(Outcome::reason).or(self.not_reached.as_deref())
+    }
+}
+
+/// The words in which an agent is told that the pipeline halts after `stage`.
+pub fn halt_words(stage: StageName, summary: Option<&StepSummary>) -> String {
+    format!("{stage}: {}", summary.and_then(StepSummary::reason).unwrap_or("did not pass"))
+}
+
+/// The words in which the event log tells that a machine was compared with its spec. Without that event there was no
+/// comparison: it tells a machine without differences from one that was never compared.
+pub fn compared_words(diffs: &[SpecDiff]) -> String {
+    format!("{} differences from the spec", diffs.len())
+}
+
+/// A stage that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageEnd {
+    /// What is kept of it.
+    pub summary: StepSummary,
+    /// Why no further stage may start; empty if it may.
+    pub reasons_to_halt: Vec<String>,
+}
+
+impl StageEnd {
+    /// Judges a stage that the agent reported as over. `evaluations` are those of the run so far, `diffs` what was
+    /// found to differ from the spec so far.
+    pub fn judge<'a>(
+        stage: StageName,
+        required: bool,
+        reported: Outcome,
+        details: Value,
+        evaluations: impl IntoIterator<Item = &'a Evaluation>,
+        diffs: &[DiffFacts],
+    ) -> Self {
+        let facts = StageFacts {
+            name: stage.to_string(),
+            required,
+            outcome: Some(reported.clone()),
+            started_ms: None,
+            ended_ms: None,
+            details: Value::Null,
+            sub_steps: Vec::new(),
+        };
+        let mut reasons: Vec<String> =
+            reasons_to_halt(&facts, evaluations).into_iter().map(|reason| reason.text).collect();
+        if stage == StageName::SpecValidate {
+            let critical =
+                diffs.iter().filter(|diff| diff.diff.severity == Severity::Critical && !diff.ignored);
+            reasons.extend(critical.map(|DiffFacts { diff, .. }| {
+                let expected = diff.expected.as_deref().unwrap_or("nothing");
+                let actual = diff.actual.as_deref().unwrap_or("nothing");
+                format!("{}: expected {expected}, found {actual}.", diff.field)
+            }));
+        }
+        let mut summary = StepSummary::ended(reported.clone(), details);
+        if reported == Outcome::Pass && !reasons.is_empty() {
+            summary.outcome = Some(Outcome::fail(reasons.join(" ")));
+            summary.reported = Some(reported);
+        }
+        Self { summary, reasons_to_halt: reasons }
+    }
+
+    /// The line of the event log.
+    pub fn event(&self, stage: StageName) -> (EventLevel, String) {
+        let level = match self.summary.outcome {
+            Some(Outcome::Pass | Outcome::Skip { .. }) if self.reasons_to_halt.is_empty() => EventLevel::Info,
+            Some(_) | None => EventLevel::Warning,
+        };
+        let message = match self.summary.reason() {
+            Some(reason) => format!("{stage} {}: {reason}", self.summary.state()),
+            None => format!("{stage} {}", self.summary.state()),
+        };
+        (level, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_reads_as_it_was_written() {
+        for summary in [
+            StepSummary::ended(Outcome::fail("sda bad"), serde_json::json!({"blocks": [1, 2]})),
+            StepSummary::not_reached("halted"),
+        ] {
+            assert_eq!(StepSummary::read(Some(&summary.stored())).unwrap(), Some(summary));
+        }
+        assert_eq!(StepSummary::read(Some(&serde_json::json!({}))).unwrap(), None);
+        assert!(StepSummary::read(Some(&serde_json::json!("garbage"))).is_err());
+    }
+
+    #[test]
+    fn what_was_never_reached_is_no_pass() {
+        assert_eq!(StepSummary::not_reached("x").state(), StepState::Skipped);
+        assert_eq!(StepSummary::ended(Outcome::error("x"), Value::Null).state(), StepState::Failed);
+    }
+}
