@@ -47,10 +47,10 @@ pub fn write(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), WriteError> {
 pub fn publish(temporary: &Path, path: &Path) -> Result<(), WriteError> {
     let failed = |source| WriteError { path: path.to_owned(), source };
     std::fs::rename(temporary, path).map_err(failed)?;
-    match path.parent() {
-        Some(folder) => File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed),
-        None => Ok(()),
-    }
+    let Some(folder) = path.parent() else { return Ok(()) };
+    // of a bare file name the parent is empty
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 /// The name that `path` has while it is being written.

@@ -164,23 +164,22 @@ async fn with_optional_smart(mut lab: Lab) -> Lab {
     lab.restarted().await
 }
 
-fn up_to_smart_in_error(claimed: &Claimed) -> (Vec<Record>, Vec<Record>) {
+fn up_to_smart(claimed: &Claimed, outcome: Outcome) -> (Vec<Record>, Vec<Record>) {
     let mut records = healthy(claimed);
-    let smart = finished(StageName::Smart, Outcome::error("smartctl is missing"));
     let position = records
         .iter()
         .position(|record| matches!(record, Record::StageFinished { stage: StageName::Smart, .. }))
         .unwrap();
-    records[position] = smart;
+    records[position] = finished(StageName::Smart, outcome);
     let rest = records.split_off(position + 1);
     (records, rest)
 }
 
 #[tokio::test]
-async fn a_stage_that_need_not_pass_does_not_halt_when_it_errs() {
+async fn a_stage_that_need_not_pass_does_not_halt_when_it_is_skipped() {
     let lab = with_optional_smart(Lab::open().await).await;
     let claimed = lab.claimed().await;
-    let (before, rest) = up_to_smart_in_error(&claimed);
+    let (before, rest) = up_to_smart(&claimed, Outcome::skip("no disk tells of itself"));
     assert_eq!(lab.send(&claimed, 1, before).await.directive, Directive::Continue);
     let waiting = lab.detail(claimed.run).await;
     assert!(waiting.stages.last().unwrap().state.as_str() == "pending");
@@ -189,6 +188,21 @@ async fn a_stage_that_need_not_pass_does_not_halt_when_it_errs() {
     assert_eq!(result, RunResult::Pass, "{reasons:?}");
     let detail = lab.detail(claimed.run).await;
     assert_eq!(detail.summary.failed_stage, None);
+    let told = |event: &EventView| event.message.contains("no disk tells of itself");
+    assert!(lab.events().await.iter().any(told));
+}
+
+#[tokio::test]
+async fn a_stage_that_need_not_pass_halts_and_fails_all_the_same_when_it_errs() {
+    let lab = with_optional_smart(Lab::open().await).await;
+    let claimed = lab.claimed().await;
+    let (before, _) = up_to_smart(&claimed, Outcome::error("smartctl is missing"));
+    let answer = lab.send(&claimed, 1, before).await;
+    assert!(matches!(answer.directive, Directive::HaltPipeline { .. }), "{answer:?}");
+    lab.send(&claimed, 2, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
+    let Directive::Finished { result, reasons, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!(result, RunResult::Fail, "{reasons:?}");
+    assert_eq!(lab.detail(claimed.run).await.summary.failed_stage.as_deref(), Some("SMART"));
     let told = |event: &EventView| event.level == EventLevel::Warning && event.message.contains("smartctl");
     assert!(lab.events().await.iter().any(told));
 }
@@ -198,7 +212,7 @@ async fn what_a_run_was_ordered_with_counts_whatever_its_profile_says_later() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
     let lab = with_optional_smart(lab).await;
-    let (before, _) = up_to_smart_in_error(&claimed);
+    let (before, _) = up_to_smart(&claimed, Outcome::skip("smartctl is missing"));
     let answer = lab.send(&claimed, 1, before).await;
     assert!(matches!(answer.directive, Directive::HaltPipeline { .. }), "{answer:?}");
     lab.send(&claimed, 2, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
