@@ -61,7 +61,7 @@ fn base(machine: &MachineBuilder, monitor: &Path) -> Vec<String> {
     let threads = machine.sockets * machine.cores_per_socket;
     let mut list = Vec::new();
     option(&mut list, "-name", escape(&machine.name));
-    option(&mut list, "-accel", "tcg,thread=multi");
+    option(&mut list, "-accel", "tcg,thread=single");
     if machine.firmware == Firmware::UefiSecureBoot {
         // the keys are kept where only system management mode can write
         option(&mut list, "-machine", "q35,graphics=off,smm=on");
