@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use device::{KernelLog, SectorReader};
+pub use device::{DiskBlocks, KernelLog};
 pub use meminfo::Meminfo;
 
 /// Most bytes read of one file. The largest we read is `/proc/cpuinfo`, 2 KiB a logical CPU.

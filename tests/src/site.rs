@@ -246,11 +246,17 @@ impl Site {
         serde_json::from_str(&text).with_context(|| format!("answer of {}: {text}", arguments.join(" ")))
     }
 
-    /// Registers a host with this spec and starts a quick run of it.
-    pub fn host_with_run(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<RunId> {
+    /// Registers a host with this spec.
+    pub fn host(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<()> {
         let spec = self.directory.join(format!("{name}.spec.yaml"));
         fs::write(&spec, spec_yaml)?;
         self.cli_text(&["host", "add", name, "--mac", mac, "--spec", &spec.to_string_lossy()])?;
+        Ok(())
+    }
+
+    /// Registers a host with this spec and starts a quick run of it.
+    pub fn host_with_run(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<RunId> {
+        self.host(name, mac, spec_yaml)?;
         let run: RunSummary = self.cli(&["run", "start", name, "--profile", "quick"])?;
         Ok(run.id)
     }

@@ -2,6 +2,8 @@
 //! claim, stages, verdict. What must pass passes, what is wrong is named, and no fault of the machine, the network or
 //! the coordinator ends in silence or in a pass.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use vetting_image::lab::{Boot, DirectBoot, Disk, DiskBus, Firmware, Machine, MachineBuilder, OnReboot};
 use vetting_protocol::ids::{RunId, Sha256Hex};
-use vetting_protocol::operator_api::RunDetail;
+use vetting_protocol::operator_api::{RunDetail, RunSummary};
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::{RunResult, RunState};
 use vetting_tests::machines::{
@@ -109,6 +111,47 @@ fn qemu_a_short_delivery_fails_in_spec_validate_and_is_named() -> anyhow::Result
     assert_failed(&detail, "SpecValidate", &["memory.total_gib", "cpu.logical_cores"]);
     let storage = detail.stages.iter().find(|stage| stage.name == "Storage").context("Storage is planned")?;
     assert_eq!(storage.state, StepState::Skipped, "nothing runs after a halt");
+    Ok(())
+}
+
+/// What an earlier owner left on his disks.
+const OLD_DATA: &[u8] = b"payroll of an earlier owner";
+
+#[test]
+fn qemu_erased_disks_hold_nothing_of_what_was_on_them_and_get_certificates() -> anyhow::Result<()> {
+    let (folder, site) = lab(&SiteOptions::default())?;
+    let spec = "cpu: {logical_cores: 2}\ndisks: [{count: 2}]\n";
+    site.host(HEALTHY.name, &HEALTHY.mac().to_string(), spec)?;
+    let order = ["run", "start", HEALTHY.name, "--profile", "quick", "--wipe", "--erase"];
+    let run = site.cli::<RunSummary>(&order)?.id;
+    // QEMU's NVMe disk can be formatted; its SATA disk has no Security feature set
+    let machine = HEALTHY.machine(&site, folder.path(), Firmware::Bios);
+    let machine = machine.disk(Disk::new(DiskBus::Nvme, "ERASE-01", 64));
+    let images =
+        ["disk-LAB-0001.img", "disk-ERASE-01.img"].map(|name| folder.path().join(HEALTHY.name).join(name));
+    std::fs::create_dir_all(folder.path().join(HEALTHY.name))?;
+    for (image, mib) in images.iter().zip([128_u64, 64]) {
+        let file = File::create(image)?;
+        file.set_len(mib * 1024 * 1024)?;
+        for place in [0, mib * 512 * 1024, mib * 1024 * 1024 - 4096] {
+            file.write_all_at(OLD_DATA, place)?;
+        }
+    }
+    let machine = machine.power_on()?;
+    let detail = verdict(&site, run, &machine)?;
+    assert_passed(&detail);
+    for image in &images {
+        let content = std::fs::read(image)?;
+        assert!(content.iter().all(|byte| *byte == 0), "{}", image.display());
+    }
+    let certificates = detail.artifacts.iter().filter(|artifact| artifact.kind == "wipe_certificate");
+    let pages =
+        certificates.map(|page| std::fs::read_to_string(&page.path)).collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(pages.len(), 2, "{:?}", detail.artifacts);
+    let all = pages.concat();
+    for words in ["LAB-0001", "ERASE-01", "NVMe Format with user data erase", "written with zeros"] {
+        assert!(all.contains(words), "{words}");
+    }
     Ok(())
 }
 

@@ -62,42 +62,77 @@ impl Host {
 /// Memory for direct reads starts and is sized in multiples of this, which no disk's own sector size exceeds.
 const DIRECT_ALIGNMENT_BYTES: usize = 4096;
 
-/// A disk that is read one logical sector at a time, past the page cache (`O_DIRECT`).
+/// A disk that is read or written one block at a time, past the page cache (`O_DIRECT`).
 #[derive(Debug)]
-pub struct SectorReader {
+pub struct DiskBlocks {
     file: File,
-    sector_bytes: u64,
+    block_bytes: u64,
     buffer: Vec<u8>,
 }
 
 impl Host {
-    /// Opens a disk (`/dev/sda`) for reading sectors of `sector_bytes`.
-    pub fn sector_reader(&self, device: &str, sector_bytes: u64) -> Result<SectorReader, HostError> {
+    /// Opens a disk (`/dev/sda`) for reading blocks of `block_bytes`, a multiple of its logical sector.
+    pub fn disk_reader(&self, device: &str, block_bytes: u64) -> Result<DiskBlocks, HostError> {
+        self.disk_blocks(device, block_bytes, OpenOptions::new().read(true), OFlag::empty())
+    }
+
+    /// Opens a disk for writing as well, with a claim on it as [`Host::claim_disk`] has it. Only where destroying what
+    /// is on it was consented to.
+    pub fn disk_writer(&self, device: &str, block_bytes: u64) -> Result<DiskBlocks, HostError> {
+        self.disk_blocks(device, block_bytes, OpenOptions::new().read(true).write(true), OFlag::O_EXCL)
+    }
+
+    fn disk_blocks(
+        &self,
+        device: &str,
+        block_bytes: u64,
+        options: &mut OpenOptions,
+        more: OFlag,
+    ) -> Result<DiskBlocks, HostError> {
         let failed = |source| HostError::Read { path: PathBuf::from(device), source };
-        let length = usize::try_from(sector_bytes).map_err(|error| failed(std::io::Error::other(error)))?;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlag::O_DIRECT | OFlag::O_NONBLOCK).bits())
+        let length = usize::try_from(block_bytes).map_err(|error| failed(std::io::Error::other(error)))?;
+        let file = options
+            .custom_flags((OFlag::O_DIRECT | OFlag::O_NONBLOCK | more).bits())
             .open(self.checked(device)?)
             .map_err(failed)?;
         let buffer = vec![0; length.saturating_add(DIRECT_ALIGNMENT_BYTES)];
-        Ok(SectorReader { file, sector_bytes, buffer })
+        Ok(DiskBlocks { file, block_bytes, buffer })
     }
 }
 
-impl SectorReader {
-    /// Reads one sector, 0-based.
+impl DiskBlocks {
+    /// Reads one block, 0-based.
     ///
     /// # Errors
     /// What the disk says of it (EIO, ENODATA, EILSEQ, …), or of the reading as such (ENXIO: it is gone).
-    pub fn read(&mut self, sector: u64) -> std::io::Result<()> {
+    pub fn read(&mut self, block: u64) -> std::io::Result<&[u8]> {
+        let (file, offset, place) = self.parts(block)?;
+        file.read_exact_at(place, offset)?;
+        Ok(place)
+    }
+
+    /// Writes one block, 0-based; on the disk when this succeeds, as far as the disk tells.
+    ///
+    /// # Errors
+    /// As for reading; also where `content` is not as long as a block.
+    pub fn write(&mut self, block: u64, content: &[u8]) -> std::io::Result<()> {
+        let (file, offset, place) = self.parts(block)?;
+        if place.len() != content.len() {
+            return Err(std::io::Error::other("not the length of a block"));
+        }
+        place.copy_from_slice(content);
+        file.write_all_at(place, offset)?;
+        file.sync_data()
+    }
+
+    fn parts(&mut self, block: u64) -> std::io::Result<(&File, u64, &mut [u8])> {
         let start = self.buffer.as_ptr().align_offset(DIRECT_ALIGNMENT_BYTES);
         let length = self.buffer.len() - DIRECT_ALIGNMENT_BYTES;
         let place = self.buffer.get_mut(start..start.saturating_add(length));
         let place = place.ok_or_else(|| std::io::Error::other("no aligned memory"))?;
-        let offset = sector.checked_mul(self.sector_bytes);
+        let offset = block.checked_mul(self.block_bytes);
         let offset = offset.ok_or_else(|| std::io::Error::other("no disk is that large"))?;
-        self.file.read_exact_at(place, offset)
+        Ok((&self.file, offset, place))
     }
 }
 
@@ -156,18 +191,24 @@ mod tests {
     }
 
     #[test]
-    fn sectors_are_read_to_the_end_of_the_disk_and_not_beyond() {
+    fn blocks_are_read_to_the_end_of_the_disk_and_not_beyond() {
         // not below /tmp, which may be a file system without direct reads
         let test = std::env::current_exe().unwrap();
         let tree = tempfile::tempdir_in(test.parent().unwrap()).unwrap();
         std::fs::create_dir(tree.path().join("dev")).unwrap();
         std::fs::write(tree.path().join("dev/sda"), vec![0; 8192]).unwrap();
-        let mut reader = Host::recorded(tree.path()).sector_reader("/dev/sda", 512).unwrap();
+        let mut reader = Host::recorded(tree.path()).disk_reader("/dev/sda", 512).unwrap();
         for sector in 0..16 {
             reader.read(sector).unwrap();
         }
         assert_eq!(reader.read(16).unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
         assert!(reader.read(u64::MAX).is_err());
+        assert!(reader.write(0, &[1; 512]).is_err(), "opened for reading only");
+        let mut writer = Host::recorded(tree.path()).disk_writer("/dev/sda", 4096).unwrap();
+        assert!(writer.write(0, &[1; 512]).is_err(), "less than a block");
+        writer.write(1, &[7; 4096]).unwrap();
+        assert_eq!(writer.read(0).unwrap(), [0; 4096]);
+        assert_eq!(reader.read(8).unwrap(), [7; 512]);
     }
 
     #[test]

@@ -34,6 +34,9 @@ use crate::tools::runner::{ToolError, ToolRunner};
 pub use disks::Sighting;
 pub use smart::Counters as SmartCounters;
 
+/// How often one that waits looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What a stage does to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -147,6 +150,18 @@ impl StageContext<'_> {
             .inventory
             .as_ref()
             .ok_or(StageError::Prerequisite { missing: "the inventory", stage: StageName::Inventory })
+    }
+
+    /// Waits, false if the work was cancelled meanwhile.
+    fn wait(&self, time: Duration) -> bool {
+        let begin = clock::monotonic();
+        while begin.elapsed() < time {
+            if self.cancel.is_raised() {
+                return false;
+            }
+            std::thread::sleep(LOOK.min(time));
+        }
+        !self.cancel.is_raised()
     }
 
     /// Reports one sample, now.

@@ -2,10 +2,12 @@
 //! fio with verification where flash is written), then asks what it counted meanwhile (SMART). Disks side by side, as far
 //! as the plan's budget goes.
 //!
-//! Each disk has four sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named.
+//! Each disk has four sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named. A
+//! fifth erases the disk where the operator asked for it.
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
+mod erase;
 mod kernel;
 mod reads;
 mod rewrite;
@@ -18,7 +20,7 @@ use serde_json::json;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskConsent, StageWork, SurfaceScan};
 
 use super::disks::{self, Target};
 use super::side_by_side::side_by_side;
@@ -29,8 +31,15 @@ use reads::Reads;
 
 /// What a slow disk reads, for the estimate.
 const READ_BYTES_PER_SECOND: u64 = 150 * 1000 * 1000;
-/// Of each disk: read, random, surface, SMART after.
-const SUB_STEPS: u32 = 4;
+
+/// How many sub-steps each disk has: read, random, surface, SMART after, and erase where that is wanted.
+fn sub_steps_of(consent: DiskConsent) -> u32 {
+    match consent {
+        DiskConsent::EraseDisks => 5,
+        DiskConsent::NonDestructive | DiskConsent::EmptyDisksOnly | DiskConsent::WipeAllowed => 4,
+    }
+}
+
 pub(super) struct StorageStage;
 
 impl Stage for StorageStage {
@@ -70,7 +79,7 @@ impl Stage for StorageStage {
         };
         let context: &StageContext<'_> = context;
         let targets = disks::targets_of(context)?;
-        let sub_steps = SubSteps::new(context, targets.count().saturating_mul(SUB_STEPS));
+        let sub_steps = SubSteps::new(context, targets.count().saturating_mul(sub_steps_of(context.consent)));
         let (read_for, random_for) =
             (Duration::from_millis(*fio_read_ms), Duration::from_millis(*fio_random_ms));
         let outcomes = side_by_side(&targets.chosen, *budget, |target| {
@@ -98,7 +107,7 @@ impl Disk<'_, '_, '_> {
 
     fn test(&self, read_for: Duration, random_for: Duration, scan: SurfaceScan) -> Vec<Outcome> {
         let name = self.name();
-        let read_ordinal = self.target.index * SUB_STEPS;
+        let read_ordinal = self.target.index * sub_steps_of(self.context.consent);
         let (random_ordinal, surface_ordinal, smart_ordinal) =
             (read_ordinal + 1, read_ordinal + 2, read_ordinal + 3);
         let log = kernel::DiskLog::from_now(self.context.host, name);
@@ -115,7 +124,12 @@ impl Disk<'_, '_, '_> {
         let smart = self.sub_steps.run(smart_ordinal, &format!("{name} SMART after"), || {
             self.obstacle().unwrap_or_else(|| smart::after_load(self.context, self.target))
         });
-        vec![read, random, surface, smart]
+        let mut outcomes = vec![read, random, surface, smart];
+        if self.context.consent == DiskConsent::EraseDisks {
+            let ordinal = smart_ordinal + 1;
+            outcomes.push(self.sub_steps.run(ordinal, &format!("{name} erase"), || self.erase(ordinal)));
+        }
+        outcomes
     }
 
     /// The disk is gone, has no size, or the work was cancelled.

@@ -160,8 +160,18 @@ pub(super) const MIB: u64 = 1024 * 1024;
 
 impl Machine {
     pub(super) fn new() -> Self {
+        Self::below(tempfile::tempdir().unwrap())
+    }
+
+    /// Where direct reads and writes work: not below /tmp, which may be a file system without them.
+    pub(super) fn on_real_disk() -> Self {
+        let test = std::env::current_exe().unwrap();
+        Self::below(tempfile::tempdir_in(test.parent().unwrap()).unwrap())
+    }
+
+    fn below(folder: tempfile::TempDir) -> Self {
         let machine = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder,
             inventory: bare_inventory(),
             consent: DiskConsent::EmptyDisksOnly,
             spec: None,

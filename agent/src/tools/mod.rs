@@ -3,6 +3,7 @@
 //! Each tool file has two pure functions, `invocation(..) -> Invocation` and `parse(&Finished) -> Result<_, ToolError>`.
 
 pub mod badblocks;
+pub mod blkdiscard;
 pub mod blkid;
 pub mod cpu_worker;
 pub mod ethtool;
@@ -10,6 +11,7 @@ pub mod fio;
 pub mod hdparm;
 pub mod ipmitool;
 pub mod memory_worker;
+pub mod nvme;
 pub mod runner;
 pub mod smartctl;
 pub mod stress_ng;

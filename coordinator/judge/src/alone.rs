@@ -3,6 +3,7 @@
 
 use vetting_protocol::agent_api::Record;
 use vetting_protocol::operator_api::BootView;
+use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::results::ResultsHeader;
 
 use crate::course::{Course, CourseError};
@@ -94,8 +95,7 @@ pub fn report(header: &ResultsHeader, profile: &Profile, course: &Course, ending
         sampling_interval_ms: profile.sampling_interval_ms,
         started_ms: header.started_ms,
         ended_ms: course.latest_ms(),
-        non_destructive: false,
-        wipe: header.wipe,
+        consent: if header.wipe { DiskConsent::WipeAllowed } else { DiskConsent::EmptyDisksOnly },
         judged_by: format!("vetting-agent {} without a coordinator", header.agent_version),
     };
     let boot = BootView {

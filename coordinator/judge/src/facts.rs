@@ -8,6 +8,7 @@ use vetting_protocol::ids::{HostId, MacAddress, RunId, StageName};
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
 
 use crate::tally::Evaluation;
@@ -90,10 +91,8 @@ pub struct RunHeader {
     pub started_ms: i64,
     /// When it ended, ms since the epoch.
     pub ended_ms: i64,
-    /// No write to any disk.
-    pub non_destructive: bool,
-    /// Disks with content could be overwritten.
-    pub wipe: bool,
+    /// What could be done to disks.
+    pub consent: DiskConsent,
     /// Version of the coordinator, or of the agent when it judged alone.
     pub judged_by: String,
 }

@@ -10,6 +10,7 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
+use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
 
 use crate::facts::{
@@ -220,8 +221,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             sampling_interval_ms: profile.sampling_interval_ms,
             started_ms: T0,
             ended_ms: T0 + 612_000,
-            non_destructive: false,
-            wipe: false,
+            consent: DiskConsent::EmptyDisksOnly,
             judged_by: "vetting-coordinator 0.1.0".to_owned(),
         },
         ending: Ending::Regular,

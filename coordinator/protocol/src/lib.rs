@@ -7,6 +7,7 @@ pub mod agent_api;
 pub mod diff;
 pub mod endpoint;
 pub mod enrolment;
+pub mod erasure;
 pub mod firmware;
 pub mod ids;
 pub mod inventory;

@@ -109,6 +109,9 @@ pub struct RunCreate {
     /// Disks with content may be overwritten. Refused together with `non_destructive`.
     #[serde(default)]
     pub wipe: bool,
+    /// Every disk is erased by its own means at the end of Storage, with a certificate. Refused without `wipe`.
+    #[serde(default)]
+    pub erase: bool,
 }
 
 /// A run in a list.
@@ -147,6 +150,8 @@ pub struct RunDetail {
     pub non_destructive: bool,
     /// Disks with content may be overwritten.
     pub wipe: bool,
+    /// Every disk is erased at the end of Storage.
+    pub erase: bool,
     /// In order.
     pub stages: Vec<StageView>,
     /// What differs from the spec.

@@ -35,6 +35,8 @@ pub enum DiskConsent {
     EmptyDisksOnly,
     /// The operator gave `{"wipe": true}`: every disk that is not in use may be written.
     WipeAllowed,
+    /// The operator gave `{"wipe": true, "erase": true}`: likewise, and at the end of Storage every disk is erased.
+    EraseDisks,
 }
 
 /// One stage to run.

@@ -15,7 +15,8 @@ use super::{CommandError, output, watch};
 pub(super) enum RunCommand {
     /// Start a vetting: wakes the machine and waits for it to netboot.
     #[command(after_help = "Examples:\n  vetting-coordinator run start rack1-u07 --profile quick\n  \
-                            vetting-coordinator run start rack1-u07 --profile deep --wipe")]
+                            vetting-coordinator run start rack1-u07 --profile deep --wipe\n  \
+                            vetting-coordinator run start rack1-u07 --profile deep --wipe --erase")]
     Start(Start),
     /// Runs, newest first.
     List {
@@ -61,6 +62,9 @@ pub(super) struct Start {
     /// Disks with content may be overwritten.
     #[arg(long)]
     wipe: bool,
+    /// Erase every disk by its own means at the end of Storage, with a certificate for each.
+    #[arg(long, requires = "wipe")]
+    erase: bool,
 }
 
 impl RunCommand {
@@ -68,8 +72,8 @@ impl RunCommand {
         let client = &connect()?;
         match self {
             Self::Start(start) => {
-                let Start { host, profile, non_destructive, wipe } = start;
-                let body = RunCreate { host, profile, non_destructive, wipe };
+                let Start { host, profile, non_destructive, wipe, erase } = start;
+                let body = RunCreate { host, profile, non_destructive, wipe, erase };
                 said(&client.put_in(Method::POST, &["runs"], &body).await?, json)?;
             }
             Self::List { host, limit } => {

@@ -6,7 +6,7 @@ use serde_json::json;
 use vetting_judge::facts::Ending;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel};
-use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::RunState;
 
@@ -18,6 +18,9 @@ use super::stages::running_stage;
 use super::state::RunEvent;
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
 use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
+
+/// What Storage gets on top of its limit where it erases the disks, for large rotating ones: ms.
+const ERASE_MS: u64 = 48 * 60 * 60 * 1000;
 
 /// A request whose token was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,11 +127,12 @@ impl Driver {
         } else {
             planned.clear();
         }
-        let consent = match (row.non_destructive, row.override_flags.wipe) {
-            (true, _) => DiskConsent::NonDestructive,
-            (false, true) => DiskConsent::WipeAllowed,
-            (false, false) => DiskConsent::EmptyDisksOnly,
-        };
+        let consent = row.consent();
+        if consent == DiskConsent::EraseDisks {
+            for storage in planned.iter_mut().filter(|planned| planned.work.name() == StageName::Storage) {
+                storage.limit_ms = storage.limit_ms.saturating_add(ERASE_MS);
+            }
+        }
         Ok(Plan {
             run_id: run,
             host_name: host.name,

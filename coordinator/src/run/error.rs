@@ -42,6 +42,9 @@ pub enum RunError {
     /// Contradicting wishes.
     #[error("`wipe` and `non_destructive` exclude each other; leave one out")]
     WipeNonDestructive,
+    /// Erasing is the strongest kind of wiping.
+    #[error("`erase` destroys all that is on every disk; give `wipe` with it")]
+    EraseWithoutWipe,
     /// `step()` refused.
     #[error("run {run} is {state}: {why}")]
     NotNow {
@@ -176,6 +179,7 @@ impl RunError {
             | Self::Corrupt { .. }
             | Self::Task(_) => false,
             Self::WipeNonDestructive
+            | Self::EraseWithoutWipe
             | Self::NotNow { .. }
             | Self::ProtocolVersion { .. }
             | Self::ClaimUnknown { .. }

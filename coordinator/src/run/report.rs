@@ -2,7 +2,7 @@
 //!
 //! May be done again at any time while the run is in `Reporting`: it leaves the same files and rows.
 
-use vetting_judge::report::Report;
+use vetting_judge::report::{Certificate, Report};
 use vetting_protocol::ids::RunId;
 
 use super::driver::{Driver, transition};
@@ -27,18 +27,26 @@ impl Driver {
             let report = Report::new(facts);
             let json = report.to_json();
             let html = report.to_html();
-            json.map(|json| (report.verdict, json, html))
+            let certificates = report.certificates();
+            json.map(|json| (report.verdict, json, html, certificates))
         });
-        let (verdict, json, html) =
+        let (verdict, json, html, certificates) =
             made.await?.map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
         let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
         let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
+        let mut papers = vec![html];
+        for Certificate { file_name, html } in certificates {
+            let kind = "wipe_certificate";
+            papers.push(self.store_artifact(run, kind, file_name, html.into_bytes()).await?);
+        }
         let hold = self.settings.hold_failed;
         let done = self
             .store
             .write(move |connection| {
                 json.insert(connection, run)?;
-                html.insert(connection, run)?;
+                for paper in &papers {
+                    paper.insert(connection, run)?;
+                }
                 runs::set_report_path(connection, run, &json.path().to_string_lossy())?;
                 let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
                 runs::set_verdict(connection, run, verdict.result, &reasons)?;

@@ -163,6 +163,7 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         hold_ip: row.hold_ip.clone(),
         non_destructive: row.non_destructive,
         wipe: row.override_flags.wipe,
+        erase: row.override_flags.erase,
         stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
         diffs: diffs::list(connection, run)?.into_iter().map(|row| row.diff).collect(),
         breaches: breaches.into_iter().map(|row| breach(run, row)).collect::<Result<_, _>>()?,

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
+use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunResult, RunState};
 
@@ -17,6 +18,9 @@ pub struct OverrideFlags {
     /// Disks with content may be overwritten.
     #[serde(default)]
     pub wipe: bool,
+    /// Every disk is erased at the end of Storage.
+    #[serde(default)]
+    pub erase: bool,
 }
 
 /// One vetting of one host.
@@ -52,6 +56,18 @@ pub struct RunRow {
     pub non_destructive: bool,
     /// The profile.
     pub profile: ProfileName,
+}
+
+impl RunRow {
+    /// What the run may do to disks.
+    pub fn consent(&self) -> DiskConsent {
+        match (self.non_destructive, self.override_flags) {
+            (true, _) => DiskConsent::NonDestructive,
+            (false, OverrideFlags { wipe: true, erase: true }) => DiskConsent::EraseDisks,
+            (false, OverrideFlags { wipe: true, erase: false }) => DiskConsent::WipeAllowed,
+            (false, OverrideFlags { wipe: false, erase: _ }) => DiskConsent::EmptyDisksOnly,
+        }
+    }
 }
 
 /// A new run.
@@ -212,7 +228,12 @@ pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Resul
             "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
         )));
     }
-    let flags = if values.override_flags.wipe { r#"{"wipe":true}"# } else { "{}" };
+    let flags = match values.override_flags {
+        OverrideFlags { wipe: false, erase: false } => "{}",
+        OverrideFlags { wipe: true, erase: false } => r#"{"wipe":true}"#,
+        OverrideFlags { wipe: false, erase: true } => r#"{"erase":true}"#,
+        OverrideFlags { wipe: true, erase: true } => r#"{"wipe":true,"erase":true}"#,
+    };
     connection.prepare_cached(INSERT)?.execute(named_params! {
         ":host": values.host_id.0,
         ":state": RunState::Queued.as_str(),

@@ -15,8 +15,6 @@ use crate::tools::smartctl::self_test::{self, State, Status};
 pub(super) const POLL: Duration = Duration::from_secs(5);
 /// A test may take so many times the disk's own estimate, since the disk also does what else it is asked.
 const PATIENCE_FACTOR: u32 = 4;
-/// How often the cancel is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// How a self-test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +113,7 @@ pub(super) fn run(
             State::Passed if was_seen_running || status.log_mark != before.log_mark => return Tested::Passed,
             State::Passed => return Tested::Unknown("it left no trace of having run".to_owned()),
         }
-        if !wait(context, poll) {
+        if !context.wait(poll) {
             return Tested::Unknown("it was cancelled".to_owned());
         }
     }
@@ -131,18 +129,6 @@ fn expected_time(status: &Status, test: SelfTest) -> Duration {
         .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
         .filter(|time| !time.is_zero())
         .unwrap_or(usual_time(test))
-}
-
-/// False if the work was cancelled meanwhile.
-fn wait(context: &StageContext<'_>, time: Duration) -> bool {
-    let begin = clock::monotonic();
-    while begin.elapsed() < time {
-        if context.cancel.is_raised() {
-            return false;
-        }
-        std::thread::sleep(LOOK.min(time));
-    }
-    !context.cancel.is_raised()
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) fn permission(context: &StageContext<'_>, target: &Target<'_>) -> Per
     let probe = match context.consent {
         DiskConsent::NonDestructive => return Permission::ReadOnly,
         DiskConsent::EmptyDisksOnly => true,
-        DiskConsent::WipeAllowed => false,
+        DiskConsent::WipeAllowed | DiskConsent::EraseDisks => false,
     };
     let name = &target.disk.name;
     if target.disk.boot_medium {

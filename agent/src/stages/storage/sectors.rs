@@ -57,7 +57,7 @@ impl Disk<'_, '_, '_> {
         let sector_bytes = self.sector_bytes();
         let sectors = self.target.disk.size_bytes / sector_bytes;
         let mut examined = Examined { unreadable: Vec::new(), sector_bytes, blocks: 0, cut_short: None };
-        let mut reader = match self.context.host.sector_reader(&self.target.device, sector_bytes) {
+        let mut reader = match self.context.host.disk_reader(&self.target.device, sector_bytes) {
             Ok(reader) => reader,
             Err(error) => {
                 examined.cut_short = Some(error.reason());
@@ -72,7 +72,7 @@ impl Disk<'_, '_, '_> {
             (begin.elapsed() >= LONGEST).then(|| format!("it took {} min", LONGEST.as_secs() / 60))
         };
         // the last block may be a partial one
-        let read = |sector| if sector < sectors { reader.read(sector) } else { Ok(()) };
+        let read = |sector| if sector < sectors { reader.read(sector).map(drop) } else { Ok(()) };
         examine(&mut examined, bad_blocks, block_bytes, stop, read);
         examined
     }

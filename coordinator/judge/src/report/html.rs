@@ -2,12 +2,13 @@
 //! the style sheet is the only text that does not, and it is ours.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::run::RunResult;
 
 use super::{Report, chart, format, hardware, judgement, stages};
 use crate::facts::RunFacts;
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// What a badge tells; each has its colour and its sign, so that colour alone never carries it.
 #[derive(Clone, Copy)]
@@ -103,10 +104,11 @@ fn banner(report: &Report) -> Markup {
         let parts = [inventory.system.manufacturer.as_deref(), inventory.system.product.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     });
-    let consent = match (facts.run.non_destructive, facts.run.wipe) {
-        (true, _) => "read only",
-        (false, true) => "every disk may be overwritten",
-        (false, false) => "empty disks may be overwritten",
+    let consent = match facts.run.consent {
+        DiskConsent::NonDestructive => "read only",
+        DiskConsent::EmptyDisksOnly => "empty disks may be overwritten",
+        DiskConsent::WipeAllowed => "every disk may be overwritten",
+        DiskConsent::EraseDisks => "every disk is erased",
     };
     html! {
         header.banner {
@@ -135,7 +137,7 @@ fn banner(report: &Report) -> Markup {
     }
 }
 
-fn run_words(facts: &RunFacts) -> String {
+pub(super) fn run_words(facts: &RunFacts) -> String {
     match (&facts.run.id, &facts.run.uuid) {
         (Some(id), _) => format!("run {id}"),
         (None, Some(uuid)) => format!("run without a coordinator {uuid}"),
@@ -148,6 +150,6 @@ fn profile_words(facts: &RunFacts) -> String {
     format!("{}{own}", facts.run.profile)
 }
 
-fn fact(name: &str, value: &str) -> Markup {
+pub(super) fn fact(name: &str, value: &str) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
 }

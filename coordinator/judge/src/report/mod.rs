@@ -3,6 +3,7 @@
 //! The JSON is stable: `schema_version` rises with any change that a reader could trip over. The HTML needs nothing
 //! beside it: no script, no network, no font.
 
+mod certificate;
 mod chart;
 mod format;
 mod hardware;
@@ -13,6 +14,8 @@ mod stages;
 mod tests;
 
 use serde::{Deserialize, Serialize};
+
+pub use certificate::Certificate;
 
 use crate::facts::RunFacts;
 use crate::verdict::{Verdict, judge};
@@ -43,6 +46,11 @@ impl Report {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
         Ok(text)
+    }
+
+    /// A wipe certificate for each disk that was erased.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        certificate::certificates(self)
     }
 
     /// `report.html`, self-contained.
