@@ -3,6 +3,7 @@
 
 mod alone;
 mod facts;
+mod host;
 mod interrupt;
 mod machine;
 mod run;
@@ -18,6 +19,7 @@ use crate::workers::{self, cpu::CpuWork, memory::MemoryWork};
 use machine::Machine;
 
 pub use alone::AloneArguments;
+pub use host::HostArguments;
 pub use run::RunArguments;
 pub use stage::StageArguments;
 
@@ -144,6 +146,29 @@ pub enum CliError {
     /// A worker could not do its work.
     #[error(transparent)]
     Worker(#[from] workers::WorkerError),
+    /// The configuration file of host mode has a mistake.
+    #[error("{path}: {mistake}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        mistake: vetting_judge::yaml::Mistake,
+    },
+    /// The token file of host mode is empty.
+    #[error("{path} holds no token; `vetting-coordinator host agent-token NAME` makes one")]
+    NoToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The coordinator does not take this machine's agent.
+    #[error(transparent)]
+    HostMode(#[from] crate::uplink::HostModeError),
+    /// What the coordinator asks for does not go with an installed system.
+    #[error("the run is refused, this being an installed system: {why}")]
+    NotOnInstalledSystem {
+        /// What it asks for.
+        why: String,
+    },
     /// Signals cannot be watched.
     #[error("signals cannot be watched")]
     Signals(#[source] std::io::Error),
@@ -179,6 +204,7 @@ Examples:
   vetting-agent stage SMART                    one stage, here, without a coordinator
   vetting-agent stage CPUStress --param '{cpu_ms: 60000}'
   vetting-agent alone --results . --profile quick   a whole run, here, without a coordinator
+  vetting-agent host --config /etc/vetting/agent.yaml   stay on an installed system
   vetting-agent capture ./rack1-03             record this machine as a test fixture
   vetting-agent --root ./rack1-03 inventory    look at the recorded one
 
@@ -194,6 +220,8 @@ enum Command {
     Run(RunArguments),
     /// Work through a run without a coordinator, and leave its results in a folder
     Alone(AloneArguments),
+    /// Stay on an installed system: show the coordinator that the machine is there, take runs that leave it alone
+    Host(HostArguments),
     /// Print what the machine is made of
     Inventory {
         /// Print the expected spec, YAML, that this machine and its siblings meet
@@ -258,6 +286,7 @@ pub fn execute(arguments: Arguments) -> Result<Exit, CliError> {
         Command::Init => init(),
         Command::Live { died: Some(how), .. } => Ok(init::after_death(&how)),
         Command::Live { init_ms, died: None } => Ok(init::live(init_ms)),
+        Command::Host(arguments) => host::host(&machine()?, &arguments),
         Command::Alone(arguments) => alone::alone(&machine()?, &arguments),
         Command::MemoryWorker(work) => {
             workers::memory::run(&work).map(|()| Exit::Pass).map_err(CliError::Worker)

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{AfterRun, BootTimeline, ClaimRequest, ClaimResponse};
+use vetting_protocol::host_mode::{self, HostRun};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::run::RunResult;
 use vetting_protocol::secret::Secret;
@@ -70,10 +71,45 @@ pub struct RunArguments {
     /// A file that appears when the first interface has an address, and tells when that was, ms after the kernel
     #[arg(long, hide = true, value_name = "FILE")]
     network_ready_file: Option<PathBuf>,
+    /// What host mode was offered
+    #[arg(skip)]
+    host_mode: Option<HostMode>,
+}
+
+/// What a run on an installed system is begun with.
+#[derive(Debug)]
+struct HostMode {
+    claim_secret: Secret,
+    proxy: Option<Proxy>,
 }
 
 impl RunArguments {
+    /// A run that was offered to an agent in host mode.
+    pub(super) fn on_installed_system(
+        coordinator: Endpoint,
+        ca: CaPin,
+        proxy: Option<Proxy>,
+        offered: HostRun,
+    ) -> Self {
+        Self {
+            coordinator,
+            ca,
+            run: offered.run_id,
+            claim_file: None,
+            proxy_file: None,
+            live_image: false,
+            session_file: None,
+            devices_ready_file: None,
+            init_ms: None,
+            network_ready_file: None,
+            host_mode: Some(HostMode { claim_secret: offered.claim_secret, proxy }),
+        }
+    }
+
     fn claim_secret(&self) -> Result<Secret, CliError> {
+        if let Some(HostMode { claim_secret, .. }) = &self.host_mode {
+            return Ok(claim_secret.clone());
+        }
         let text = match &self.claim_file {
             Some(path) => std::fs::read_to_string(path)
                 .map_err(|source| CliError::File { path: path.clone(), source })?,
@@ -85,6 +121,9 @@ impl RunArguments {
 
     /// From a file, since it may hold a password.
     fn proxy(&self) -> Result<Option<Proxy>, CliError> {
+        if let Some(HostMode { proxy, .. }) = &self.host_mode {
+            return Ok(proxy.clone());
+        }
         let Some(path) = &self.proxy_file else { return Ok(None) };
         let text =
             std::fs::read_to_string(path).map_err(|source| CliError::File { path: path.clone(), source })?;
@@ -142,18 +181,33 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
     let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
     let (interrupted, cancel) = (Cancel::new(), Cancel::new());
     interrupt::watch(vec![interrupted.clone(), cancel.clone()])?;
+    work(machine, arguments, console, &interrupted, cancel)
+}
 
+/// Claims the run and works through it, until its end or until `cancel` is raised.
+pub(super) fn work(
+    machine: &Machine,
+    arguments: &RunArguments,
+    console: Arc<dyn Console>,
+    interrupted: &Cancel,
+    cancel: Cancel,
+) -> Result<Exit, CliError> {
     let secret = arguments.claim_secret()?;
     let boot_id = machine.boot_id()?;
     let proxy = arguments.proxy()?;
     let client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
-    let network_ms = arguments.network_ms(&interrupted);
+    let network_ms = arguments.network_ms(interrupted);
     let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     console
         .line(&format!("claiming run {} at coordinator {}{through}", arguments.run, arguments.coordinator));
-    let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
+    let answer = uplink::claim(&client, Timing::NORMAL, &*console, interrupted, || {
         arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
+    if arguments.host_mode.is_some()
+        && let Some(why) = host_mode::objection(&answer.plan)
+    {
+        return Err(CliError::NotOnInstalledSystem { why });
+    }
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
     settle_in(arguments, &answer, proxy.as_ref(), &session, &*console)?;
     let inventory_doubt = devices_doubt(arguments.devices_ready_file.as_deref(), DEVICES_PATIENCE);
@@ -183,7 +237,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         grace: pipeline::STAGE_GRACE,
     };
     let end = pipeline.run();
-    if arguments.live_image { leave(&end, &*uplink, &interrupted, &*console) } else { Ok(exit_of(&end)) }
+    if arguments.live_image { leave(&end, &*uplink, interrupted, &*console) } else { Ok(exit_of(&end)) }
 }
 
 /// What is done once between claim and plan.

@@ -9,6 +9,7 @@ use vetting_protocol::agent_api::{
     Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat,
 };
 use vetting_protocol::enrolment::{EnrolAnswer, EnrolRequest};
+use vetting_protocol::host_mode::{HostDirective, HostHeartbeat, HostInventory};
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::problem::Problem;
 use vetting_protocol::secret::Secret;
@@ -149,6 +150,26 @@ impl Client {
     /// `POST /agent/v1/enrol`.
     pub async fn enrol(&self, request: &EnrolRequest) -> Result<EnrolAnswer, RequestError> {
         self.send(self.http.post(format!("{}/enrol", self.base)).json(request)).await
+    }
+
+    /// `POST /agent/v1/host/heartbeat`.
+    pub async fn host_heartbeat(
+        &self,
+        token: &Secret,
+        heartbeat: &HostHeartbeat,
+    ) -> Result<HostDirective, RequestError> {
+        let url = format!("{}/host/heartbeat", self.base);
+        self.send(self.http.post(url).bearer_auth(token.expose()).json(heartbeat)).await
+    }
+
+    /// `PUT /agent/v1/host/inventory`.
+    pub async fn host_inventory(
+        &self,
+        token: &Secret,
+        inventory: &HostInventory,
+    ) -> Result<serde_json::Value, RequestError> {
+        let url = format!("{}/host/inventory", self.base);
+        self.send(self.http.put(url).bearer_auth(token.expose()).json(inventory)).await
     }
 
     /// `POST /agent/v1/runs/{run}/batches` with a body that is made already.

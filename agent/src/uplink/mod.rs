@@ -9,6 +9,7 @@ mod claim;
 mod client;
 mod crash;
 mod enrol;
+mod host_mode;
 mod spool;
 mod tls;
 mod worker;
@@ -26,6 +27,7 @@ pub use claim::{ClaimError, claim};
 pub use client::{Client, ClientError, RequestError};
 pub use crash::report_crash;
 pub use enrol::{EnrolError, Enrolled, enrol};
+pub use host_mode::{HostModeError, attend};
 
 use crate::cancel::Cancel;
 use crate::console::Console;

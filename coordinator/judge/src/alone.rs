@@ -5,6 +5,7 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::operator_api::BootView;
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::results::ResultsHeader;
+use vetting_protocol::run::RunPlace;
 
 use crate::course::{Course, CourseError};
 use crate::facts::{Ending, HostFacts, RunHeader};
@@ -96,6 +97,7 @@ pub fn report(header: &ResultsHeader, profile: &Profile, course: &Course, ending
         started_ms: header.started_ms,
         ended_ms: course.latest_ms(),
         consent: if header.wipe { DiskConsent::WipeAllowed } else { DiskConsent::EmptyDisksOnly },
+        place: RunPlace::LiveImage,
         judged_by: format!("vetting-agent {} without a coordinator", header.agent_version),
     };
     let boot = BootView {

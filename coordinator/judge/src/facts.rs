@@ -10,6 +10,7 @@ use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::RunPlace;
 
 use crate::tally::Evaluation;
 use crate::threshold::Rule;
@@ -93,6 +94,8 @@ pub struct RunHeader {
     pub ended_ms: i64,
     /// What could be done to disks.
     pub consent: DiskConsent,
+    /// On which system it was made.
+    pub place: RunPlace,
     /// Version of the coordinator, or of the agent when it judged alone.
     pub judged_by: String,
 }

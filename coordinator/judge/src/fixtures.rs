@@ -12,6 +12,7 @@ use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::RunPlace;
 
 use crate::facts::{
     DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, StageFacts, SubStepFacts,
@@ -222,6 +223,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             started_ms: T0,
             ended_ms: T0 + 612_000,
             consent: DiskConsent::EmptyDisksOnly,
+            place: RunPlace::LiveImage,
             judged_by: "vetting-coordinator 0.1.0".to_owned(),
         },
         ending: Ending::Regular,

@@ -10,7 +10,7 @@ use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::named_enum;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::run::RunResult;
+use vetting_protocol::run::{RunPlace, RunResult};
 
 use crate::duration::HumanDuration;
 use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
@@ -98,6 +98,16 @@ pub fn judge(facts: &RunFacts) -> Verdict {
             (Some(reason), RuleSeverity::Warning) => remarks.push(reason),
             (None, _) => {}
         }
+    }
+    if facts.run.place == RunPlace::InstalledSystem {
+        remarks.push(Reason {
+            cause: Cause::Record,
+            stage: None,
+            text: "The run was made on the installed system: stages that would disturb it were left out, and no disk \
+                   was written to. It is no vetting of the whole machine."
+                .to_owned(),
+            next: "Vet the machine in the live image before it carries data.".to_owned(),
+        });
     }
     // what never ran explains nothing: it comes after what was found
     reasons.sort_by_key(|reason| reason.cause == Cause::StageNotJudged);

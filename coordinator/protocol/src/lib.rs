@@ -9,6 +9,7 @@ pub mod endpoint;
 pub mod enrolment;
 pub mod erasure;
 pub mod firmware;
+pub mod host_mode;
 pub mod ids;
 pub mod inventory;
 pub mod limit;

@@ -1,6 +1,6 @@
 //! What operators' tools and the coordinator say to each other: `/api/v1/…`, JSON, bearer token.
 //!
-//! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
+//! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `hosts/{name}/agent-token` POST DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
 //! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
 //! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
 
@@ -15,7 +15,7 @@ use crate::enrolment::HostIdentityView;
 use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
 use crate::outcome::StepState;
 use crate::profile::ProfileName;
-use crate::run::{RunResult, RunState};
+use crate::run::{RunPlace, RunResult, RunState};
 use crate::secret::Secret;
 
 /// A registered machine.
@@ -46,6 +46,8 @@ pub struct HostView {
     pub created_at: String,
     /// UTC.
     pub updated_at: String,
+    /// When the agent on its installed system was last heard, UTC; absent if there is none, or never was.
+    pub last_seen_at: Option<String>,
     /// The newest run, if there is one.
     pub latest_run: Option<RunSummary>,
 }
@@ -112,6 +114,23 @@ pub struct RunCreate {
     /// Every disk is erased by its own means at the end of Storage, with a certificate. Refused without `wipe`.
     #[serde(default)]
     pub erase: bool,
+    /// On which system. The installed one is never written to, so it is refused together with `wipe`.
+    #[serde(default = "live_image")]
+    pub place: RunPlace,
+}
+
+fn live_image() -> RunPlace {
+    RunPlace::LiveImage
+}
+
+/// The token of a host's agent, told this one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostAgentToken {
+    /// Name of the host.
+    pub host: String,
+    /// What the agent shows.
+    pub token: Secret,
 }
 
 /// A run in a list.
@@ -152,6 +171,8 @@ pub struct RunDetail {
     pub wipe: bool,
     /// Every disk is erased at the end of Storage.
     pub erase: bool,
+    /// On which system.
+    pub place: RunPlace,
     /// In order.
     pub stages: Vec<StageView>,
     /// What differs from the spec.

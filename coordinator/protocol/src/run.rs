@@ -44,6 +44,16 @@ impl RunState {
 }
 
 named_enum! {
+    /// On which system of the machine a run is made.
+    RunPlace, "a place of a run" {
+        /// The live image, with the machine for itself.
+        LiveImage = "live_image",
+        /// The installed system, by an agent in host mode: no stage that disturbs it, and nothing is written.
+        InstalledSystem = "installed_system",
+    }
+}
+
+named_enum! {
     /// `runs.result`.
     RunResult, "a run result" {
         /// The hardware may be trusted, as far as the profile looked.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use vetting_protocol::operator_api::{HostCreate, HostEdit, HostView};
+use vetting_protocol::operator_api::{HostAgentToken, HostCreate, HostEdit, HostView};
 
 use super::client::Client;
 use super::{CommandError, enrolment, output};
@@ -46,6 +46,18 @@ pub(super) enum HostCommand {
     Mac(enrolment::MacCommand),
     /// Forget by which UUID a machine is recognised, after its board was replaced.
     ForgetIdentity {
+        /// Its name.
+        name: String,
+    },
+    /// Make the token of the agent on a machine's installed system; its text is shown this one time.
+    #[command(after_help = "Example:\n  vetting-coordinator host agent-token rack1-u07 > token    \
+                            # then on the machine: /etc/vetting/agent.token, mode 0600")]
+    AgentToken {
+        /// Its name.
+        name: String,
+    },
+    /// Make it useless, at once.
+    AgentRevoke {
         /// Its name.
         name: String,
     },
@@ -124,6 +136,23 @@ impl HostCommand {
             Self::Reject { code } => enrolment::reject(client, json, &code).await,
             Self::Mac(command) => command.run(client, json).await,
             Self::ForgetIdentity { name } => enrolment::forget_identity(client, json, &name).await,
+            Self::AgentToken { name } => {
+                let path = ["hosts", &name, "agent-token"];
+                let made: HostAgentToken = client.put_in(Method::POST, &path, &serde_json::json!({})).await?;
+                if json {
+                    return Ok(output::json(&made)?);
+                }
+                // the text alone on stdout, so that a script can take it
+                eprintln!("the token of the agent on {name}; this text is not shown again:");
+                Ok(output::line(made.token.expose())?)
+            }
+            Self::AgentRevoke { name } => {
+                client.delete(&["hosts", &name, "agent-token"], &[]).await?;
+                if json {
+                    return Ok(output::json(&serde_json::json!({"revoked": name}))?);
+                }
+                Ok(output::line(&format!("the agent on {name} has no token any more"))?)
+            }
             Self::List => list(&client.get(&["hosts"], &[]).await?, json),
             Self::Show { name } => show(&client.get(&["hosts", &name], &[]).await?, json),
             Self::Edit(edit) => {
@@ -174,10 +203,11 @@ fn list(hosts: &Vec<HostView>, json: bool) -> Result<(), CommandError> {
             output::or_dash(run.map(|run| run.id)),
             output::or_dash(run.map(|run| run.state)),
             output::or_dash(run.and_then(|run| run.result)),
+            output::or_dash(host.last_seen_at.as_ref()),
         ]
     });
     let nothing = "no machine is registered yet; `vetting-coordinator host add --help` shows how";
-    Ok(output::table(&["NAME", "MAC", "LAST RUN", "STATE", "RESULT"], rows, nothing)?)
+    Ok(output::table(&["NAME", "MAC", "LAST RUN", "STATE", "RESULT", "AGENT SEEN"], rows, nothing)?)
 }
 
 fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
@@ -200,6 +230,7 @@ fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
         format!("wake        {}:{}", host.wol_broadcast_ip, host.wol_port),
         format!("registered  {}", host.created_at),
         format!("changed     {}", host.updated_at),
+        format!("agent seen  {}", output::or_dash(host.last_seen_at.as_ref())),
         format!("last run    {}", output::or_dash(run)),
         format!("notes       {}", host.notes),
         format!("spec{}{spec}", if spec.starts_with('\n') { "" } else { "        " }),

@@ -7,6 +7,7 @@ use reqwest::Method;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunCreate, RunDetail, RunSummary};
 use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
 use super::{CommandError, output, watch};
@@ -16,7 +17,8 @@ pub(super) enum RunCommand {
     /// Start a vetting: wakes the machine and waits for it to netboot.
     #[command(after_help = "Examples:\n  vetting-coordinator run start rack1-u07 --profile quick\n  \
                             vetting-coordinator run start rack1-u07 --profile deep --wipe\n  \
-                            vetting-coordinator run start rack1-u07 --profile deep --wipe --erase")]
+                            vetting-coordinator run start rack1-u07 --profile deep --wipe --erase\n  \
+                            vetting-coordinator run start rack1-u07 --host-mode")]
     Start(Start),
     /// Runs, newest first.
     List {
@@ -50,6 +52,7 @@ pub(super) enum RunCommand {
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct Start {
     /// Name of the machine.
     host: String,
@@ -65,6 +68,9 @@ pub(super) struct Start {
     /// Erase every disk by its own means at the end of Storage, with a certificate for each.
     #[arg(long, requires = "wipe")]
     erase: bool,
+    /// On the installed system, by its agent: only stages that leave it alone, and no write to any disk.
+    #[arg(long, conflicts_with = "wipe")]
+    host_mode: bool,
 }
 
 impl RunCommand {
@@ -72,8 +78,9 @@ impl RunCommand {
         let client = &connect()?;
         match self {
             Self::Start(start) => {
-                let Start { host, profile, non_destructive, wipe, erase } = start;
-                let body = RunCreate { host, profile, non_destructive, wipe, erase };
+                let Start { host, profile, non_destructive, wipe, erase, host_mode } = start;
+                let place = if host_mode { RunPlace::InstalledSystem } else { RunPlace::LiveImage };
+                let body = RunCreate { host, profile, non_destructive, wipe, erase, place };
                 said(&client.put_in(Method::POST, &["runs"], &body).await?, json)?;
             }
             Self::List { host, limit } => {

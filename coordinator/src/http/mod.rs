@@ -8,6 +8,7 @@ pub mod body;
 pub mod boot;
 pub mod enrolment;
 pub mod files;
+mod host_agent;
 pub mod listener;
 pub mod operator;
 pub mod problem;

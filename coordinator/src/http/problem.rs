@@ -170,9 +170,10 @@ impl From<RunError> for ApiError {
             RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
                 return Self::internal(&error);
             }
-            RunError::WipeNonDestructive | RunError::EraseWithoutWipe | RunError::Invalid { .. } => {
-                ProblemKind::Invalid
-            }
+            RunError::WipeNonDestructive
+            | RunError::EraseWithoutWipe
+            | RunError::WipeInstalledSystem
+            | RunError::Invalid { .. } => ProblemKind::Invalid,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
             RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,

@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment};
+use super::{App, boot, enrolment, host_agent};
 use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
@@ -119,9 +119,23 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .and(with(app))
         .and(request())
         .then(|app, request| async move { answer(enrolment::enrol(app, request).await) });
+    let host_heartbeat = warp::path!("agent" / "v1" / "host" / "heartbeat")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|app, request| async move { answer(host_agent::heartbeat(app, request).await) });
+    let host_inventory = warp::path!("agent" / "v1" / "host" / "inventory")
+        .and(warp::put())
+        .and(with(app))
+        .and(request())
+        .then(|app, request| async move { answer(host_agent::inventory(app, request).await) });
     claim
         .boxed()
         .or(enrol.boxed())
+        .unify()
+        .or(host_heartbeat.boxed())
+        .unify()
+        .or(host_inventory.boxed())
         .unify()
         .or(batch.boxed())
         .unify()
@@ -231,7 +245,10 @@ fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {
         delete,
         |app, name| { enrolment::forget_identity(app, name) }
     );
-    add.or(remove).unify().or(forget).unify().boxed()
+    let agent_token = || warp::path!("api" / "v1" / "hosts" / String / "agent-token");
+    let make = operator_route!(app, agent_token(), post, |app, name| host_agent::make_token(app, name));
+    let revoke = operator_route!(app, agent_token(), delete, |app, name| host_agent::revoke_token(app, name));
+    add.or(remove).unify().or(forget).unify().or(make).unify().or(revoke).unify().boxed()
 }
 
 fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, MacAddress, RunId};
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{RunPlace, RunState};
 use vetting_protocol::secret::Secret;
 
 use super::driver::{Driver, to_its_end, transition};
@@ -14,6 +14,7 @@ use super::secrets;
 use super::state::RunEvent;
 use crate::store::events::{self, EventValues};
 use crate::store::sessions::{self, TimelineEntry};
+use crate::store::runs::RunRow;
 use crate::store::{Connection, StoreError, enrolment, hosts, runs};
 
 /// An unknown machine that boots over and over is told of once in this time.
@@ -102,7 +103,7 @@ impl Driver {
             return Ok(BootAnswer::Unknown);
         };
         let host_name = host.name;
-        let Some(run) = run.filter(|run| boots_live(run.state)) else {
+        let Some(run) = run.filter(boots_live) else {
             return Ok(BootAnswer::LocalDisk { host_name });
         };
         let run_id = run.id;
@@ -115,7 +116,7 @@ impl Driver {
 
     /// The run that waits for this machine, if there is one.
     pub(super) fn waiting_run(connection: &Connection, host: HostId) -> Result<Option<RunId>, StoreError> {
-        Ok(runs::active_of_host(connection, host)?.filter(|run| boots_live(run.state)).map(|run| run.id))
+        Ok(runs::active_of_host(connection, host)?.filter(boots_live).map(|run| run.id))
     }
 
     /// Makes a claim secret for a waiting run; `None` if the run ended meanwhile.
@@ -259,9 +260,12 @@ impl Driver {
     }
 }
 
-/// Whether a machine in a run of this state gets the live image.
-fn boots_live(state: RunState) -> bool {
-    match state {
+/// Whether the machine of a run gets the live image. Not for a run on its installed system.
+fn boots_live(run: &RunRow) -> bool {
+    if run.override_flags.place == RunPlace::InstalledSystem {
+        return false;
+    }
+    match run.state {
         RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
             true
         }

@@ -6,9 +6,10 @@ use serde_json::json;
 use vetting_judge::facts::Ending;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel};
+use vetting_protocol::host_mode;
 use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::plan::{DiskConsent, Plan};
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{RunPlace, RunState};
 
 use super::claimant::identify;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
@@ -126,6 +127,9 @@ impl Driver {
             });
         } else {
             planned.clear();
+        }
+        if row.override_flags.place == RunPlace::InstalledSystem {
+            planned = host_mode::tame(planned);
         }
         let consent = row.consent();
         if consent == DiskConsent::EraseDisks {

@@ -179,7 +179,7 @@ impl Driver {
         let spec = token.values.expected_spec_yaml.clone();
         let host = self.register(connection, &question.identity, name, spec, now_ms)?;
         let recipe =
-            token.values.start_profile.map(|profile| self.recipe(profile, false, OverrideFlags::default()));
+            token.values.start_profile.map(|profile| self.recipe(profile, false, OverrideFlags::NONE));
         let started = recipe.map(|recipe| place(connection, &host, &recipe, now_ms)).transpose()?;
         let uses = token.uses + 1;
         let message = format!(
@@ -221,7 +221,7 @@ impl Driver {
         to_its_end(async move {
             let now_ms = driver.clock.now_ms();
             let recipe =
-                adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::default()));
+                adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::NONE));
             let taking = driver.clone();
             let adopted = driver
                 .store

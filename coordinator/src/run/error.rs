@@ -45,6 +45,9 @@ pub enum RunError {
     /// Erasing is the strongest kind of wiping.
     #[error("`erase` destroys all that is on every disk; give `wipe` with it")]
     EraseWithoutWipe,
+    /// The installed system would lose its disks.
+    #[error("a run on the installed system writes to no disk; leave `wipe` out, or run in the live image")]
+    WipeInstalledSystem,
     /// `step()` refused.
     #[error("run {run} is {state}: {why}")]
     NotNow {
@@ -180,6 +183,7 @@ impl RunError {
             | Self::Task(_) => false,
             Self::WipeNonDestructive
             | Self::EraseWithoutWipe
+            | Self::WipeInstalledSystem
             | Self::NotNow { .. }
             | Self::ProtocolVersion { .. }
             | Self::ClaimUnknown { .. }

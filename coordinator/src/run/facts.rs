@@ -65,6 +65,7 @@ pub(super) fn gather(
             started_ms: row.started_at_ms,
             ended_ms: now_ms,
             consent: row.consent(),
+            place: row.override_flags.place,
             judged_by: concat!("vetting-coordinator ", env!("CARGO_PKG_VERSION")).to_owned(),
         },
         ending,

@@ -159,7 +159,7 @@ impl Importer<'_> {
             host_id: host,
             profile: header.profile,
             non_destructive: false,
-            override_flags: OverrideFlags { wipe: header.wipe, erase: false },
+            override_flags: OverrideFlags { wipe: header.wipe, ..OverrideFlags::NONE },
             next_boot_target: BootTarget::Linux,
         };
         let run = runs::create(self.connection, &values, header.started_ms)?;

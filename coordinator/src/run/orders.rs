@@ -2,10 +2,11 @@
 
 use vetting_judge::facts::Ending;
 use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::host_mode;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::profile::ProfileName;
-use vetting_protocol::run::{BootTarget, RunState};
+use vetting_protocol::run::{BootTarget, RunPlace, RunState};
 
 use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
@@ -15,7 +16,7 @@ use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::thresholds::ThresholdValues;
-use crate::store::{Connection, events, hosts, thresholds};
+use crate::store::{Connection, events, host_agents, hosts, thresholds};
 
 /// What a run is made with.
 pub(super) struct Recipe {
@@ -77,13 +78,24 @@ impl Driver {
         if order.erase && !order.wipe {
             return Err(RunError::EraseWithoutWipe);
         }
+        let installed = order.place == RunPlace::InstalledSystem;
+        if order.wipe && installed {
+            return Err(RunError::WipeInstalledSystem);
+        }
         let now_ms = self.clock.now_ms();
-        let flags = OverrideFlags { wipe: order.wipe, erase: order.erase };
-        let recipe = self.recipe(order.profile, order.non_destructive, flags);
+        let flags = OverrideFlags { wipe: order.wipe, erase: order.erase, place: order.place };
+        let recipe = self.recipe(order.profile, order.non_destructive || installed, flags);
         let run = self
             .store
             .write(move |connection| {
                 let host = hosts::require_by_name(connection, &order.host)?;
+                if installed && !host_agents::is_known(connection, host.id)? {
+                    let what = format!(
+                        "host {name} has no agent on its installed system; `host agent-token {name}` makes its token",
+                        name = host.name
+                    );
+                    return Err(RunError::Invalid { what });
+                }
                 place(connection, &host, &recipe, now_ms)
             })
             .await?;
@@ -100,7 +112,10 @@ impl Driver {
         override_flags: OverrideFlags,
     ) -> Recipe {
         let shipped = self.profiles.get(profile);
-        let stages = shipped.stages.iter();
+        let stages = shipped.stages.iter().filter(|stage| match override_flags.place {
+            RunPlace::LiveImage => true,
+            RunPlace::InstalledSystem => host_mode::allows(&stage.work),
+        });
         let plan =
             stages.map(|stage| PlanStage { name: stage.work.name(), required: stage.required }).collect();
         Recipe {

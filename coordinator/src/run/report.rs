@@ -4,6 +4,7 @@
 
 use vetting_judge::report::{Certificate, Report};
 use vetting_protocol::ids::RunId;
+use vetting_protocol::run::RunPlace;
 
 use super::driver::{Driver, transition};
 use super::error::RunError;
@@ -23,6 +24,7 @@ impl Driver {
             })
             .await?;
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
+        let place = facts.run.place;
         let made = tokio::task::spawn_blocking(move || {
             let report = Report::new(facts);
             let json = report.to_json();
@@ -39,7 +41,8 @@ impl Driver {
             let kind = "wipe_certificate";
             papers.push(self.store_artifact(run, kind, file_name, html.into_bytes()).await?);
         }
-        let hold = self.settings.hold_failed;
+        // an installed system goes on with its own work, whatever was found
+        let hold = self.settings.hold_failed && place == RunPlace::LiveImage;
         let done = self
             .store
             .write(move |connection| {

@@ -63,6 +63,7 @@ pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
         notes: host.notes,
         created_at: seconds_text(host.created_at_ms)?,
         updated_at: seconds_text(host.updated_at_ms)?,
+        last_seen_at: host.last_seen_at_ms.map(seconds_text).transpose()?,
         latest_run: latest_run.as_ref().map(summary).transpose()?,
     })
 }
@@ -164,6 +165,7 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         non_destructive: row.non_destructive,
         wipe: row.override_flags.wipe,
         erase: row.override_flags.erase,
+        place: row.override_flags.place,
         stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
         diffs: diffs::list(connection, run)?.into_iter().map(|row| row.diff).collect(),
         breaches: breaches.into_iter().map(|row| breach(run, row)).collect::<Result<_, _>>()?,

@@ -2,7 +2,7 @@
 
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{RunPlace, RunState};
 
 use super::driver::{Driver, of_run, transition};
 use super::error::RunError;
@@ -76,14 +76,15 @@ impl Driver {
 
     /// Returns whether the packet could not be sent; `told` when the events say so already.
     async fn try_wake(&self, run: RunId, now_ms: i64, told: bool) -> Result<bool, RunError> {
-        let (host, state) = self
+        let (host, state, place) = self
             .store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
-                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state))
+                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state, row.override_flags.place))
             })
             .await?;
-        if !waits_for_machine(state) {
+        // an agent on the installed system asks for its run by itself
+        if !waits_for_machine(state) || place == RunPlace::InstalledSystem {
             return Ok(false);
         }
         let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };

@@ -17,6 +17,7 @@ pub mod diffs;
 pub mod enrolment;
 pub mod events;
 pub mod firmware;
+pub mod host_agents;
 pub mod hosts;
 pub mod identities;
 pub mod imports;

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
-use vetting_protocol::run::{BootTarget, RunResult, RunState};
+use vetting_protocol::run::{BootTarget, RunPlace, RunResult, RunState};
 
 use super::{Connection, StoreError, row};
 use crate::clock::timestamp_text;
 use crate::run::state::EndedBy;
 
 /// `runs.override_flags_json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideFlags {
     /// Disks with content may be overwritten.
@@ -21,6 +21,33 @@ pub struct OverrideFlags {
     /// Every disk is erased at the end of Storage.
     #[serde(default)]
     pub erase: bool,
+    /// On which system.
+    #[serde(default = "live_image")]
+    pub place: RunPlace,
+}
+
+impl OverrideFlags {
+    /// Nothing out of the ordinary.
+    pub const NONE: Self = Self { wipe: false, erase: false, place: RunPlace::LiveImage };
+
+    /// What is out of the ordinary.
+    fn text(self) -> String {
+        let mut members = Vec::new();
+        if self.wipe {
+            members.push(r#""wipe":true"#.to_owned());
+        }
+        if self.erase {
+            members.push(r#""erase":true"#.to_owned());
+        }
+        if self.place != RunPlace::LiveImage {
+            members.push(format!(r#""place":"{}""#, self.place));
+        }
+        format!("{{{}}}", members.join(","))
+    }
+}
+
+fn live_image() -> RunPlace {
+    RunPlace::LiveImage
 }
 
 /// One vetting of one host.
@@ -63,9 +90,10 @@ impl RunRow {
     pub fn consent(&self) -> DiskConsent {
         match (self.non_destructive, self.override_flags) {
             (true, _) => DiskConsent::NonDestructive,
-            (false, OverrideFlags { wipe: true, erase: true }) => DiskConsent::EraseDisks,
-            (false, OverrideFlags { wipe: true, erase: false }) => DiskConsent::WipeAllowed,
-            (false, OverrideFlags { wipe: false, erase: _ }) => DiskConsent::EmptyDisksOnly,
+            (false, OverrideFlags { place: RunPlace::InstalledSystem, .. }) => DiskConsent::NonDestructive,
+            (false, OverrideFlags { wipe: true, erase: true, .. }) => DiskConsent::EraseDisks,
+            (false, OverrideFlags { wipe: true, erase: false, .. }) => DiskConsent::WipeAllowed,
+            (false, OverrideFlags { wipe: false, .. }) => DiskConsent::EmptyDisksOnly,
         }
     }
 }
@@ -196,7 +224,7 @@ fn run(row: &Row<'_>) -> Result<RunRow, StoreError> {
         completed_at_ms: row::time_or_null(row, ("runs", "completed_at"))?,
         report_path: row.get("report_path")?,
         hold_ip: row.get("hold_ip")?,
-        override_flags: row::json_or_null(row, ("runs", "override_flags_json"))?.unwrap_or_default(),
+        override_flags: row::json_or_null(row, ("runs", "override_flags_json"))?.unwrap_or(OverrideFlags::NONE),
         non_destructive: row.get("non_destructive")?,
         profile: row::parsed(row, ("runs", "profile"))?,
     })
@@ -228,18 +256,12 @@ pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Resul
             "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
         )));
     }
-    let flags = match values.override_flags {
-        OverrideFlags { wipe: false, erase: false } => "{}",
-        OverrideFlags { wipe: true, erase: false } => r#"{"wipe":true}"#,
-        OverrideFlags { wipe: false, erase: true } => r#"{"erase":true}"#,
-        OverrideFlags { wipe: true, erase: true } => r#"{"wipe":true,"erase":true}"#,
-    };
     connection.prepare_cached(INSERT)?.execute(named_params! {
         ":host": values.host_id.0,
         ":state": RunState::Queued.as_str(),
         ":target": values.next_boot_target.as_str(),
         ":now": timestamp_text(now_ms)?,
-        ":flags": flags,
+        ":flags": values.override_flags.text(),
         ":non_destructive": values.non_destructive,
         ":profile": values.profile.as_str(),
     })?;

@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use vetting_protocol::plan::DiskConsent;
-use vetting_protocol::run::RunResult;
+use vetting_protocol::run::{RunPlace, RunResult};
 
 use super::{Report, chart, format, hardware, judgement, stages};
 use crate::facts::RunFacts;
@@ -147,7 +147,11 @@ pub(super) fn run_words(facts: &RunFacts) -> String {
 
 fn profile_words(facts: &RunFacts) -> String {
     let own = if facts.run.own_profile { " (changed: not the shipped one)" } else { "" };
-    format!("{}{own}", facts.run.profile)
+    let place = match facts.run.place {
+        RunPlace::LiveImage => "",
+        RunPlace::InstalledSystem => " (only what an installed system bears)",
+    };
+    format!("{}{own}{place}", facts.run.profile)
 }
 
 pub(super) fn fact(name: &str, value: &str) -> Markup {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::profile::ProfileName;
-use vetting_protocol::run::{BootTarget, RunResult, RunState};
+use vetting_protocol::run::{BootTarget, RunPlace, RunResult, RunState};
 
 use super::*;
 use crate::run::state::EndedBy;
@@ -51,6 +51,7 @@ async fn an_order_that_is_not_waited_for_still_wakes_the_machine() {
         non_destructive: false,
         wipe: false,
         erase: false,
+        place: RunPlace::LiveImage,
     };
     assert!(lab.server.driver.start_run(order).now_or_never().is_none());
     within_reason(async {
@@ -96,7 +97,7 @@ async fn a_run_that_was_never_woken_is_woken_by_the_next_look() {
                 host_id: host.id,
                 profile: ProfileName::Quick,
                 non_destructive: false,
-                override_flags: OverrideFlags::default(),
+                override_flags: OverrideFlags::NONE,
                 next_boot_target: BootTarget::Linux,
             };
             runs::create(connection, &values, START_MS)

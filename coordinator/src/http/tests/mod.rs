@@ -6,6 +6,7 @@ mod cut_short;
 mod enrolment;
 mod faults;
 mod hold;
+mod host_mode;
 mod lifecycle;
 mod limits;
 mod operator;
