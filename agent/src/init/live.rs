@@ -117,6 +117,7 @@ fn session(
     console: &Arc<dyn Console>,
 ) -> Result<Exit, String> {
     quiet_kernel(&**console);
+    watch_machine_checks();
     for name in &parameters.unknown {
         console.line(&format!("kernel parameter {name} is not known and has no effect"));
     }
@@ -188,6 +189,12 @@ fn quiet_kernel(console: &dyn Console) {
     if let Err(error) = std::fs::write("/proc/sys/kernel/printk", "3") {
         console.line(&format!("the kernel's messages cannot be quietened: {error}"));
     }
+}
+
+/// The kernel looks into the banks of CPUs without an interrupt for corrected errors every five minutes (`check_interval`,
+/// Documentation/ABI/testing/sysfs-mce): too late for a short stage. A kernel or CPU without them has none.
+fn watch_machine_checks() {
+    let _ = std::fs::write("/sys/devices/system/machinecheck/machinecheck0/check_interval", "5");
 }
 
 fn start_modules(host: &Host, console: &Arc<dyn Console>, medium: bool) -> Result<(), String> {
