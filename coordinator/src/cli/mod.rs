@@ -9,6 +9,7 @@ mod import;
 mod init;
 mod netboot;
 mod output;
+mod report;
 mod runs;
 mod tokens;
 mod usb;
@@ -123,6 +124,9 @@ pub enum CommandError {
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
+    /// A report.
+    #[error(transparent)]
+    Report(#[from] report::ReportError),
     /// A stick.
     #[error(transparent)]
     Usb(#[from] usb::UsbError),

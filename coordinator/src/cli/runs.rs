@@ -10,7 +10,7 @@ use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
-use super::{CommandError, output, watch};
+use super::{CommandError, output, report, watch};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
@@ -34,6 +34,11 @@ pub(super) enum RunCommand {
         /// Its number.
         id: RunId,
     },
+    /// The report of a run: as a page, as JSON, as JUnit XML, as OCP lines.
+    #[command(after_help = "Examples:\n  vetting-coordinator run report 42 --output run-42.html\n  \
+                            vetting-coordinator run report 42 --format junit --output junit.xml\n  \
+                            vetting-coordinator run report 42 --format ocp | jq .testStepArtifact.diagnosis")]
+    Report(report::ReportArguments),
     /// Follow a run to its end. Exit code 0: it passed, 1: it did not.
     Watch {
         /// Its number.
@@ -89,6 +94,7 @@ impl RunCommand {
                 list(&client.get(&["runs"], &query).await?, json)?;
             }
             Self::Show { id } => show(&client.get(&["runs", &id.to_string()], &[]).await?, json)?,
+            Self::Report(arguments) => report::run(client, arguments).await?,
             Self::Watch { id } => return watch::follow(connect, id, json).await,
             Self::Abort { id } => said(&act(client, id, "abort").await?, json)?,
             Self::Release { id } => said(&act(client, id, "release").await?, json)?,

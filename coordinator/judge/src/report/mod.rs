@@ -9,6 +9,8 @@ mod format;
 mod hardware;
 mod html;
 mod judgement;
+mod junit;
+mod ocp;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -51,6 +53,19 @@ impl Report {
     /// A wipe certificate for each disk that was erased.
     pub fn certificates(&self) -> Vec<Certificate> {
         certificate::certificates(self)
+    }
+
+    /// JUnit XML.
+    ///
+    /// # Errors
+    /// The XML cannot be written.
+    pub fn to_junit(&self) -> Result<String, quick_junit::SerializeError> {
+        junit::document(self)
+    }
+
+    /// OCP Test and Validation output, JSON lines.
+    pub fn to_ocp(&self) -> String {
+        ocp::lines(self)
     }
 
     /// `report.html`, self-contained.
