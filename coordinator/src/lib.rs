@@ -12,6 +12,7 @@ pub mod privileges;
 pub mod results_folder;
 pub mod run;
 pub mod serve;
+pub mod signing;
 pub mod store;
 pub mod tls;
 pub mod usb;

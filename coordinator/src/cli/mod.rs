@@ -88,6 +88,9 @@ enum Command {
     /// Vettings.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// Signed reports.
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Take the results of machines that worked without a coordinator into the database.
     Import(import::Import),
     /// Operator tokens.
@@ -175,6 +178,7 @@ impl CommandLine {
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
+            Command::Report(command) => command.run(self.json)?,
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;

@@ -1,9 +1,11 @@
-//! `run report`: the report of a run in the form that its reader wants.
+//! `run report`: the report of a run in the form that its reader wants. `report verify`: whether a report is the one that
+//! a coordinator wrote.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
+use minisign_verify::{PublicKey, Signature};
 use vetting_judge::report::Report;
 use vetting_protocol::ids::RunId;
 
@@ -34,6 +36,56 @@ enum Format {
     Ocp,
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum ReportCommand {
+    /// Tell whether a report is as the coordinator signed it. Needs no coordinator, only its public key.
+    #[command(after_help = "Example:\n  vetting-coordinator run report 42 --output run-42.html   \
+                            # with run-42.html.minisig\n  \
+                            vetting-coordinator report verify run-42.html --key report.pub\n\n\
+                            The public key is <state_dir>/signing/report.pub on the coordinator's box. \
+                            `minisign -Vm run-42.html -p report.pub` does the same.")]
+    Verify {
+        /// The report.
+        file: PathBuf,
+        /// The coordinator's public key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// The signature [default: FILE.minisig].
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
+    },
+}
+
+impl ReportCommand {
+    pub(super) fn run(self, json: bool) -> Result<(), CommandError> {
+        let Self::Verify { file, key, signature } = self;
+        let signature = signature.unwrap_or_else(|| beside(&file));
+        let unusable = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ReportError::Unusable { path, source }
+        };
+        let public = PublicKey::from_file(&key).map_err(unusable(&key))?;
+        let signed = Signature::from_file(&signature).map_err(unusable(&signature))?;
+        let bytes = std::fs::read(&file)
+            .map_err(|source| CommandError::File { path: file.clone(), source })?;
+        public
+            .verify(&bytes, &signed, false)
+            .map_err(|source| ReportError::Forged { path: file.clone(), source })?;
+        let comment = signed.trusted_comment();
+        if json {
+            return Ok(output::json(&serde_json::json!({"file": file, "valid": true, "comment": comment}))?);
+        }
+        Ok(output::line(&format!("{} is as it was signed: {comment}", file.display()))?)
+    }
+}
+
+/// `run-42.html` → `run-42.html.minisig`, as minisign has it.
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".minisig");
+    PathBuf::from(name)
+}
+
 /// A report that cannot be given in the form asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -50,6 +102,22 @@ pub enum ReportError {
     Xml {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file that is no key or no signature.
+    #[error("{} cannot be used", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: minisign_verify::Error,
+    },
+    /// The report is not as it was signed.
+    #[error("{} is NOT as it was signed, or was signed with another key: do not trust it", path.display())]
+    Forged {
+        /// The report.
+        path: PathBuf,
+        /// Why.
+        source: minisign_verify::Error,
     },
     /// The file cannot be written.
     #[error("cannot write {}", path.display())]
@@ -79,12 +147,25 @@ pub(super) async fn run(client: &Client, arguments: ReportArguments) -> Result<(
     };
     match output {
         Some(path) => {
-            std::fs::write(&path, &bytes)
-                .map_err(|source| ReportError::File { path: path.clone(), source })?;
+            write(&path, &bytes)?;
+            // the forms made here are not signed
+            let signed = match format {
+                Format::Html => Some("report_html_signature"),
+                Format::Json => Some("report_signature"),
+                Format::Junit | Format::Ocp => None,
+            };
+            if let Some(kind) = signed {
+                let signature = client.bytes(&["runs", &number, "artifacts", kind]).await?;
+                write(&beside(&path), &signature)?;
+            }
             Ok(output::line(&format!("the report of run {id} is in {}", path.display()))?)
         }
         None => Ok(std::io::stdout().lock().write_all(&bytes)?),
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    std::fs::write(path, bytes).map_err(|source| ReportError::File { path: path.to_owned(), source })
 }
 
 fn read(run: RunId, bytes: &[u8]) -> Result<Report, ReportError> {
