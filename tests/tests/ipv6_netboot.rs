@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use vetting_image::lab::{Boot, Firmware, Lan, Member, Running};
 use vetting_protocol::run::{RunResult, RunState};
-use vetting_tests::machines::{HEALTHY, emulated_quick};
+use vetting_tests::machines::{HEALTHY, WHAT_IT_IS_MADE_OF};
 use vetting_tests::site::{Built, Site, SiteOptions};
 
 /// Bounds only how long a broken build hangs.
@@ -38,7 +38,8 @@ fn qemu_uefi_is_vetted_in_a_network_with_ipv6_only() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut lan = Lan::new()?;
     let network = Some(lan.ipv6_member("coordinator", 3)?);
-    let options = SiteOptions { quick_profile: Some(emulated_quick()?), network, ..SiteOptions::default() };
+    let quick_profile = Some(WHAT_IT_IS_MADE_OF.to_owned());
+    let options = SiteOptions { quick_profile, network, ..SiteOptions::default() };
     let site = Site::start(&Built::find()?, folder.path(), &options)?;
     let snippet = site.cli_text(&["netboot", "config", "dnsmasq", "--ipv6"])?;
     let _dhcp = start_dhcpv6(&lan.ipv6_member("dhcp", 2)?, folder.path(), &snippet)?;
