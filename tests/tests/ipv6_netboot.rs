@@ -25,7 +25,7 @@ fn start_dhcpv6(member: &Member, folder: &Path, snippet: &str) -> anyhow::Result
         &conf,
         format!(
             "port=0\ninterface=eth0\nbind-interfaces\nuser=root\nlog-facility=-\nlog-dhcp\npid-file=\nenable-ra\n\
-             {range}\ndhcp-leasefile={}\n{snippet}",
+             {range}\ndhcp-option=option6:dns-server,[{network}:53]\ndhcp-leasefile={}\n{snippet}",
             leases.display()
         ),
     )?;
@@ -64,8 +64,10 @@ fn qemu_uefi_is_vetted_in_a_network_with_ipv6_only() -> anyhow::Result<()> {
     assert_eq!(detail.summary.state, RunState::Completed);
     let console = machine.serial().text();
     for how in ["by router advertisement", "by DHCPv6"] {
-        assert!(console.contains(how), "an address is had {how}:\n{console}");
+        let told = |line: &str| line.contains("address fd77") && line.contains(how);
+        assert!(console.lines().any(told), "an address is had {how}:\n{console}");
     }
+    assert!(console.contains("name servers fd77::53 by router advertisement"), "{console}");
     machine.wait_exit(PATIENCE)?;
     Ok(())
 }
