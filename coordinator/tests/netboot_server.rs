@@ -18,6 +18,8 @@ const TFTP: &str = "127.0.0.1:69";
 const IPV6: &str = "fd77::3";
 const DHCP: &str = "127.0.0.1:67";
 const PROXY: &str = "127.0.0.1:4011";
+/// Where answers go to machines that have no address yet.
+const EVERYONE: &str = "255.255.255.255:68";
 /// A file that must not be had.
 const SECRET: &[u8] = b"not to be had";
 /// Longer than one window of 16 blocks of 512 bytes.
@@ -313,5 +315,54 @@ fn boot_files_are_had_over_ipv6_with_their_script_there() {
         let script = String::from_utf8(fetch(&socket, &server, "autoexec.ipxe")).unwrap();
         assert!(script.contains(&format!("http://[{IPV6}]:")), "{script}");
         site.heard("tftp_sent", 2);
+    });
+}
+
+/// What another server tells a machine to boot.
+fn offer_of_another(boot_file: &str) -> Vec<u8> {
+    let mut fields = OVMF[..240].to_vec();
+    fields[0] = 2;
+    let name = [&[67, u8::try_from(boot_file.len()).unwrap()], boot_file.as_bytes()].concat();
+    let options: [&[u8]; 4] = [&[53, 1, 2], &[54, 4, 192, 0, 2, 9], &name, &[255]];
+    [fields, options.concat()].concat()
+}
+
+/// The events about other servers, and what they say.
+fn events_of_others(site: &Site) -> Vec<(String, String)> {
+    let output = program(site.folder.path(), &["events", "--json"]).stdout(Stdio::piped()).output().unwrap();
+    let events: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let texts = events.iter().map(|event| {
+        let text = |key: &str| event[key].as_str().unwrap().to_owned();
+        (text("kind"), text("message"))
+    });
+    texts.filter(|(kind, _)| kind.ends_with("_boot_server")).collect()
+}
+
+#[test]
+fn other_boot_servers_are_told_of() {
+    alone(|site| {
+        let socket = client("127.0.0.1");
+        socket.set_broadcast(true).unwrap();
+        // the loopback has no route for broadcasts
+        socket2::SockRef::from(&socket).bind_device(Some(b"lo")).unwrap();
+        for packets in [1, 2] {
+            let script = offer_of_another("http://192.0.2.9:8080/boot/ipxe?mac=52:54:00:00:00:01");
+            socket.send_to(&script, EVERYONE).unwrap();
+            site.heard("dhcp_other_server", packets);
+        }
+        let mac: Vec<String> = OVMF[28..34].iter().map(|octet| format!("{octet:02x}")).collect();
+        std::fs::write(site.folder.path().join("spec.yaml"), "cpu: {logical_cores: 2}\n").unwrap();
+        let words = ["host", "add", "u07", "--mac", &mac.join(":"), "--spec", "spec.yaml"];
+        assert!(program(site.folder.path(), &words).status().unwrap().success());
+        for packets in [3, 4] {
+            socket.send_to(&offer_of_another("theirs.efi"), EVERYONE).unwrap();
+            site.heard("dhcp_other_server", packets);
+        }
+        // the event of the last packet that is told of was stored before that packet's successor was counted
+        let events = events_of_others(site);
+        let [(neighbour, first), (rival, second)] = events.as_slice() else { panic!("{events:#?}") };
+        assert_eq!((neighbour.as_str(), rival.as_str()), ("other_boot_server", "foreign_boot_server"));
+        assert!(first.starts_with("192.0.2.9 is another coordinator"), "{first}");
+        assert!(second.contains("tells u07 to boot \"theirs.efi\""), "{second}");
     });
 }

@@ -4,13 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only by their attribute, not their helpers")]
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 use vetting_protocol::endpoint::CaPin;
+use vetting_protocol::enrolment::EnrolmentTokenView;
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::stick::{Mode, Start, StickSettings};
 
@@ -139,6 +140,75 @@ fn an_image_that_leads_to_the_coordinator_of_this_box() {
     succeeded(&mut program(site.path(), &words));
     let found = settings(&site.path().join("rack.img"));
     assert_eq!(found.coordinator.unwrap().url.to_string(), "lab.example:9443");
+}
+
+/// A coordinator that serves on the loopback.
+struct Coordinator(Child);
+
+impl Coordinator {
+    fn start(folder: &Path) -> Self {
+        std::fs::write(
+            folder.join("vetting.yaml"),
+            "image: {dir: ./image}\nlisten: {https: '127.0.0.1:0', http: '127.0.0.1:0'}\n",
+        )
+        .unwrap();
+        succeeded(&mut program(folder, &["init", "--keep-config"]));
+        let mut serving = program(folder, &["serve"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(serving.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening "), "{line:?}");
+        Self(serving)
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_token_is_made_for_a_stick_and_revoked_where_there_is_no_stick() {
+    let site = site();
+    let folder = site.path();
+    let _coordinator = Coordinator::start(folder);
+    let tokens = || -> Vec<EnrolmentTokenView> {
+        serde_json::from_str(&succeeded(&mut program(folder, &["enrolment", "list", "--json"]))).unwrap()
+    };
+    let image = |file: &'static str, more: &[&'static str]| {
+        [&["usb", "image", file, "--coordinator", "192.0.2.10:8443"], more].concat()
+    };
+    let enrol = ["--enrol", "--uses", "12", "--name", "rack3-{serial}"];
+    let said = succeeded(&mut program(folder, &image("rack.img", &enrol)));
+    assert!(said.contains("HOLDS AN ENROLMENT TOKEN") && said.contains("enrolment revoke 1"), "{said}");
+    let coordinator = settings(&folder.join("rack.img")).coordinator.unwrap();
+    let token = coordinator.enrolment_token.unwrap();
+    assert!(!token.expose().is_empty() && !said.contains(token.expose()), "{said}");
+    let made = tokens();
+    assert_eq!((made.len(), made[0].uses_allowed, made[0].name_pattern.as_str()), (1, 12, "rack3-{serial}"));
+
+    let said = refused(folder, &image("nowhere/rack.img", &enrol));
+    assert!(said.contains("enrolment token 2, made for this stick, is revoked"), "{said}");
+    let made = tokens();
+    assert_eq!(
+        made.iter().filter(|token| token.revoked_at.is_none()).map(|token| token.id).collect::<Vec<_>>(),
+        [1]
+    );
+
+    let said = refused(folder, &image("other.img", &["--uses", "3"]));
+    assert!(said.contains("add --enrol"), "{said}");
+    let said = refused(folder, &["usb", "image", "other.img", "--offline", "--enrol"]);
+    assert!(said.contains("cannot be used with"), "{said}");
+    let elsewhere = format!(
+        "mode: auto\ncoordinator: {{url: 'https://192.0.2.1:1', ca: 'sha256:{}'}}\n",
+        "ab".repeat(32)
+    );
+    std::fs::write(folder.join("elsewhere.yaml"), elsewhere).unwrap();
+    let said = refused(folder, &["usb", "image", "other.img", "--settings", "elsewhere.yaml", "--enrol"]);
+    assert!(said.contains("192.0.2.1:1") && said.contains("--enrolment-token-file"), "{said}");
+    assert_eq!(tokens().len(), 2, "what is refused makes no token");
+    assert!(!folder.join("other.img").exists());
 }
 
 /// A loop device over a file.

@@ -1,4 +1,4 @@
-//! A lab's network with an ordinary DHCP server on it, and a coordinator whose own netboot server serves it.
+//! A lab's network with an ordinary DHCP server on it, and coordinators whose own netboot server serves it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -7,7 +7,7 @@ use anyhow::bail;
 use tempfile::TempDir;
 use vetting_image::lab::{Lan, Member, Running, Tap};
 
-use crate::machines::emulated_quick;
+use crate::machines::WHAT_IT_IS_MADE_OF;
 use crate::site::{Built, Site, SiteOptions};
 
 /// A network of its own, dnsmasq, one coordinator. Fields are dropped in this order: what runs on the network goes
@@ -35,6 +35,11 @@ impl LanSite {
         Ok(Self { site, _dhcp: dhcp, lan, folder })
     }
 
+    /// One more coordinator; drop it before this.
+    pub fn another(&mut self, netboot: &str) -> anyhow::Result<Site> {
+        coordinator(self.lan.member("another", 4)?, &self.folder.path().join("another"), netboot)
+    }
+
     /// A cable for a machine.
     pub fn tap(&self, number: u8) -> anyhow::Result<Tap> {
         Ok(self.lan.tap(number)?)
@@ -53,7 +58,7 @@ impl LanSite {
 
 fn coordinator(network: Member, folder: &Path, netboot: &str) -> anyhow::Result<Site> {
     let options = SiteOptions {
-        quick_profile: Some(emulated_quick()?),
+        quick_profile: Some(WHAT_IT_IS_MADE_OF.to_owned()),
         network: Some(network),
         netboot: netboot.to_owned(),
         ..SiteOptions::default()

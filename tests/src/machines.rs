@@ -111,6 +111,18 @@ impl Candidate {
     }
 }
 
+/// A quick profile for tests of how a machine gets to its verdict rather than of what is tested on it.
+pub const WHAT_IT_IS_MADE_OF: &str = "\
+name: quick
+description: what the machine is made of, held against what was ordered
+sampling_interval: 5s
+stages:
+  - {stage: Inventory, limit: 5m}
+  - {stage: Firmware, limit: 5m}
+  - {stage: SpecValidate, limit: 5m}
+thresholds: []
+";
+
 /// The shipped quick profile with seconds in place of minutes, since an emulated CPU is about fifty times slower than
 /// real hardware; its rules and its stages stay, and its disks are small enough to be read whole.
 pub fn emulated_quick() -> anyhow::Result<String> {

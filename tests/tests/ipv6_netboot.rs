@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use vetting_image::lab::{Boot, Firmware, Lan, Member, Running};
 use vetting_protocol::run::{RunResult, RunState};
-use vetting_tests::machines::{HEALTHY, emulated_quick};
+use vetting_tests::machines::{HEALTHY, WHAT_IT_IS_MADE_OF};
 use vetting_tests::site::{Built, Site, SiteOptions};
 
 /// Bounds only how long a broken build hangs.
@@ -25,7 +25,7 @@ fn start_dhcpv6(member: &Member, folder: &Path, snippet: &str) -> anyhow::Result
         &conf,
         format!(
             "port=0\ninterface=eth0\nbind-interfaces\nuser=root\nlog-facility=-\nlog-dhcp\npid-file=\nenable-ra\n\
-             {range}\ndhcp-leasefile={}\n{snippet}",
+             {range}\ndhcp-option=option6:dns-server,[{network}:53]\ndhcp-leasefile={}\n{snippet}",
             leases.display()
         ),
     )?;
@@ -38,7 +38,8 @@ fn qemu_uefi_is_vetted_in_a_network_with_ipv6_only() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let mut lan = Lan::new()?;
     let network = Some(lan.ipv6_member("coordinator", 3)?);
-    let options = SiteOptions { quick_profile: Some(emulated_quick()?), network, ..SiteOptions::default() };
+    let quick_profile = Some(WHAT_IT_IS_MADE_OF.to_owned());
+    let options = SiteOptions { quick_profile, network, ..SiteOptions::default() };
     let site = Site::start(&Built::find()?, folder.path(), &options)?;
     let snippet = site.cli_text(&["netboot", "config", "dnsmasq", "--ipv6"])?;
     let _dhcp = start_dhcpv6(&lan.ipv6_member("dhcp", 2)?, folder.path(), &snippet)?;
@@ -63,8 +64,10 @@ fn qemu_uefi_is_vetted_in_a_network_with_ipv6_only() -> anyhow::Result<()> {
     assert_eq!(detail.summary.state, RunState::Completed);
     let console = machine.serial().text();
     for how in ["by router advertisement", "by DHCPv6"] {
-        assert!(console.contains(how), "an address is had {how}:\n{console}");
+        let told = |line: &str| line.contains("address fd77") && line.contains(how);
+        assert!(console.lines().any(told), "an address is had {how}:\n{console}");
     }
+    assert!(console.contains("name servers fd77::53 by router advertisement"), "{console}");
     machine.wait_exit(PATIENCE)?;
     Ok(())
 }

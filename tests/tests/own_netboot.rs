@@ -76,7 +76,7 @@ fn qemu_secure_boot_finds_its_way_through_shim_and_grub() -> anyhow::Result<()> 
 }
 
 /// A registered machine with no waiting run is sent to its disk by the boot script.
-fn the_local_disk_starts(firmware: Firmware) -> anyhow::Result<()> {
+fn the_local_disk_starts(firmware: Firmware) -> anyhow::Result<LanSite> {
     let lab = LanSite::new("")?;
     let run = lab.site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), HEALTHY.spec_yaml)?;
     lab.site.cli_text(&["run", "abort", &run.to_string()])?;
@@ -93,15 +93,28 @@ fn the_local_disk_starts(firmware: Firmware) -> anyhow::Result<()> {
         .power_on()?;
     machine.wait_for("has no waiting run", PATIENCE)?;
     machine.wait_for(local_disk::STARTED, PATIENCE)?;
-    Ok(())
+    drop(machine);
+    Ok(lab)
 }
 
 #[test]
 fn qemu_bios_with_nothing_to_do_starts_its_disk() -> anyhow::Result<()> {
-    the_local_disk_starts(Firmware::Bios)
+    the_local_disk_starts(Firmware::Bios).map(drop)
 }
 
 #[test]
 fn qemu_uefi_with_nothing_to_do_starts_its_disk() -> anyhow::Result<()> {
-    the_local_disk_starts(Firmware::Uefi)
+    the_local_disk_starts(Firmware::Uefi).map(drop)
+}
+
+/// Nothing says that Secure Boot is on: its firmware refuses iPXE, goes on to HTTP Boot by itself, and is told shim.
+#[test]
+fn qemu_secure_boot_is_found_out_and_with_nothing_to_do_the_disk_starts() -> anyhow::Result<()> {
+    let lab = the_local_disk_starts(Firmware::UefiSecureBoot)?;
+    let events = lab.site.cli_text(&["events", "--json"])?;
+    assert!(events.contains("secure_boot_assumed"), "{events}");
+    let log = lab.coordinator_log()?;
+    let told = |file: &str| log.lines().position(|line| line.contains("boot_file=") && line.contains(file));
+    assert!(told("snponly.efi").is_some() && told("snponly.efi") < told("shimx64.efi"), "{log}");
+    Ok(())
 }

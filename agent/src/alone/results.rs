@@ -272,6 +272,8 @@ impl Results {
 
 #[cfg(test)]
 mod tests {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
     use vetting_protocol::results::{HEADER_FILE, parse_manifest};
 
     use super::*;
@@ -363,13 +365,72 @@ mod tests {
         assert!(folder.join(HEADER_FILE).exists());
     }
 
+    /// What the console shows.
+    #[derive(Default)]
+    struct Shown(Mutex<Vec<String>>);
+
+    impl Console for Shown {
+        fn line(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    impl Shown {
+        /// The lines since the last call.
+        fn take(&self) -> String {
+            self.0.lock().unwrap().split_off(0).join("\n")
+        }
+    }
+
+    /// Mounts a file system of 64 KiB, or changes it; only this thread sees it. Takes root.
+    fn mount_small(place: &Path, flags: MsFlags) {
+        mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some("size=64k")).unwrap();
+    }
+
+    fn full_or_read_only() {
+        let none: Option<&str> = None;
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let (memory, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        mount_small(stick.path(), MsFlags::empty());
+        let filler = stick.path().join("somebody else's");
+        std::fs::write(&filler, [7; 48 << 10]).unwrap();
+        let report = vec![b'r'; 24 << 10];
+        let (shelf, shown) =
+            (super::super::shelf::Folder(stick.path().to_owned()), Arc::new(Shown::default()));
+        let console = Arc::clone(&shown) as Arc<dyn Console>;
+        let files: [(&str, &[u8]); 1] = [(HEADER_FILE, b"{}")];
+        let results = Results::begin(memory.path(), "run", &files, Arc::new(shelf), console).unwrap();
+        let folder = stick.path().join("results/run");
+        results.append(&end(1)).unwrap();
+        results.store().unwrap();
+
+        results.keep("report.json", &report).unwrap();
+        results.append(&end(2)).unwrap();
+        for _ in 0..2 {
+            assert!(results.store().unwrap_err().contains("No space left"));
+        }
+        let told = shown.take();
+        assert!(told.contains("CANNOT BE STORED") && told.contains("report.json"), "{told}");
+        assert_eq!(told.lines().count(), 1, "once, not at each try: {told}");
+        assert!(!folder.join("report.json").exists(), "half a file has another name");
+        std::fs::remove_file(&filler).unwrap();
+        results.store().unwrap();
+        assert!(shown.take().contains("stored again"));
+        assert_eq!((std::fs::read(folder.join("report.json")).unwrap(), lines(&folder)), (report, 2));
+
+        mount_small(stick.path(), MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+        results.append(&end(3)).unwrap();
+        assert!(results.store().unwrap_err().contains("Read-only"));
+        assert_eq!((lines(&folder), lines(results.memory())), (2, 3), "in memory nothing is lost");
+        mount_small(stick.path(), MsFlags::MS_REMOUNT);
+        results.store().unwrap();
+        assert_eq!(lines(&folder), 3);
+    }
+
     #[test]
-    fn a_full_stick_is_told() {
-        let memory = tempfile::tempdir().unwrap();
-        let file = tempfile::NamedTempFile::new().unwrap();
-        // a folder cannot be made below a file
-        let shelf = Arc::new(super::super::shelf::Folder(file.path().to_owned()));
-        let results = Results::begin(memory.path(), "run", &[], shelf, Arc::new(Quiet)).unwrap();
-        assert!(results.store().unwrap_err().contains("results"));
+    fn a_stick_that_is_full_or_read_only_is_told_and_gets_everything_when_it_can() {
+        // what is mounted goes with the thread
+        std::thread::spawn(full_or_read_only).join().unwrap();
     }
 }

@@ -6,6 +6,7 @@
 //! if that dies too, the machine restarts. PID 1 itself never ends.
 
 mod address;
+mod advertised;
 mod console;
 mod enrol;
 mod fate;

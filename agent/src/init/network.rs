@@ -21,6 +21,7 @@ use vetting_protocol::ids::MacAddress;
 use vetting_protocol::stick::network::Network;
 
 use super::address::{self, AddressState, KernelAddress};
+use super::advertised::AdvertisedServers;
 use super::interface::{InterfaceError, link_up};
 use super::layout::{Addressing, Layout, Part};
 use super::resolver::Resolver;
@@ -93,6 +94,7 @@ pub(super) fn start(
             nics: BTreeMap::new(),
             ways: Vec::new(),
             resolver: Resolver::new(RESOLVER.into()),
+            advertised: None,
             trouble: Trouble { next: begin + FIRST_WORD, silence: FIRST_WORD },
             begin,
         }
@@ -112,6 +114,8 @@ struct Keeper {
     nics: BTreeMap<String, Option<MacAddress>>,
     ways: Vec<Way>,
     resolver: Resolver,
+    /// `None` before the start, and where the kernel does not tell.
+    advertised: Option<AdvertisedServers>,
     trouble: Trouble,
     begin: Instant,
 }
@@ -125,6 +129,11 @@ struct Trouble {
 impl Keeper {
     fn keep(mut self, ready: &Path) {
         let mut announced = false;
+        // before the first link is up
+        match AdvertisedServers::listen() {
+            Ok(advertised) => self.advertised = Some(advertised),
+            Err(error) => self.console.line(&format!("name servers of routers are not heard: {error}")),
+        }
         self.make_bonds();
         loop {
             self.find_nics();
@@ -243,6 +252,11 @@ impl Keeper {
     }
 
     fn look_after_ways(&mut self, addresses: &[KernelAddress]) {
+        let mut advertised = self
+            .advertised
+            .as_mut()
+            .map(|advertised| advertised.changes(clock::monotonic()))
+            .unwrap_or_default();
         let mut ways = std::mem::take(&mut self.ways);
         for way in &mut ways {
             let linked = self.has_carrier(way.name());
@@ -256,6 +270,9 @@ impl Keeper {
                 way.go_on(addresses, &mut around);
             }
             way.hear(&mut around);
+            if let Some(names) = advertised.remove(way.name()) {
+                way.hear_router(names, &mut around);
+            }
             way.tell_ipv6(addresses, &*self.console);
         }
         self.ways = ways;

@@ -20,6 +20,8 @@ pub(super) enum Source {
     Dhcp(String),
     /// DHCPv6 on this interface.
     Dhcp6(String),
+    /// Routers on this interface.
+    Router(String),
 }
 
 /// What one source says.

@@ -38,8 +38,12 @@ pub(super) struct Way {
     metric: u8,
     dhcp: Client,
     dhcp6: Client,
+    /// Asks for name servers alone, where addresses come from a router.
+    inform6: Client,
     lease: Option<Lease>,
     lease6: Option<Lease6>,
+    /// Name servers came without an address.
+    informed: bool,
     fixed_ipv4: Fixed,
     fixed_ipv6: Fixed,
     /// IPv6 addresses that the console knows of.
@@ -70,6 +74,8 @@ impl Way {
             metric,
             dhcp: Client::default(),
             dhcp6: Client::default(),
+            inform6: Client::default(),
+            informed: false,
             lease: None,
             lease6: None,
             fixed_ipv4: Fixed::Due(None),
@@ -125,6 +131,9 @@ impl Way {
             // the client asks from this address
             Ipv6Method::Auto | Ipv6Method::Dhcp if self.has_link_local(addresses) => {
                 self.dhcp6.keep(&self.name, "DHCPv6", around, dhcp6_client);
+                if self.lease6.is_none() && !self.informed && self.has_routers_address(addresses) {
+                    self.inform6.keep(&self.name, "DHCPv6", around, inform6_client);
+                }
             }
             Ipv6Method::Static(fixed) => self.fix_ipv6(&fixed, around),
             Ipv6Method::Auto | Ipv6Method::Dhcp | Ipv6Method::Off => {}
@@ -144,9 +153,22 @@ impl Way {
             match Dhcp6Event::parse(&line) {
                 Some(Dhcp6Event::Bound(lease)) => self.bind6(lease, around),
                 Some(Dhcp6Event::Unbound) => self.unbind6(around),
-                None => {}
+                Some(Dhcp6Event::Informed(_)) | None => {}
             }
         }
+        while let Some(line) = self.inform6.next_line(&self.name, "DHCPv6", around) {
+            match Dhcp6Event::parse(&line) {
+                Some(Dhcp6Event::Informed(names)) => self.inform(names, around),
+                Some(Dhcp6Event::Bound(_) | Dhcp6Event::Unbound) | None => {}
+            }
+        }
+    }
+
+    /// Takes the name servers that a router advertises now.
+    pub(super) fn hear_router(&self, names: Names, around: &mut Surroundings<'_>) {
+        self.tell_servers(&names, "by router advertisement", around.console);
+        let Names { servers, domain } = names;
+        self.learn(Source::Router(self.name.clone()), servers, domain, around);
     }
 
     /// Tells of IPv6 addresses that are new, and of those that another machine has.
@@ -181,6 +203,15 @@ impl Way {
             one.interface == self.name
                 && one.address.is_unicast_link_local()
                 && one.state == AddressState::Usable
+        })
+    }
+
+    /// An address that a router's advertisement gave.
+    fn has_routers_address(&self, addresses: &[KernelAddress]) -> bool {
+        addresses.iter().any(|one| {
+            one.interface == self.name
+                && one.state == AddressState::Usable
+                && !one.address.is_unicast_link_local()
         })
     }
 
@@ -288,6 +319,25 @@ impl Way {
         let Names { servers, domain } = lease.names.clone();
         self.learn(Source::Dhcp6(self.name.clone()), servers, domain, around);
         self.lease6 = Some(lease);
+        // it came with all that there is to know
+        self.inform6 = Client::default();
+    }
+
+    fn inform(&mut self, names: Names, around: &mut Surroundings<'_>) {
+        self.informed = true;
+        self.inform6 = Client::default();
+        if self.lease6.is_none() {
+            self.tell_servers(&names, "by DHCPv6", around.console);
+            let Names { servers, domain } = names;
+            self.learn(Source::Dhcp6(self.name.clone()), servers, domain, around);
+        }
+    }
+
+    fn tell_servers(&self, names: &Names, how: &str, console: &dyn Console) {
+        let servers: Vec<String> = names.servers.iter().map(ToString::to_string).collect();
+        if !servers.is_empty() {
+            console.line(&format!("{}: name servers {} {how}", self.name, servers.join(", ")));
+        }
     }
 
     fn unbind6(&mut self, around: &mut Surroundings<'_>) {
@@ -348,6 +398,11 @@ fn dhcp_client(interface: &str) -> Service {
 /// The same for IPv6. Many networks have no such server: after three times it waits longer.
 fn dhcp6_client(interface: &str) -> Service {
     client("udhcpc6", &["-f", "-R", "-t", "3", "-T", "1", "-A", "10", "-s", SCRIPT_6, "-i", interface])
+}
+
+/// Asks for name servers alone.
+fn inform6_client(interface: &str) -> Service {
+    client("udhcpc6", &["-f", "-l", "-t", "3", "-T", "1", "-A", "10", "-s", SCRIPT_6, "-i", interface])
 }
 
 fn client(program: &str, args: &[&str]) -> Service {

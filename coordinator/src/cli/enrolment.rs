@@ -16,6 +16,10 @@ use vetting_protocol::profile::ProfileName;
 use super::client::Client;
 use super::{CommandError, hosts, output};
 
+/// Terms of a token of which nothing is said.
+const DEFAULT_USES: u32 = 1;
+const DEFAULT_VALID_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
 #[derive(Debug, Subcommand)]
 pub(super) enum EnrolmentCommand {
     /// Make a token that registers machines without asking; its text is shown this one time.
@@ -37,12 +41,22 @@ pub(super) enum EnrolmentCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    /// Machines it may register.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    uses: u32,
-    /// For how long: 30m, 12h, 7d.
-    #[arg(long, default_value = "7d", value_name = "DURATION")]
-    valid: HumanDuration,
+    #[command(flatten)]
+    terms: Terms,
+    /// How deep that run goes: quick, deep or soak.
+    #[arg(long, default_value_t = ProfileName::Quick)]
+    profile: ProfileName,
+}
+
+/// What a token allows.
+#[derive(Debug, Args)]
+pub(super) struct Terms {
+    /// Machines it may register [default: 1].
+    #[arg(long, value_name = "N")]
+    uses: Option<u32>,
+    /// For how long: 30m, 12h, 7d [default: 7d].
+    #[arg(long, value_name = "DURATION")]
+    valid: Option<HumanDuration>,
     /// Names of its machines; {vendor}, {product}, {serial} and {mac} are filled in [default: {vendor}-{serial}].
     #[arg(long, value_name = "PATTERN")]
     name: Option<String>,
@@ -52,24 +66,37 @@ pub(super) struct Create {
     /// Start a run of each machine at once.
     #[arg(long, requires = "spec")]
     start_run: bool,
-    /// How deep that run goes: quick, deep or soak.
-    #[arg(long, default_value_t = ProfileName::Quick)]
-    profile: ProfileName,
+}
+
+impl Terms {
+    /// Whether anything was said of them.
+    pub(super) fn are_said(&self) -> bool {
+        let Self { uses, valid, name, spec, start_run } = self;
+        uses.is_some() || valid.is_some() || name.is_some() || spec.is_some() || *start_run
+    }
+
+    /// Makes a token of these terms; `profile` is that of the runs it starts.
+    pub(super) async fn token(
+        &self,
+        client: &Client,
+        profile: ProfileName,
+    ) -> Result<EnrolmentTokenCreated, CommandError> {
+        let body = EnrolmentTokenCreate {
+            uses: self.uses.unwrap_or(DEFAULT_USES),
+            valid_ms: self.valid.map_or(DEFAULT_VALID_MS, HumanDuration::as_ms),
+            name_pattern: self.name.clone(),
+            expected_spec_yaml: self.spec.as_deref().map(hosts::read).transpose()?,
+            start_run: self.start_run.then_some(profile),
+        };
+        Ok(client.put_in(Method::POST, &["enrolment", "tokens"], &body).await?)
+    }
 }
 
 impl EnrolmentCommand {
     pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
         match self {
             Self::Create(create) => {
-                let body = EnrolmentTokenCreate {
-                    uses: create.uses,
-                    valid_ms: create.valid.as_ms(),
-                    name_pattern: create.name,
-                    expected_spec_yaml: create.spec.as_deref().map(hosts::read).transpose()?,
-                    start_run: create.start_run.then_some(create.profile),
-                };
-                let made: EnrolmentTokenCreated =
-                    client.put_in(Method::POST, &["enrolment", "tokens"], &body).await?;
+                let made = create.terms.token(client, create.profile).await?;
                 if json {
                     return Ok(output::json(&made)?);
                 }

@@ -13,6 +13,7 @@ mod report;
 mod runs;
 mod tokens;
 mod usb;
+mod usb_enrol;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -183,11 +184,10 @@ impl CommandLine {
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;
             }
-            Command::Usb(command) => command.run(&usb::Surroundings {
-                config: &self.config,
-                remote: &self.remote,
-                json: self.json,
-            })?,
+            Command::Usb(command) => {
+                let (config, remote) = (self.config.as_path(), &self.remote);
+                command.run(&usb::Surroundings { config, remote, json: self.json }).await?;
+            }
             Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
         }
         Ok(ExitCode::SUCCESS)

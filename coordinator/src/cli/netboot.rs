@@ -44,16 +44,6 @@ pub enum NetbootError {
         "Secure Boot over IPv6 was not tried: leave --secure-boot out, or let these machines boot over IPv4"
     )]
     SecureBootIpv6,
-    /// We have no text for this server.
-    #[error(
-        "over IPv6 only dnsmasq's text was tried; for another server: DHCPv6 option 59 (RFC 5970) is tftp://[{address}]/snponly.efi, and http://[{address}]:{http_port}/boot/ipxe for the user class iPXE"
-    )]
-    NoText {
-        /// Where machines find us.
-        address: Ipv6Addr,
-        /// Port of the boot endpoints.
-        http_port: u16,
-    },
     /// An interface of the config.
     #[error(transparent)]
     Interface(#[from] InterfaceError),
@@ -103,8 +93,7 @@ impl NetbootCommand {
                 let text = match address_of(&config, *address, *ipv6)? {
                     IpAddr::V4(address) => snippet(*server, address, http_port, uefi_loader),
                     IpAddr::V6(_) if *secure_boot => return Err(NetbootError::SecureBootIpv6.into()),
-                    IpAddr::V6(address) => snippet_ipv6(*server, address, http_port)
-                        .ok_or(NetbootError::NoText { address, http_port })?,
+                    IpAddr::V6(address) => snippet_ipv6(*server, address, http_port),
                 };
                 std::io::stdout().write_all(text.as_bytes())?;
             }

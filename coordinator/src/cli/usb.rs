@@ -17,6 +17,7 @@ use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::network::Network;
 use vetting_protocol::stick::{Mode, Start, StickCoordinator, StickSettings};
 
+use super::usb_enrol::{FreshToken, WithEnrol};
 use super::{CommandError, Remote, output};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -77,6 +78,25 @@ pub enum UsbError {
         /// The file.
         path: PathBuf,
     },
+    /// `--enrol` for machines that go to another coordinator.
+    #[error(
+        "the settings lead to {stick}, whose authority is not the one of this coordinator: a token of here means nothing there. \
+         Make one there, and name it with --enrolment-token-file"
+    )]
+    ElsewhereEnrolled {
+        /// Where machines go.
+        stick: Endpoint,
+    },
+    /// `--enrol` for machines that go nowhere.
+    #[error(
+        "a stick of `mode: offline` leads to no coordinator, so --enrol has nobody to register its machines with"
+    )]
+    NobodyEnrols,
+    /// A token's terms, and no token.
+    #[error(
+        "--uses, --valid, --name, --spec and --start-run say what the token of --enrol allows: add --enrol, or leave them out"
+    )]
+    TermsWithoutEnrol,
     /// The image cannot be written to a file.
     #[error(transparent)]
     File(#[from] durable_file::WriteError),
@@ -94,11 +114,13 @@ pub enum UsbCommand {
     /// Make an image with the settings put in, to be written to sticks by any program, or given to a BMC.
     #[command(after_help = "Examples:\n  vetting-coordinator usb image rack3.img\n  \
                             vetting-coordinator usb image alone.img --offline --profile deep --wipe --start auto\n  \
-                            vetting-coordinator usb image vlan.img --network '{interface: eno1, vlan: 42}'")]
+                            vetting-coordinator usb image vlan.img --network '{interface: eno1, vlan: 42}'\n  \
+                            vetting-coordinator usb image rack3.img --enrol --uses 12 --spec r640.yaml --start-run")]
     Image(ImageArguments),
     /// Write a stick in this box. Everything on it is lost; its model, serial number and size are shown first.
     #[command(after_help = "Examples:\n  vetting-coordinator usb write --device /dev/sdb\n  \
-                            vetting-coordinator usb write --device /dev/disk/by-id/usb-… --settings vetting.yaml --yes sdb\n\n\
+                            vetting-coordinator usb write --device /dev/disk/by-id/usb-… --settings vetting.yaml --yes sdb\n  \
+                            vetting-coordinator usb write --device /dev/sdb --enrol --uses 12 --spec r640.yaml --start-run\n\n\
                             Needs root. If it is stopped half way (Ctrl-C), the stick is empty; start again.")]
     Write(WriteArguments),
 }
@@ -149,7 +171,7 @@ struct What {
     /// File with an enrolment token: machines that nobody registered are registered by it.
     #[arg(long, value_name = "FILE", conflicts_with = "offline")]
     enrolment_token_file: Option<PathBuf>,
-    /// Profile of a machine that works alone: quick, deep or soak.
+    /// Profile of a machine that works alone, and of the runs that --start-run starts: quick, deep or soak.
     #[arg(long)]
     profile: Option<ProfileName>,
     /// Consent, for a machine that works alone: every disk but the stick may be overwritten.
@@ -161,6 +183,8 @@ struct What {
     /// The network, as below `network:` in vetting.yaml.
     #[arg(long, value_name = "YAML")]
     network: Option<String>,
+    #[command(flatten, next_help_heading = "Registering machines")]
+    enrol: WithEnrol,
 }
 
 /// The answer of both commands.
@@ -172,6 +196,8 @@ struct Made<'a> {
     sha256: Sha256Hex,
     model: Option<&'a str>,
     serial: Option<&'a str>,
+    /// The token that `--enrol` made; its text is on the stick alone.
+    enrolment_token_id: Option<i64>,
 }
 
 /// What the commands know of this box.
@@ -182,55 +208,65 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl UsbCommand {
-    pub(super) fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+    pub(super) async fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
         match self {
-            Self::Image(image) => image.run(around),
-            Self::Write(write) => write.run(around),
+            Self::Image(image) => image.run(around).await,
+            Self::Write(write) => write.run(around).await,
         }
     }
 }
 
 impl ImageArguments {
-    fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+    async fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
         if self.file.exists() && !self.force {
             return Err(UsbError::Exists { path: self.file.clone() }.into());
         }
-        let settings = self.what.settings(around)?;
-        let image = self.what.image(around, &settings)?;
-        // a token, or a proxy's password, is nobody else's business
-        durable_file::write(&self.file, 0o600, &image).map_err(UsbError::from)?;
+        let mut settings = self.what.settings(around)?;
+        let mut image = self.what.image(around, &settings)?;
+        let token = self.what.enrol(around, &mut settings).await?;
+        let made = put(&mut image, &settings).and_then(|()| {
+            // a token, or a proxy's password, is nobody else's business
+            Ok(durable_file::write(&self.file, 0o600, &image)?)
+        });
+        let token = FreshToken::settle(token, made.map_err(CommandError::from)).await?;
         let made = Made {
             path: &self.file,
             bytes: image.len(),
             sha256: Sha256Hex::of(&image),
             model: None,
             serial: None,
+            enrolment_token_id: token,
         };
         made.tell(&settings, around.json)
     }
 }
 
 impl WriteArguments {
-    fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
-        let settings = self.what.settings(around)?;
-        let image = self.what.image(around, &settings)?;
+    async fn run(&self, around: &Surroundings<'_>) -> Result<(), CommandError> {
+        let mut settings = self.what.settings(around)?;
+        let mut image = self.what.image(around, &settings)?;
         let fixed = if self.force_fixed { Fixed::Allow } else { Fixed::Refuse };
-        let look = || block_device::examine(Path::new("/"), &self.device, image.len() as u64, fixed);
+        let bytes = image.len();
+        let look = || block_device::examine(Path::new("/"), &self.device, bytes as u64, fixed);
         let disk = look().map_err(UsbError::from)?;
         self.confirm(&disk)?;
         // time has passed at the question
         if look().map_err(UsbError::from)? != disk {
             return Err(UsbError::from(WriteError::Replaced { path: self.device.clone() }).into());
         }
-        let mut progress = Progress::new(image.len());
-        write::write(&disk, &image, &mut |phase, done_bytes| progress.show(phase, done_bytes))
-            .map_err(UsbError::from)?;
+        let token = self.what.enrol(around, &mut settings).await?;
+        let mut progress = Progress::new(bytes);
+        let made = put(&mut image, &settings).and_then(|()| {
+            Ok(write::write(&disk, &image, &mut |phase, done_bytes| progress.show(phase, done_bytes))?)
+        });
+        let token = FreshToken::settle(token, made.map_err(CommandError::from)).await?;
         let made = Made {
             path: &self.device,
-            bytes: image.len(),
+            bytes,
             sha256: Sha256Hex::of(&image),
             model: disk.model.as_deref(),
             serial: disk.serial.as_deref(),
+            enrolment_token_id: token,
         };
         made.tell(&settings, around.json)
     }
@@ -271,10 +307,25 @@ impl What {
             Some(path) => path.clone(),
             None => Config::load(around.config)?.image.dir.join(image::FILE),
         };
-        let text = settings::text(settings).map_err(UsbError::from)?;
         let mut image = image::read(&path).map_err(UsbError::from)?;
-        image::put_settings(&mut image, &text).map_err(UsbError::from)?;
+        put(&mut image, settings)?;
         Ok(image)
+    }
+
+    /// With `--enrol`: a token, made and put into the settings. Last of all, when nothing else is left to refuse.
+    async fn enrol(
+        &self,
+        around: &Surroundings<'_>,
+        settings: &mut StickSettings,
+    ) -> Result<Option<FreshToken>, CommandError> {
+        if !self.enrol.asked {
+            return Ok(None);
+        }
+        let coordinator = settings.coordinator.as_mut().ok_or(UsbError::NobodyEnrols)?;
+        let profile = self.profile.unwrap_or(ProfileName::Quick);
+        let (token, text) = FreshToken::make(around, &self.enrol.terms, profile).await?;
+        coordinator.enrolment_token = Some(text);
+        Ok(Some(token))
     }
 
     fn settings(&self, around: &Surroundings<'_>) -> Result<StickSettings, CommandError> {
@@ -309,26 +360,56 @@ impl What {
             }
             settings.coordinator = Some(coordinator);
         }
+        self.check_enrol(around, &settings)?;
         Ok(settings)
+    }
+
+    /// Refuses a token that nobody would take.
+    fn check_enrol(&self, around: &Surroundings<'_>, settings: &StickSettings) -> Result<(), CommandError> {
+        match &settings.coordinator {
+            _ if !self.enrol.asked => {
+                let useless = self.enrol.terms.are_said();
+                if useless { Err(UsbError::TermsWithoutEnrol.into()) } else { Ok(()) }
+            }
+            None => Err(UsbError::NobodyEnrols.into()),
+            Some(coordinator) if coordinator.ca != authority(around)? => {
+                Err(UsbError::ElsewhereEnrolled { stick: coordinator.url.clone() }.into())
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// The coordinator of this box's configuration, or the one that the global options name.
     fn coordinator(&self, around: &Surroundings<'_>) -> Result<StickCoordinator, CommandError> {
         let said = self.coordinator.clone();
-        let (url, ca) = if let (Some(url), Some(ca)) = (&around.remote.url, &around.remote.ca) {
-            (said.map_or_else(|| url.parse(), Ok).map_err(UsbError::from)?, ca.clone())
+        let url = if let (Some(url), Some(_)) = (&around.remote.url, &around.remote.ca) {
+            said.map_or_else(|| url.parse(), Ok).map_err(UsbError::from)?
         } else {
             let config = Config::load(around.config)?;
             let configured = || {
                 let host = config.public_address.as_deref().ok_or(UsbError::NoAddress)?;
                 Ok::<_, UsbError>(config::with_port(host, config.listen.https.port()).parse()?)
             };
-            (said.map_or_else(configured, Ok)?, config.tls_dir().join("ca.pem"))
+            said.map_or_else(configured, Ok)?
         };
-        let authority = CertificateDer::from_pem_file(&ca)
-            .map_err(|source| UsbError::Authority { path: ca.clone(), source })?;
-        Ok(StickCoordinator { url, ca: CaPin(Sha256Hex::of(&authority)), enrolment_token: None })
+        Ok(StickCoordinator { url, ca: authority(around)?, enrolment_token: None })
     }
+}
+
+/// The authority of the coordinator that the global options name, or else of this box's configuration.
+fn authority(around: &Surroundings<'_>) -> Result<CaPin, CommandError> {
+    let path = match (&around.remote.url, &around.remote.ca) {
+        (Some(_), Some(ca)) => ca.clone(),
+        _ => Config::load(around.config)?.tls_dir().join("ca.pem"),
+    };
+    let certificate =
+        CertificateDer::from_pem_file(&path).map_err(|source| UsbError::Authority { path, source })?;
+    Ok(CaPin(Sha256Hex::of(&certificate)))
+}
+
+/// The settings, put into an image.
+fn put(image: &mut [u8], settings: &StickSettings) -> Result<(), UsbError> {
+    Ok(image::put_settings(image, &settings::text(settings)?)?)
 }
 
 impl Made<'_> {
@@ -346,9 +427,12 @@ impl Made<'_> {
             Some(coordinator) => format!("leads to {}", coordinator.url),
             None => "works without a coordinator".to_owned(),
         };
+        let token = self.enrolment_token_id.map_or_else(String::new, |id| {
+            format!("; `vetting-coordinator enrolment revoke {id}` makes the token useless")
+        });
         let consent = if settings.wipe { "; a machine that works alone OVERWRITES its disks" } else { "" };
         Ok(output::line(&format!(
-            "{}: {} written; it {leads}{consent}",
+            "{}: {} written; it {leads}{token}{consent}",
             self.path.display(),
             Size(self.bytes as u64)
         ))?)

@@ -22,7 +22,7 @@ named_enum! {
         DhcpLimited = "dhcp_limited",
         /// proxyDHCP: not a whole request.
         DhcpMalformed = "dhcp_malformed",
-        /// Another server named a registered machine a boot file of its own.
+        /// Another server named a machine a boot file of its own.
         DhcpOtherServer = "dhcp_other_server",
         /// TFTP: the client has the whole file.
         TftpSent = "tftp_sent",

@@ -12,7 +12,7 @@ use super::uefi_loader::UefiLoader;
 pub enum DhcpServer {
     /// dnsmasq.
     Dnsmasq,
-    /// ISC Kea, `kea-dhcp4`.
+    /// ISC Kea: `kea-dhcp4`, `kea-dhcp6`.
     Kea,
     /// ISC dhcpd.
     Isc,
@@ -36,17 +36,16 @@ pub fn snippet(server: DhcpServer, address: Ipv4Addr, http_port: u16, uefi_loade
 }
 
 /// The text that sends machines of an IPv6 network to the TFTP server at `address` and the boot endpoints on its port
-/// `http_port`, by DHCPv6 with the boot file's URL (RFC 5970); `None` for servers that were not tried.
-pub fn snippet_ipv6(server: DhcpServer, address: Ipv6Addr, http_port: u16) -> Option<String> {
+/// `http_port`, by DHCPv6 with the boot file's URL (RFC 5970).
+pub fn snippet_ipv6(server: DhcpServer, address: Ipv6Addr, http_port: u16) -> String {
     let text = match server {
         DhcpServer::Dnsmasq => DNSMASQ_IPV6,
-        DhcpServer::Kea | DhcpServer::Isc => return None,
+        DhcpServer::Kea => KEA_IPV6,
+        DhcpServer::Isc => ISC_IPV6,
     };
-    Some(
-        text.replace("ADDRESS", &format!("[{address}]"))
-            .replace("HTTP_PORT", &http_port.to_string())
-            .replace("UEFI_LOADER", UEFI_LOADER),
-    )
+    text.replace("ADDRESS", &format!("[{address}]"))
+        .replace("HTTP_PORT", &http_port.to_string())
+        .replace("UEFI_LOADER", UEFI_LOADER)
 }
 
 const DNSMASQ_IPV6: &str = "\
@@ -59,6 +58,36 @@ dhcp-userclass=set:vetting-ipxe6,iPXE
 dhcp-option=tag:vetting-ipxe6,option6:bootfile-url,http://ADDRESS:HTTP_PORT/boot/ipxe
 dhcp-option=tag:!vetting-ipxe6,option6:bootfile-url,tftp://ADDRESS/UEFI_LOADER
 ";
+
+// The user class is a list of texts, each behind its length (RFC 8415 section 21.15).
+const KEA_IPV6: &str = r#"// kea-dhcp6: into "Dhcp6". UEFI machines that boot from the network over IPv6 find vetting. The coordinator serves TFTP:
+//   netboot: {enabled: true, interfaces: [...], answer: none}
+// The network needs router advertisements, too (radvd, or the router's own).
+"client-classes": [
+  {
+    "name": "vetting-ipxe6",
+    "test": "substring(option[15].hex, 2, 4) == 'iPXE'",
+    "option-data": [ { "name": "bootfile-url", "data": "http://ADDRESS:HTTP_PORT/boot/ipxe" } ]
+  },
+  {
+    "name": "vetting-uefi6",
+    "test": "option[61].exists and not member('vetting-ipxe6')",
+    "option-data": [ { "name": "bootfile-url", "data": "tftp://ADDRESS/UEFI_LOADER" } ]
+  }
+]
+"#;
+
+const ISC_IPV6: &str = r#"# ISC dhcpd -6: UEFI machines that boot from the network over IPv6 find vetting. The coordinator serves TFTP:
+#   netboot: {enabled: true, interfaces: [...], answer: none}
+# The network needs router advertisements, too (radvd, or the router's own).
+option dhcp6.vetting-user-class code 15 = string;
+option dhcp6.vetting-architecture code 61 = string;
+if exists dhcp6.vetting-user-class and substring(option dhcp6.vetting-user-class, 2, 4) = "iPXE" {
+  option dhcp6.bootfile-url "http://ADDRESS:HTTP_PORT/boot/ipxe";
+} elsif exists dhcp6.vetting-architecture {
+  option dhcp6.bootfile-url "tftp://ADDRESS/UEFI_LOADER";
+}
+"#;
 
 const DNSMASQ: &str = "\
 # dnsmasq: machines that boot from the network find vetting. The coordinator serves TFTP:
@@ -144,8 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn the_text_for_ipv6_is_as_reviewed() {
-        let address = "fd00::10".parse().unwrap();
-        insta::assert_snapshot!("dnsmasq_ipv6", snippet_ipv6(DhcpServer::Dnsmasq, address, 8080).unwrap());
+    fn the_texts_for_ipv6_are_as_reviewed() {
+        for (name, server) in [
+            ("dnsmasq_ipv6", DhcpServer::Dnsmasq),
+            ("kea_ipv6", DhcpServer::Kea),
+            ("isc_ipv6", DhcpServer::Isc),
+        ] {
+            let text = snippet_ipv6(server, "fd00::10".parse().unwrap(), 8080);
+            assert!(
+                !text.contains("ADDRESS") && !text.contains("_PORT") && !text.contains("LOADER"),
+                "{text}"
+            );
+            insta::assert_snapshot!(name, text);
+        }
     }
 }

@@ -1,5 +1,6 @@
-//! What other servers offer to the machines that are ours to boot: a DHCP server with a boot file of its own competes
-//! with us, and firmware takes its file. Only heard of where it broadcasts its offers, as UEFI firmware asks it to.
+//! What other servers offer to machines that boot: a DHCP server with a boot file of its own competes with us for those
+//! that are ours, and firmware may take its file; another coordinator boots its own machines beside us. Only heard of
+//! where it broadcasts its offers, as another coordinator does, and a DHCP server where UEFI firmware asks it to.
 //!
 //! Refuses: to answer anything that comes here.
 
@@ -20,6 +21,10 @@ use super::server::{LONGEST_DATAGRAM, hear};
 
 /// A server that competes over and over is told of once in this time.
 const AGAIN_MS: i64 = 10 * 60 * 1_000;
+/// One that boots only machines of its own does no harm: it is told of once, until we are started again.
+const ONCE_MS: i64 = i64::MAX;
+/// What the boot file of a coordinator like this one has in it.
+const COORDINATORS_SCRIPT: &str = "/boot/ipxe?mac=";
 
 /// A boot file that some server names to a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +50,8 @@ pub(super) struct OtherOffers {
 impl OtherOffers {
     /// Listens until dropped.
     pub(super) async fn watch(self) {
-        let mut told: RateLimit<Ipv4Addr> = RateLimit::new(1, AGAIN_MS);
+        let mut told_of_rivals = RateLimit::new(1, AGAIN_MS);
+        let mut told_of_neighbours = RateLimit::new(1, ONCE_MS);
         let mut buffer = [0; LONGEST_DATAGRAM];
         loop {
             let (length, _) = hear(&self.socket, &mut buffer, "the watch for other boot servers").await;
@@ -53,19 +59,19 @@ impl OtherOffers {
             if offer.leads_to(self.address, &self.base_url) {
                 continue;
             }
-            let BootOffer { mac, server, boot_file, .. } = offer;
-            let Ok(Some(host_name)) = self.shared.driver.name_of(mac).await else { continue };
+            let Ok(host_name) = self.shared.driver.name_of(offer.mac).await else { continue };
             self.shared.counters.count(Outcome::DhcpOtherServer);
-            if !told.allows(server, self.shared.clock.now_ms()) {
+            let told = if host_name.is_some() { &mut told_of_rivals } else { &mut told_of_neighbours };
+            if !told.allows(offer.server, self.shared.clock.now_ms()) {
                 continue;
             }
-            let message = format!(
-                "{server} tells {host_name} to boot {boot_file:?}, and firmware may do that instead of coming here. \
-                 Take option 66 and 67 (next-server, filename, dhcp-boot) out of that server for this machine, or let it name \
-                 us: `vetting-coordinator netboot config`"
-            );
+            let (kind, message) = match host_name {
+                Some(host_name) => ("foreign_boot_server", offer.rivals(&host_name)),
+                None => ("other_boot_server", offer.neighbours()),
+            };
+            let BootOffer { mac, server, boot_file, .. } = offer;
             let data = json!({"mac": mac, "server": server, "boot_file": boot_file});
-            self.shared.tell(mac, "foreign_boot_server", message, data).await;
+            self.shared.tell(mac, kind, message, data).await;
         }
     }
 }
@@ -74,6 +80,34 @@ impl BootOffer {
     /// Whether a machine that follows it comes to us.
     fn leads_to(&self, address: Ipv4Addr, base_url: &str) -> bool {
         self.server == address || self.next_server == address || self.boot_file.starts_with(base_url)
+    }
+
+    /// What an operator is told where a machine of ours is told so.
+    fn rivals(&self, host_name: &str) -> String {
+        let Self { server, boot_file, .. } = self;
+        let advice = if boot_file.contains(COORDINATORS_SCRIPT) {
+            "It is another coordinator, and the machine is registered with both: remove it (`host remove`) from one of them"
+        } else {
+            "Take option 66 and 67 (next-server, filename, dhcp-boot) out of that server for this machine, or let it name us: \
+             `vetting-coordinator netboot config`"
+        };
+        format!(
+            "{server} tells {host_name} to boot {boot_file:?}, and firmware may do that instead of coming here. {advice}"
+        )
+    }
+
+    /// The same where it is a machine that nobody registered here.
+    fn neighbours(&self) -> String {
+        let Self { mac, server, boot_file, .. } = self;
+        let who = if boot_file.contains(COORDINATORS_SCRIPT) {
+            "another coordinator"
+        } else {
+            "another boot server"
+        };
+        format!(
+            "{server} is {who} in this network: it told {mac}, which is not registered here, to boot {boot_file:?}. That is \
+             well as long as no machine is registered with both; it is not told of again"
+        )
     }
 }
 
@@ -150,6 +184,21 @@ mod tests {
         assert!(leads(offer(OURS, "snponly.efi", None)));
         assert!(leads(offer(OTHER, "", Some("http://192.0.2.10:8080/boot/ipxe"))));
         assert!(!leads(offer(OTHER, "", Some("http://192.0.2.99:8080/boot/ipxe"))));
+    }
+
+    #[test]
+    fn another_coordinator_is_told_from_a_dhcp_server() {
+        let script = "http://192.0.2.99:8080/boot/ipxe?mac=52:54:00:01:02:03";
+        let (theirs, file) =
+            (offer(OTHER, "", Some(script)).unwrap(), offer(OTHER, "theirs.efi", None).unwrap());
+        assert!(theirs.rivals("u07").contains("registered with both"), "{}", theirs.rivals("u07"));
+        assert!(file.rivals("u07").contains("netboot config"), "{}", file.rivals("u07"));
+        assert!(
+            theirs.neighbours().starts_with("192.0.2.1 is another coordinator"),
+            "{}",
+            theirs.neighbours()
+        );
+        assert!(file.neighbours().starts_with("192.0.2.1 is another boot server"), "{}", file.neighbours());
     }
 
     proptest! {
