@@ -12,6 +12,7 @@ mod output;
 mod runs;
 mod tokens;
 mod usb;
+mod verdict;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -86,6 +86,7 @@ pub struct Parts {
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
     pub(super) waking: tokio::sync::Mutex<()>,
+    pub(super) waiving: tokio::sync::Mutex<()>,
 }
 
 /// What a restart may lose.
@@ -228,6 +229,7 @@ impl Driver {
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
             waking: tokio::sync::Mutex::new(()),
+            waiving: tokio::sync::Mutex::new(()),
         }))
     }
 
