@@ -314,6 +314,11 @@ impl Config {
         self.state_dir.join("tls")
     }
 
+    /// The key that reports are signed with.
+    pub fn signing_dir(&self) -> PathBuf {
+        self.state_dir.join("signing")
+    }
+
     /// Files of runs.
     pub fn artifacts_dir(&self) -> PathBuf {
         self.state_dir.join("artifacts")

@@ -27,6 +27,7 @@ use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
+use crate::signing::{SigningError, SigningKey};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
 
@@ -39,6 +40,9 @@ pub enum ServeError {
     /// Keys and certificates.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
+    /// The key of reports.
+    #[error("reports cannot be signed")]
+    Signing(#[from] SigningError),
     /// A profile of the config.
     #[error("a profile cannot be used")]
     Profile(#[from] ProfileError),
@@ -154,6 +158,8 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         tracing::info!(name, "migration applied");
     }
     let tls = tls::prepare(&config.state_dir)?;
+    // each report loads it anew; here it is made, and a broken one is told before a run needs it
+    SigningKey::load_or_make(&config.signing_dir())?;
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
     let app = App::new(AppParts {
         driver: driver.clone(),
@@ -244,6 +250,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
         },
         artifacts_dir,
+        signing_dir: config.signing_dir(),
         enrolment: EnrolmentSettings {
             unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
             code_valid_ms: ms(config.enrolment.code_lifetime),

@@ -90,6 +90,7 @@ pub fn report(header: &ResultsHeader, profile: &Profile, course: &Course, ending
     let run = RunHeader {
         id: None,
         uuid: Some(header.uuid.clone()),
+        report_version: 1,
         profile: profile.name,
         own_profile: profile.own,
         profile_description: profile.description.clone(),

@@ -239,6 +239,7 @@ impl Course {
                 .collect(),
             events: self.events.iter().take(MOST_EVENTS as usize).cloned().collect(),
             artifacts: Vec::new(),
+            waivers: Vec::new(),
         }
     }
 
@@ -372,6 +373,7 @@ impl Track {
             name: self.name.to_string(),
             required: self.required,
             outcome,
+            reported: self.summary.as_ref().and_then(|summary| summary.reported.clone()),
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
             details: self.summary.as_ref().map(|summary| summary.details.clone()).unwrap_or_default(),

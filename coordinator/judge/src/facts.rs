@@ -14,6 +14,7 @@ use vetting_protocol::run::RunPlace;
 
 use crate::tally::Evaluation;
 use crate::threshold::Rule;
+use crate::waiver::Waiver;
 
 /// Kinds of measurement that the report draws.
 pub const CHARTED: [&str; 4] = ["temp", "fan", "power", "cpu_freq"];
@@ -54,6 +55,9 @@ pub struct RunFacts {
     pub events: Vec<EventFacts>,
     /// Files stored so far (the report itself is not among them).
     pub artifacts: Vec<ArtifactView>,
+    /// What operators decided not to count, the oldest first; those taken back are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waivers: Vec<Waiver>,
 }
 
 /// The machine.
@@ -79,6 +83,9 @@ pub struct RunHeader {
     /// What tells a run without a coordinator from all others; absent for the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
+    /// Which report of the run this is: 1, and one more for each time that a waiver changed what is to be judged.
+    #[serde(default = "first")]
+    pub report_version: u32,
     /// The profile.
     pub profile: ProfileName,
     /// The profile is not the one that comes with the program: an operator's file stood in for it.
@@ -98,6 +105,10 @@ pub struct RunHeader {
     pub place: RunPlace,
     /// Version of the coordinator, or of the agent when it judged alone.
     pub judged_by: String,
+}
+
+fn first() -> u32 {
+    1
 }
 
 /// How a run came to its end.
@@ -154,6 +165,9 @@ pub struct StageFacts {
     pub required: bool,
     /// How it ended; absent if it did not.
     pub outcome: Option<Outcome>,
+    /// What the agent had said, where the judge found otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Outcome>,
     /// When it began, ms since the epoch.
     pub started_ms: Option<i64>,
     /// When it ended, ms since the epoch.
@@ -162,6 +176,14 @@ pub struct StageFacts {
     pub details: serde_json::Value,
     /// Its sub-steps, in order.
     pub sub_steps: Vec<SubStepFacts>,
+}
+
+impl StageFacts {
+    /// It failed by what the judge found in it, not by what the agent said: SpecValidate fails by differences alone.
+    pub fn failed_by_judge(&self) -> bool {
+        let failed = matches!(self.outcome, Some(Outcome::Fail { .. }));
+        failed && (self.reported == Some(Outcome::Pass) || self.name == StageName::SpecValidate.as_str())
+    }
 }
 
 /// A sub-step.

@@ -73,6 +73,7 @@ fn stage(name: StageName, from_s: i64, to_s: i64, outcome: Outcome) -> StageFact
         name: name.to_string(),
         required: true,
         outcome: Some(outcome),
+        reported: None,
         started_ms: Some(T0 + from_s * 1_000),
         ended_ms: Some(T0 + to_s * 1_000),
         details: Value::Null,
@@ -216,6 +217,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
         run: RunHeader {
             id: Some(RunId(42)),
             uuid: None,
+            report_version: 1,
             profile: ProfileName::Quick,
             own_profile: false,
             profile_description: profile.description.clone(),
@@ -256,6 +258,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             sha256: Sha256Hex::of(b"inventory"),
             size_bytes: 18_231,
         }],
+        waivers: Vec::new(),
     }
 }
 

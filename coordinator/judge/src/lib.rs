@@ -20,6 +20,7 @@ pub mod stick;
 pub mod tally;
 pub mod threshold;
 pub mod verdict;
+pub mod waiver;
 pub mod yaml;
 
 #[cfg(test)]

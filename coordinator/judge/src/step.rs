@@ -129,6 +129,7 @@ impl StageEnd {
             name: stage.to_string(),
             required,
             outcome: Some(reported.clone()),
+            reported: None,
             started_ms: None,
             ended_ms: None,
             details: Value::Null,

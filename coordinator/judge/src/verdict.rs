@@ -1,13 +1,14 @@
 //! Pass or fail, and why, in sentences a person can act on.
 //!
 //! A run passes only if it ended regularly, every required stage passed, no critical diff stands, no critical rule was
-//! breached, and no critical rule met only samples it could not judge. Everything else is a fail.
+//! breached, and no critical rule met only samples it could not judge, but for what an operator waived. Everything else
+//! is a fail.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use vetting_protocol::diff::Severity;
-use vetting_protocol::ids::StageName;
+use vetting_protocol::ids::{FindingId, StageName};
 use vetting_protocol::named_enum;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::{RunPlace, RunResult};
@@ -17,6 +18,7 @@ use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
 use crate::quantity;
 use crate::tally::Evaluation;
 use crate::threshold::RuleSeverity;
+use crate::waiver;
 
 named_enum! {
     /// What kind of thing a reason speaks of.
@@ -37,6 +39,8 @@ named_enum! {
         Unjudged = "unjudged",
         /// What is stored of the run contradicts itself.
         Record = "record",
+        /// A waiver that meets nothing.
+        Waiver = "waiver",
     }
 }
 
@@ -52,6 +56,19 @@ pub struct Reason {
     pub text: String,
     /// What to do next; empty when there is nothing to do.
     pub next: String,
+    /// What an operator waives it by; absent where it cannot be waived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finding: Option<FindingId>,
+    /// The waiver that stands for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiver: Option<i64>,
+}
+
+impl Reason {
+    /// One that nobody can waive.
+    fn of(cause: Cause, stage: Option<String>, text: String, next: &str) -> Self {
+        Self { cause, stage, text, next: next.to_owned(), finding: None, waiver: None }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -83,12 +100,8 @@ pub fn judge(facts: &RunFacts) -> Verdict {
     let mut reasons: Vec<Reason> = ending_reason(&facts.ending).into_iter().collect();
     let mut remarks = Vec::new();
     if facts.stages.is_empty() {
-        reasons.push(Reason {
-            cause: Cause::Record,
-            stage: None,
-            text: "The run has no stages, so nothing was tested.".to_owned(),
-            next: "Start a new run.".to_owned(),
-        });
+        let text = "The run has no stages, so nothing was tested.".to_owned();
+        reasons.push(Reason::of(Cause::Record, None, text, "Start a new run."));
     }
     stage_reasons(&facts.stages, &mut reasons, &mut remarks);
     diff_reasons(facts, &mut reasons, &mut remarks);
@@ -109,12 +122,13 @@ pub fn judge(facts: &RunFacts) -> Verdict {
             next: "Vet the machine in the live image before it carries data.".to_owned(),
         });
     }
+    remarks.extend(waiver::set_aside(facts, &mut reasons));
     // what never ran explains nothing: it comes after what was found
     reasons.sort_by_key(|reason| reason.cause == Cause::StageNotJudged);
     let result = if reasons.is_empty() { RunResult::Pass } else { RunResult::Fail };
     let failed_stage = first_failed_stage(facts, &reasons);
     if reasons.is_empty() {
-        reasons.push(all_good(facts));
+        reasons.push(all_good(facts, &remarks));
     }
     Verdict { result, failed_stage, reasons, remarks }
 }
@@ -146,7 +160,7 @@ fn first_failed_stage(facts: &RunFacts, reasons: &[Reason]) -> Option<String> {
     facts.stages.iter().find(blamed).map(|stage| stage.name.clone())
 }
 
-fn all_good(facts: &RunFacts) -> Reason {
+fn all_good(facts: &RunFacts, remarks: &[Reason]) -> Reason {
     let stages = facts.stages.iter().filter(|stage| stage.required).count();
     let rules = facts.evaluations.iter().filter(|evaluation| evaluation.judged() > 0).count();
     let diffs = match &facts.diffs {
@@ -154,15 +168,17 @@ fn all_good(facts: &RunFacts) -> Reason {
         Some(_) => "no critical difference from the spec that stands",
         None => "no comparison with a spec",
     };
-    Reason {
-        cause: Cause::AllGood,
-        stage: None,
-        text: format!(
-            "All {stages} required stages passed: {} samples taken, {rules} checks of a rule against a sensor or part, {diffs}.",
-            facts.sample_count
-        ),
-        next: String::new(),
-    }
+    let waived = remarks.iter().filter(|remark| remark.waiver.is_some() && remark.finding.is_some()).count();
+    let passed = match waived {
+        0 => "passed".to_owned(),
+        1 => "passed, with one finding waived".to_owned(),
+        waived => format!("passed, with {waived} findings waived"),
+    };
+    let text = format!(
+        "All {stages} required stages {passed}: {} samples taken, {rules} checks of a rule against a sensor or part, {diffs}.",
+        facts.sample_count
+    );
+    Reason::of(Cause::AllGood, None, text, "")
 }
 
 fn ending_reason(ending: &Ending) -> Option<Reason> {
@@ -210,12 +226,7 @@ fn ending_reason(ending: &Ending) -> Option<Reason> {
             "This is no finding about the hardware; start the run again.",
         ),
     };
-    Some(Reason {
-        cause: Cause::Ending,
-        stage: stage.map(|stage| stage.to_string()),
-        text,
-        next: next.to_owned(),
-    })
+    Some(Reason::of(Cause::Ending, stage.map(|stage| stage.to_string()), text, next))
 }
 
 fn minutes(ms: u64) -> String {
@@ -255,40 +266,33 @@ fn stage_reasons(stages: &[StageFacts], reasons: &mut Vec<Reason>, remarks: &mut
                 "Make it applicable, or use a profile that does not require it.",
             ),
         };
-        let reason = Reason {
-            cause,
-            stage: Some(stage.name.clone()),
-            text: format!("{name} {}.", text.trim_end_matches('.')),
-            next: next.to_owned(),
-        };
+        let text = format!("{name} {}.", text.trim_end_matches('.'));
+        let finding = stage.outcome.as_ref().and_then(|outcome| waiver::of_stage(name, outcome));
+        // what the judge found in it is waived by itself
+        let finding = finding.filter(|_| !stage.failed_by_judge());
+        let reason = Reason { finding, ..Reason::of(cause, Some(stage.name.clone()), text, next) };
         // hardware found at fault and hardware that could not be judged count, required or not; only a skip may pass
         if stage.required || !matches!(stage.outcome, Some(Outcome::Skip { .. })) {
             halted = true;
             reasons.push(reason);
         } else {
-            remarks.push(Reason { next: String::new(), ..reason });
+            remarks.push(Reason { next: String::new(), finding: None, ..reason });
         }
     }
     let names: Vec<&str> = not_reached.iter().map(|stage| stage.name.as_str()).collect();
     if !names.is_empty() {
         let is_required = not_reached.iter().any(|stage| stage.required);
         let into = if is_required { reasons } else { remarks };
-        into.push(Reason {
-            cause: Cause::StageNotJudged,
-            stage: None,
-            text: format!("Not finished: {}.", names.join(", ")),
-            next: "Vet again when what stopped the run is repaired.".to_owned(),
-        });
+        let text = format!("Not finished: {}.", names.join(", "));
+        let next = "Vet again when what stopped the run is repaired.";
+        into.push(Reason::of(Cause::StageNotJudged, None, text, next));
     }
 }
 
 fn unknown_stage(stage: &StageFacts) -> Reason {
-    Reason {
-        cause: Cause::Record,
-        stage: Some(stage.name.clone()),
-        text: format!("The run has a stage `{}` that nobody knows.", stage.name),
-        next: "Bring coordinator and image to the same version and start the run again.".to_owned(),
-    }
+    let text = format!("The run has a stage `{}` that nobody knows.", stage.name);
+    let next = "Bring coordinator and image to the same version and start the run again.";
+    Reason::of(Cause::Record, Some(stage.name.clone()), text, next)
 }
 
 fn advice_after(stage: StageName) -> &'static str {
@@ -310,14 +314,17 @@ fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<R
     for DiffFacts { diff, ignored } in facts.diffs.iter().flatten() {
         let expected = diff.expected.as_deref().unwrap_or("nothing");
         let actual = diff.actual.as_deref().unwrap_or("nothing");
-        let reason = Reason {
-            cause: Cause::SpecDiff,
-            stage: Some(StageName::SpecValidate.to_string()),
-            text: format!("{}: expected {expected}, found {actual}.", diff.field),
-            next: "Correct the machine, or its spec if that is wrong, then vet again.".to_owned(),
-        };
-        match (diff.severity, ignored) {
-            (Severity::Critical, false) => reasons.push(reason),
+        let text = format!("{}: expected {expected}, found {actual}.", diff.field);
+        let next = "Correct the machine, or its spec if that is wrong, then vet again.";
+        let reason = Reason::of(Cause::SpecDiff, Some(StageName::SpecValidate.to_string()), text, next);
+        let finding = waiver::of_diff(diff);
+        // one that is waived is ignored, too: its waiver says more
+        let is_waived = facts
+            .waivers
+            .iter()
+            .any(|waiver| waiver.withdrawn.is_none() && Some(&waiver.finding) == finding.as_ref());
+        match (diff.severity, *ignored && !is_waived) {
+            (Severity::Critical, false) => reasons.push(Reason { finding, ..reason }),
             (_, true) => remarks.push(Reason { next: "An operator ignored it.".to_owned(), ..reason }),
             (Severity::Warning, false) => remarks.push(Reason { next: String::new(), ..reason }),
             (Severity::Info, false) => {}
@@ -328,12 +335,9 @@ fn diff_reasons(facts: &RunFacts, reasons: &mut Vec<Reason>, remarks: &mut Vec<R
         .iter()
         .any(|stage| stage.name == StageName::SpecValidate.as_str() && stage.outcome == Some(Outcome::Pass));
     if compared && facts.diffs.is_none() {
-        reasons.push(Reason {
-            cause: Cause::Record,
-            stage: Some(StageName::SpecValidate.to_string()),
-            text: "SpecValidate passed, but no comparison with the spec was stored.".to_owned(),
-            next: "Start the run again.".to_owned(),
-        });
+        let text = "SpecValidate passed, but no comparison with the spec was stored.".to_owned();
+        let stage = Some(StageName::SpecValidate.to_string());
+        reasons.push(Reason::of(Cause::Record, stage, text, "Start the run again."));
     }
 }
 
@@ -361,7 +365,8 @@ fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
     } else {
         return None;
     };
-    Some(Reason { cause, stage: stage.map(|stage| stage.to_string()), text, next })
+    let finding = waiver::of_evaluation(evaluation).filter(|_| rule.severity == RuleSeverity::Critical);
+    Some(Reason { finding, ..Reason::of(cause, stage.map(|stage| stage.to_string()), text, &next) })
 }
 
 fn advice(kind: &str, key: &str) -> String {

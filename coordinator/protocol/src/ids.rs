@@ -190,6 +190,60 @@ named_enum! {
     }
 }
 
+/// Tells one finding of a run from all others: a digest of all that was found, so that it never means anything more.
+/// 12 lower-case hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FindingId(String);
+
+impl FindingId {
+    /// Digits of one.
+    const DIGITS: usize = 12;
+
+    /// The finding that these bytes describe whole.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut digits = Sha256Hex::of(bytes).to_string();
+        digits.truncate(Self::DIGITS);
+        Self(digits)
+    }
+}
+
+impl fmt::Display for FindingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for FindingId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let is_id =
+            text.len() == Self::DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if is_id {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ParseIdError {
+            found: text.to_owned(),
+            expected: "a finding: 12 hex digits, as `run verdict` shows them",
+        })
+    }
+}
+
+impl TryFrom<String> for FindingId {
+    type Error = ParseIdError;
+
+    fn try_from(text: String) -> Result<Self, ParseIdError> {
+        text.parse()
+    }
+}
+
+impl From<FindingId> for String {
+    fn from(id: FindingId) -> Self {
+        id.0
+    }
+}
+
 /// A SHA-256 digest; 64 lower-case hex digits in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

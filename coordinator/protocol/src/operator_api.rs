@@ -1,7 +1,9 @@
 //! What operators' tools and the coordinator say to each other: `/api/v1/…`, JSON, bearer token.
 //!
-//! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `hosts/{name}/agent-token` POST DELETE · `runs` GET POST · `runs/{id}` GET · `runs/{id}/abort` POST ·
-//! `runs/{id}/release` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
+//! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `hosts/{name}/agent-token` POST DELETE · `runs` GET POST ·
+//! `runs/{id}` GET · `runs/{id}/abort` POST · `runs/{id}/release` POST · `runs/{id}/verdict` GET ·
+//! `runs/{id}/waivers` POST · `runs/{id}/waivers/{id}/withdraw` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET ·
+//! `tokens` GET POST · `tokens/{id}` DELETE ·
 //! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
 
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent_api::EventLevel;
 use crate::diff::{Severity, SpecDiff};
 use crate::enrolment::HostIdentityView;
-use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
+use crate::ids::{FindingId, HostId, MacAddress, RunId, Sha256Hex};
 use crate::outcome::StepState;
 use crate::profile::ProfileName;
 use crate::run::{RunPlace, RunResult, RunState};
@@ -185,6 +187,8 @@ pub struct RunDetail {
     pub artifacts: Vec<ArtifactView>,
     /// Where the time before the stages went.
     pub boot: BootView,
+    /// What operators decided not to count, the oldest first; those taken back are among them.
+    pub waivers: Vec<WaiverView>,
 }
 
 /// A stage.
@@ -284,6 +288,94 @@ pub struct BootView {
     /// From the kernel's start to the first address, ms.
     #[serde(default)]
     pub kernel_to_network_ms: Option<u64>,
+}
+
+/// The verdict of a run, explained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictView {
+    /// The line in the list.
+    pub summary: RunSummary,
+    /// Which report of the run this is, the first is 1; 0 while there is none.
+    pub report_version: u32,
+    /// Why the result is what it is; empty while there is none.
+    pub reasons: Vec<ReasonView>,
+    /// What did not decide but should be read: warnings, and what was waived.
+    pub remarks: Vec<ReasonView>,
+    /// Every waiver there ever was, the oldest first.
+    pub waivers: Vec<WaiverView>,
+}
+
+/// A reason of a verdict, or a remark beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReasonView {
+    /// A stable word: `stage_failed`, `spec_diff`, `breach`, ….
+    pub cause: String,
+    /// The stage, where it is one's.
+    pub stage: Option<String>,
+    /// What was found.
+    pub text: String,
+    /// What to do next; may be empty.
+    pub next: String,
+    /// What to waive it by; absent where it cannot be waived.
+    pub finding: Option<FindingId>,
+    /// The waiver that stands for it.
+    pub waiver: Option<i64>,
+}
+
+/// An operator's decision that a finding does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverView {
+    /// Key.
+    pub id: i64,
+    /// The finding.
+    pub finding: FindingId,
+    /// The finding in words, as it was shown.
+    pub found: String,
+    /// Why it does not count.
+    pub reason: String,
+    /// Who said so.
+    pub by: String,
+    /// UTC.
+    pub given_at: String,
+    /// Taken back; absent while it stands.
+    pub withdrawn: Option<WithdrawnView>,
+}
+
+/// How a waiver was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawnView {
+    /// Why.
+    pub reason: String,
+    /// Who said so.
+    pub by: String,
+    /// UTC.
+    pub at: String,
+}
+
+/// Waives a finding of a run that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverCreate {
+    /// Which.
+    pub finding: FindingId,
+    /// Why it does not count.
+    pub reason: String,
+    /// Who says so.
+    pub by: String,
+}
+
+/// Takes a waiver back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaiverWithdraw {
+    /// Why.
+    pub reason: String,
+    /// Who says so.
+    pub by: String,
 }
 
 /// A line of the event log.

@@ -14,6 +14,7 @@ mod runs;
 mod tokens;
 mod usb;
 mod usb_enrol;
+mod verdict;
 mod watch;
 
 use std::path::{Path, PathBuf};

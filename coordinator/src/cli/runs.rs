@@ -10,7 +10,7 @@ use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
-use super::{CommandError, output, report, watch};
+use super::{CommandError, output, report, verdict, watch};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
@@ -44,6 +44,20 @@ pub(super) enum RunCommand {
         /// Its number.
         id: RunId,
     },
+    /// Why a run passed or failed, in sentences, with what can be waived.
+    Verdict {
+        /// Its number.
+        id: RunId,
+    },
+    /// Do not count a finding of a run that is over: it is judged again, and has a new report beside the old one.
+    #[command(after_help = "Example:\n  vetting-coordinator run verdict 12\n  \
+                            vetting-coordinator run waive 12 3f9a1c20b7de --reason \"ordered with one DIMM less\"")]
+    Waive(verdict::Waive),
+    /// Take a waiver back: the run is judged again.
+    #[command(
+        after_help = "Example:\n  vetting-coordinator run unwaive 12 1 --reason \"it was the wrong machine\""
+    )]
+    Unwaive(verdict::Unwaive),
     /// End a run now.
     Abort {
         /// Its number.
@@ -96,6 +110,9 @@ impl RunCommand {
             Self::Show { id } => show(&client.get(&["runs", &id.to_string()], &[]).await?, json)?,
             Self::Report(arguments) => report::run(client, arguments).await?,
             Self::Watch { id } => return watch::follow(connect, id, json).await,
+            Self::Verdict { id } => verdict::explain(client, id, json).await?,
+            Self::Waive(waive) => waive.run(client, json).await?,
+            Self::Unwaive(unwaive) => unwaive.run(client, json).await?,
             Self::Abort { id } => said(&act(client, id, "abort").await?, json)?,
             Self::Release { id } => said(&act(client, id, "release").await?, json)?,
         }
@@ -184,6 +201,7 @@ fn show(run: &RunDetail, json: bool) -> Result<(), CommandError> {
         output::line("")?;
         output::table(&["STAGE", "BREACH", "RULE", "WORST", "SEVERITY"], rows, "")?;
     }
+    verdict::waivers(&run.waivers)?;
     let rows = run.artifacts.iter().map(|file| [file.kind.clone(), file.path.clone()]);
     output::line("")?;
     Ok(output::table(&["FILE", "PATH"], rows, "no files yet")?)

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use vetting_judge::spec::Spec;
 use vetting_protocol::ids::{MacAddress, ParseIdError, RunId};
 use vetting_protocol::operator_api::{
-    HostCreate, HostEdit, HostView, RunCreate, RunSummary, TokenCreate, TokenCreated,
+    HostCreate, HostEdit, HostView, RunCreate, RunSummary, TokenCreate, TokenCreated, WaiverCreate,
+    WaiverWithdraw,
 };
 use warp::reply::{Reply, Response};
 
@@ -240,6 +241,33 @@ pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
 pub async fn release_run(app: App, run: RunId) -> Result<Response, ApiError> {
     app.driver.release(run).await?;
     Ok(ok(&summary(&app, run).await?))
+}
+
+/// `GET runs/{id}/verdict`.
+pub async fn verdict(app: App, run: RunId) -> Result<Response, ApiError> {
+    Ok(ok(&app.driver.verdict(run).await?))
+}
+
+/// `POST runs/{id}/waivers`.
+pub async fn waive<S, B>(app: App, run: RunId, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let order: WaiverCreate = body::json(body, MAX_BODY_BYTES).await?;
+    app.driver.waive(run, order).await?;
+    Ok(created(&app.driver.verdict(run).await?))
+}
+
+/// `POST runs/{id}/waivers/{number}/withdraw`.
+pub async fn withdraw_waiver<S, B>(app: App, run: RunId, number: i64, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let order: WaiverWithdraw = body::json(body, MAX_BODY_BYTES).await?;
+    app.driver.withdraw_waiver(run, number, order).await?;
+    Ok(ok(&app.driver.verdict(run).await?))
 }
 
 /// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.

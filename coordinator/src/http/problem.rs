@@ -167,7 +167,7 @@ impl From<RunError> for ApiError {
                 tracing::error!("{detail}");
                 return Self::new(ProblemKind::StorageUnavailable, detail);
             }
-            RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
+            RunError::Random(_) | RunError::Signing(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
                 return Self::internal(&error);
             }
             RunError::WipeNonDestructive

@@ -191,6 +191,8 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
         .unify()
         .or(run_routes(app))
         .unify()
+        .or(waiver_routes(app))
+        .unify()
         .or(other_routes(app))
         .unify()
         .boxed()
@@ -332,6 +334,23 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         })
         .boxed();
     list.or(start).unify().or(show).unify().or(abort).unify().or(release).unify().or(artifact).unify().boxed()
+}
+
+fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let verdict =
+        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "verdict"), get, |app, run| {
+            operator::verdict(app, run)
+        });
+    let waive = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "runs" / RunId / "waivers"), post, |app, run; body| {
+            operator::waive(app, run, body)
+        }
+    );
+    let withdraw = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "runs" / RunId / "waivers" / i64 / "withdraw"), post,
+        |app, run, number; body| { operator::withdraw_waiver(app, run, number, body) }
+    );
+    verdict.or(waive).unify().or(withdraw).unify().boxed()
 }
 
 fn other_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -46,6 +46,8 @@ pub struct Settings {
     pub claim_valid_ms: i64,
     /// Keep failed machines up.
     pub hold_failed: bool,
+    /// Where the key is that reports are signed with.
+    pub signing_dir: PathBuf,
     /// What becomes of a machine that passed.
     pub after_pass: AfterRun,
     /// What becomes of a machine that failed and is not held: not `Stay`.
@@ -86,6 +88,7 @@ pub struct Parts {
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
     pub(super) waking: tokio::sync::Mutex<()>,
+    pub(super) waiving: tokio::sync::Mutex<()>,
 }
 
 /// What a restart may lose.
@@ -228,6 +231,7 @@ impl Driver {
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
             waking: tokio::sync::Mutex::new(()),
+            waiving: tokio::sync::Mutex::new(()),
         }))
     }
 

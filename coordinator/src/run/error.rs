@@ -6,6 +6,7 @@ use vetting_protocol::run::RunState;
 
 use super::secrets::RandomError;
 use crate::durable_file::WriteError;
+use crate::signing::SigningError;
 use crate::store::StoreError;
 
 /// See the module.
@@ -25,6 +26,9 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The report cannot be signed.
+    #[error("the report cannot be signed")]
+    Signing(#[from] SigningError),
     /// No secret could be made.
     #[error("no secret could be made")]
     Random(#[from] RandomError),
@@ -179,6 +183,7 @@ impl RunError {
             | Self::File(_)
             | Self::Io { .. }
             | Self::Random(_)
+            | Self::Signing(_)
             | Self::Corrupt { .. }
             | Self::Task(_) => false,
             Self::WipeNonDestructive

@@ -9,6 +9,7 @@ use vetting_judge::facts::{
 };
 use vetting_judge::profile::Profile;
 use vetting_judge::step::SPEC_COMPARED;
+use vetting_judge::waiver::{Waiver, Withdrawn};
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use vetting_protocol::inventory::Inventory;
@@ -21,6 +22,7 @@ use super::stages::read_summary;
 use super::state::EndedBy;
 use super::{rules, views};
 use crate::store::events::EventValues;
+use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{
     Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages,
 };
@@ -32,10 +34,20 @@ pub(super) fn gather(
     run: RunId,
     now_ms: i64,
 ) -> Result<Option<(RunFacts, EndedBy)>, RunError> {
-    let row = runs::get(connection, run)?;
-    if row.state != RunState::Reporting {
+    if runs::get(connection, run)?.state != RunState::Reporting {
         return Ok(None);
     }
+    gather_ended(profile, connection, run, now_ms).map(Some)
+}
+
+/// Everything of a run whose pipeline is closed, and what closed it. `ended_ms` stands for its end while none is stored.
+pub(super) fn gather_ended(
+    profile: impl FnOnce(ProfileName) -> Profile,
+    connection: &Connection,
+    run: RunId,
+    ended_ms: i64,
+) -> Result<(RunFacts, EndedBy), RunError> {
+    let row = runs::get(connection, run)?;
     let corrupt = |what: String| RunError::Corrupt { run, what };
     let host = hosts::get(connection, row.host_id)?;
     let verdict = runs::verdict(connection, run)?.ok_or_else(|| corrupt("no ending is stored".to_owned()))?;
@@ -58,12 +70,13 @@ pub(super) fn gather(
         run: RunHeader {
             id: Some(run),
             uuid: None,
+            report_version: waivers::next_version(connection, run)?,
             profile: row.profile,
             own_profile: profile.own,
             profile_description: profile.description.clone(),
             sampling_interval_ms: profile.sampling_interval_ms,
             started_ms: row.started_at_ms,
-            ended_ms: now_ms,
+            ended_ms: row.completed_at_ms.unwrap_or(ended_ms),
             consent: row.consent(),
             place: row.override_flags.place,
             judged_by: concat!("vetting-coordinator ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -82,8 +95,27 @@ pub(super) fn gather(
         series: series(connection, run)?,
         events: events.into_iter().map(|event| event_facts(event.values)).collect(),
         artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
+        waivers: waivers::list(connection, run)?.into_iter().map(waiver).collect(),
     };
-    Ok(Some((facts, verdict.ending)))
+    Ok((facts, verdict.ending))
+}
+
+/// A row as the judge's waiver.
+pub(super) fn waiver(row: WaiverRow) -> Waiver {
+    let WaiverRow { values, withdrawn } = row;
+    Waiver {
+        id: values.number,
+        finding: values.finding,
+        found: values.found,
+        reason: values.reason,
+        by: values.operator,
+        given_ms: values.given_at_ms,
+        withdrawn: withdrawn.map(|WithdrawnValues { reason, operator, at_ms }| Withdrawn {
+            reason,
+            by: operator,
+            at_ms,
+        }),
+    }
 }
 
 /// For an ending of which nothing more was stored than that it came.
@@ -120,6 +152,7 @@ fn stage_facts(connection: &Connection, run: RunId) -> Result<Vec<StageFacts>, R
             name: row.name.to_string(),
             required: plans::requires(&plan, row.name),
             outcome: summary.as_ref().and_then(|summary| summary.outcome.clone()),
+            reported: summary.as_ref().and_then(|summary| summary.reported.clone()),
             started_ms: row.started_at_ms,
             ended_ms: row.completed_at_ms,
             details: summary.map(|summary| summary.details).unwrap_or_default(),

@@ -17,6 +17,7 @@ use super::error::RunError;
 use super::ingest::{FIRMWARE, INVENTORY};
 use super::live::Live;
 use super::records::Applier;
+use super::report::note_judgement;
 use super::state::{EndedBy, RunEvent};
 use super::upload::{Stored, check_kind, check_name, write_artifact};
 use super::{facts, rules};
@@ -254,6 +255,7 @@ impl Importer<'_> {
         runs::set_report_path(self.connection, run, &path.to_string_lossy())?;
         let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
         runs::set_verdict(self.connection, run, verdict.result, &reasons)?;
+        note_judgement(self.connection, run, report.facts.run.report_version, verdict, ended_ms)?;
         if let Some(stage) = &verdict.failed_stage {
             runs::set_failed_stage(self.connection, run, stage)?;
         }

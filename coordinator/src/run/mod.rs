@@ -27,4 +27,5 @@ pub mod stages;
 pub mod state;
 pub mod upload;
 pub mod views;
+mod waive;
 mod wake;

@@ -17,6 +17,7 @@ use super::ingest::rules_of;
 use super::live::{Live, Progress};
 use super::rules::{self, ANY_STAGE, RuleKey};
 use super::stages::{close_sub_steps, halt_after};
+use super::waive::ignore_waived;
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
@@ -84,6 +85,7 @@ impl<'a> Applier<'a> {
             }
             Record::SpecDiffs { diffs: found } => {
                 diffs::replace(self.connection, self.run, &found)?;
+                ignore_waived(self.connection, self.run)?;
                 self.tell(self.now_ms, EventLevel::Info, SPEC_COMPARED, compared_words(&found))
             }
             Record::StageFinished { stage, outcome, details, ts_ms } => {

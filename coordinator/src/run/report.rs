@@ -1,8 +1,11 @@
 //! The end of a run: gathers its facts, lets the judge judge, writes the report, stores the verdict.
 //!
-//! May be done again at any time while the run is in `Reporting`: it leaves the same files and rows.
+//! May be done again at any time while the run is in `Reporting`: it leaves the same files and rows. A later report, after
+//! a waiver, has files of its own beside them.
 
+use vetting_judge::facts::RunFacts;
 use vetting_judge::report::{Certificate, Report};
+use vetting_judge::verdict::Verdict;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::run::RunPlace;
 
@@ -10,7 +13,56 @@ use super::driver::{Driver, transition};
 use super::error::RunError;
 use super::facts;
 use super::state::RunEvent;
-use crate::store::runs;
+use super::upload::Stored;
+use crate::signing::SigningKey;
+use crate::store::waivers::{self, JudgementRow};
+use crate::store::{Connection, runs};
+
+/// A report that is on the disk and waits for its rows.
+pub(super) struct Made {
+    pub verdict: Verdict,
+    version: u32,
+    json: Stored,
+    /// The page, the signatures of both, the certificates.
+    papers: Vec<Stored>,
+}
+
+impl Made {
+    /// Writes the rows of files and verdict, but for the run's result.
+    pub fn insert(&self, connection: &Connection, run: RunId, now_ms: i64) -> Result<(), RunError> {
+        self.json.insert(connection, run)?;
+        for paper in &self.papers {
+            paper.insert(connection, run)?;
+        }
+        runs::set_report_path(connection, run, &self.json.path().to_string_lossy())?;
+        runs::set_verdict(connection, run, self.verdict.result, &self.reasons())?;
+        note_judgement(connection, run, self.version, &self.verdict, now_ms)
+    }
+
+    /// The reasons in sentences.
+    pub fn reasons(&self) -> Vec<String> {
+        self.verdict.reasons.iter().map(ToString::to_string).collect()
+    }
+
+    /// Counts the run's reports.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// Keeps a verdict beside those that the run had before.
+pub(super) fn note_judgement(
+    connection: &Connection,
+    run: RunId,
+    version: u32,
+    verdict: &Verdict,
+    now_ms: i64,
+) -> Result<(), RunError> {
+    let text = serde_json::to_value(verdict)
+        .map_err(|error| RunError::Corrupt { run, what: format!("its verdict has no text: {error}") })?;
+    let judgement = JudgementRow { version, result: verdict.result, verdict: text };
+    Ok(waivers::insert_judgement(connection, run, &judgement, now_ms)?)
+}
 
 impl Driver {
     /// Judges a run in `Reporting` and ends it.
@@ -24,44 +76,61 @@ impl Driver {
             })
             .await?;
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
-        let place = facts.run.place;
-        let made = tokio::task::spawn_blocking(move || {
-            let report = Report::new(facts);
-            let json = report.to_json();
-            let html = report.to_html();
-            let certificates = report.certificates();
-            json.map(|json| (report.verdict, json, html, certificates))
-        });
-        let (verdict, json, html, certificates) =
-            made.await?.map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
-        let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
-        let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
-        let mut papers = vec![html];
-        for Certificate { file_name, html } in certificates {
-            let kind = "wipe_certificate";
-            papers.push(self.store_artifact(run, kind, file_name, html.into_bytes()).await?);
-        }
         // an installed system goes on with its own work, whatever was found
-        let hold = self.settings.hold_failed && place == RunPlace::LiveImage;
+        let hold = self.settings.hold_failed && facts.run.place == RunPlace::LiveImage;
+        let made = self.make_report(run, facts).await?;
         let done = self
             .store
             .write(move |connection| {
-                json.insert(connection, run)?;
-                for paper in &papers {
-                    paper.insert(connection, run)?;
-                }
-                runs::set_report_path(connection, run, &json.path().to_string_lossy())?;
-                let reasons: Vec<String> = verdict.reasons.iter().map(ToString::to_string).collect();
-                runs::set_verdict(connection, run, verdict.result, &reasons)?;
+                made.insert(connection, run, now_ms)?;
+                let verdict = &made.verdict;
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;
                 }
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
-                let why = format!("{}: {}", verdict.result, reasons.join(" "));
+                let why = format!("{}: {}", verdict.result, made.reasons().join(" "));
                 transition(connection, now_ms, run, event, &why, None)
             })
             .await?;
         self.perform(done);
         Ok(())
+    }
+
+    /// Judges a run and writes the files of its report: `report.json`, `report-2.json`, ….
+    pub(super) async fn make_report(&self, run: RunId, facts: RunFacts) -> Result<Made, RunError> {
+        let version = facts.run.report_version;
+        let signing_dir = self.settings.signing_dir.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let report = Report::new(facts);
+            let json = report
+                .to_json()
+                .map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
+            let html = report.to_html();
+            let key = SigningKey::load_or_make(&signing_dir)?;
+            let host = &report.facts.host.name;
+            let comment = format!("run {run} of {host}, report {version}: {}", report.verdict.result);
+            let signatures = [json.as_bytes(), html.as_bytes()].map(|file| key.sign(file, &comment));
+            let certificates = report.certificates();
+            Ok::<_, RunError>((report.verdict, json, html, signatures, certificates))
+        });
+        let (verdict, json, html, [of_json, of_html], certificates) = made.await??;
+        let name = |ending: &str| match version {
+            ..=1 => format!("report.{ending}"),
+            version => format!("report-{version}.{ending}"),
+        };
+        let json = self.store_artifact(run, "report", name("json"), json.into_bytes()).await?;
+        let mut files = vec![
+            ("report_html", name("html"), html),
+            ("report_signature", name("json.minisig"), of_json),
+            ("report_html_signature", name("html.minisig"), of_html),
+        ];
+        files.extend(
+            certificates.into_iter().map(|Certificate { file_name, html }| ("wipe_certificate", file_name, html)),
+        );
+        let mut papers = Vec::new();
+        for (kind, name, text) in files {
+            papers.push(self.store_artifact(run, kind, name, text.into_bytes()).await?);
+        }
+        Ok(Made { verdict, version, json, papers })
     }
 }

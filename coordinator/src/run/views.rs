@@ -1,11 +1,12 @@
 //! Rows as the operator API shows them.
 
 use vetting_judge::step::StepSummary;
+use vetting_judge::verdict::{Reason, Verdict};
 use vetting_protocol::enrolment::{EnrolmentTokenView, HostIdentityView, PendingView};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
-    ArtifactView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
-    TokenView,
+    ArtifactView, BootView, BreachView, EventView, HostView, ReasonView, RunDetail, RunSummary, StageView,
+    SubStepView, TokenView, VerdictView, WaiverView, WithdrawnView,
 };
 
 use super::error::RunError;
@@ -24,6 +25,7 @@ use crate::store::sessions::{self, Timeline};
 use crate::store::stages::StageRow;
 use crate::store::thresholds::{ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
+use crate::store::waivers::{self, WaiverRow};
 use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
 
 fn seconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
@@ -172,6 +174,51 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         measurement_count: measurements::count(connection, run)?,
         artifacts: artifacts::list(connection, run)?.into_iter().map(artifact).collect(),
         boot: boot(&sessions::timeline(connection, run)?),
+        waivers: waivers::list(connection, run)?.into_iter().map(waiver).collect::<Result<_, _>>()?,
+    })
+}
+
+fn waiver(row: WaiverRow) -> Result<WaiverView, StoreError> {
+    let WaiverRow { values, withdrawn } = row;
+    let withdrawn = withdrawn
+        .map(|withdrawn| {
+            let at = seconds_text(withdrawn.at_ms)?;
+            Ok::<_, TimeError>(WithdrawnView { reason: withdrawn.reason, by: withdrawn.operator, at })
+        })
+        .transpose()?;
+    Ok(WaiverView {
+        id: values.number,
+        finding: values.finding,
+        found: values.found,
+        reason: values.reason,
+        by: values.operator,
+        given_at: seconds_text(values.given_at_ms)?,
+        withdrawn,
+    })
+}
+
+/// The verdict of a run, explained.
+pub fn verdict(
+    row: &RunRow,
+    report_version: u32,
+    verdict: Option<Verdict>,
+    waivers: Vec<WaiverRow>,
+) -> Result<VerdictView, StoreError> {
+    let (reasons, remarks) = verdict.map(|verdict| (verdict.reasons, verdict.remarks)).unwrap_or_default();
+    let reason = |reason: Reason| ReasonView {
+        cause: reason.cause.to_string(),
+        stage: reason.stage,
+        text: reason.text,
+        next: reason.next,
+        finding: reason.finding,
+        waiver: reason.waiver,
+    };
+    Ok(VerdictView {
+        summary: summary(row)?,
+        report_version,
+        reasons: reasons.into_iter().map(reason).collect(),
+        remarks: remarks.into_iter().map(reason).collect(),
+        waivers: waivers.into_iter().map(waiver).collect::<Result<_, _>>()?,
     })
 }
 

@@ -20,6 +20,7 @@ pub struct DiffRow {
 const FORGET: &str = "DELETE FROM spec_diffs WHERE run_id = ?1";
 const INSERT: &str =
     "INSERT INTO spec_diffs (run_id, field, expected, actual, severity) VALUES (?1, ?2, ?3, ?4, ?5)";
+const SET_IGNORED: &str = "UPDATE spec_diffs SET ignored = ?2 WHERE id = ?1";
 const LIST: &str = "SELECT * FROM spec_diffs WHERE run_id = ?1 ORDER BY id";
 
 fn diff(row: &Row<'_>) -> Result<DiffRow, StoreError> {
@@ -48,4 +49,10 @@ pub fn replace(connection: &Connection, run: RunId, diffs: &[SpecDiff]) -> Resul
 /// The diffs of a run, in the order they were found.
 pub fn list(connection: &Connection, run: RunId) -> Result<Vec<DiffRow>, StoreError> {
     connection.prepare_cached(LIST)?.query_and_then([run.0], diff)?.collect()
+}
+
+/// Notes whether an operator chose to ignore a diff.
+pub fn set_ignored(connection: &Connection, id: i64, ignored: bool) -> Result<(), StoreError> {
+    connection.prepare_cached(SET_IGNORED)?.execute(params![id, ignored])?;
+    Ok(())
 }

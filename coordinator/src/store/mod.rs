@@ -30,6 +30,7 @@ pub mod settings;
 pub mod stages;
 pub mod thresholds;
 pub mod tokens;
+pub mod waivers;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;

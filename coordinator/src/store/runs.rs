@@ -197,6 +197,7 @@ const CHANGE: &str = "UPDATE runs SET state = :state,
      WHERE id = :id";
 const SET_FAILED_STAGE: &str = "UPDATE runs SET failed_stage = COALESCE(failed_stage, ?2) WHERE id = ?1";
 const SET_REPORT: &str = "UPDATE runs SET report_path = ?2 WHERE id = ?1";
+const SET_JUDGED: &str = "UPDATE runs SET result = ?2, failed_stage = ?3 WHERE id = ?1";
 const SET_TOKEN: &str = "UPDATE runs SET agent_token_hash = ?2 WHERE id = ?1";
 const SINCE: &str = "INSERT INTO run_timeline (run_id, state_since_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET state_since_ms = excluded.state_since_ms";
@@ -349,6 +350,21 @@ pub fn set_state(connection: &Connection, id: RunId, change: &RunChange) -> Resu
 /// [`StoreError::NotFound`].
 pub fn set_failed_stage(connection: &Connection, id: RunId, stage: &str) -> Result<(), StoreError> {
     changed_one(connection.prepare_cached(SET_FAILED_STAGE)?.execute(params![id.0, stage])?, id)
+}
+
+/// Replaces the result of a run that has one, and the stage that it failed in.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub fn set_judged(
+    connection: &Connection,
+    id: RunId,
+    result: RunResult,
+    failed_stage: Option<&str>,
+) -> Result<(), StoreError> {
+    let changed =
+        connection.prepare_cached(SET_JUDGED)?.execute(params![id.0, result.as_str(), failed_stage])?;
+    changed_one(changed, id)
 }
 
 /// Notes where report.json is.

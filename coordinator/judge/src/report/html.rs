@@ -69,6 +69,7 @@ pub(super) fn page(report: &Report) -> Markup {
                 (banner(report))
                 main {
                     (judgement::reasons(&report.verdict))
+                    (judgement::waivers(facts))
                     (stages::stages(facts))
                     (judgement::diffs(facts))
                     (judgement::rules(facts))
@@ -122,6 +123,7 @@ fn banner(report: &Report) -> Markup {
                 div {
                     strong { (word(verdict.result)) }
                     @if let Some(stage) = &verdict.failed_stage { span { "in " (stage) } }
+                    @else if facts.waivers.iter().any(|waiver| waiver.withdrawn.is_none()) { span { "with waivers" } }
                 }
             }
             dl.facts {
@@ -131,6 +133,7 @@ fn banner(report: &Report) -> Markup {
                 (fact("MAC", &facts.host.mac.map_or_else(|| "no network card".to_owned(), |mac| mac.to_string())))
                 (fact("Disks", consent))
                 (fact("Samples", &facts.sample_count.to_string()))
+                @if facts.run.report_version > 1 { (fact("Report", &format!("version {}", facts.run.report_version))) }
             }
             @if !facts.host.notes.is_empty() { p.notes { (facts.host.notes) } }
         }

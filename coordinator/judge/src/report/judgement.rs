@@ -11,6 +11,7 @@ use crate::facts::{DiffFacts, RunFacts};
 use crate::quantity;
 use crate::tally::Evaluation;
 use crate::verdict::{Cause, Reason, Verdict};
+use crate::waiver::{Waiver, Withdrawn};
 
 /// Why the verdict is what it is, and what should be read beside it.
 pub(super) fn reasons(verdict: &Verdict) -> Markup {
@@ -38,12 +39,47 @@ fn entry(reason: &Reason) -> Markup {
         Cause::Breach => "rule breached",
         Cause::Unjudged => "rule not judged",
         Cause::Record => "record",
+        Cause::Waiver => "waiver",
     };
     html! {
         li {
-            p.cause { (cause) @if let Some(stage) = &reason.stage { " · " (stage) } }
+            p.cause {
+                (cause) @if let Some(stage) = &reason.stage { " · " (stage) }
+                @if reason.waiver.is_some() && reason.finding.is_some() { " · waived" }
+            }
             p.what { (reason.text) }
             @if !reason.next.is_empty() { p.next { (reason.next) } }
+        }
+    }
+}
+
+/// What operators decided not to count; nothing where there is no waiver.
+pub(super) fn waivers(facts: &RunFacts) -> Markup {
+    if facts.waivers.is_empty() {
+        return html! {};
+    }
+    let body = html! {
+        div.scroll { table {
+            thead { tr { th { "State" } th { "What was found" } th { "Why it does not count" } th { "By" } th { "Given" } } }
+            tbody { @for waiver in &facts.waivers { (waiver_row(waiver)) } }
+        } }
+    };
+    section("waivers", "Waivers", "What an operator decided not to count against the machine.", &body)
+}
+
+fn waiver_row(waiver: &Waiver) -> Markup {
+    html! {
+        tr.ignored[waiver.withdrawn.is_some()] {
+            td { @if waiver.withdrawn.is_some() { (badge(Tone::Quiet, "taken back")) } @else { (badge(Tone::Warn, "waived")) } }
+            td { (waiver.found) }
+            td {
+                (waiver.reason)
+                @if let Some(Withdrawn { reason, by, at_ms }) = &waiver.withdrawn {
+                    " Taken back by " (by) " on " (format::time(*at_ms)) ": " (reason)
+                }
+            }
+            td { (waiver.by) }
+            td { (format::time(waiver.given_ms)) }
         }
     }
 }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod operator;
 mod resume;
+mod waivers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};

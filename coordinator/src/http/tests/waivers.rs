@@ -1,0 +1,191 @@
+//! Waivers: given and taken back over the API, by one operator or two, with the reports that follow.
+
+use reqwest::Method;
+use vetting_protocol::agent_api::{AfterRun, Directive, Record};
+use vetting_protocol::diff::{Severity, SpecDiff};
+use vetting_protocol::ids::{FindingId, StageName};
+use vetting_protocol::operator_api::{RunSummary, VerdictView};
+use vetting_protocol::outcome::Outcome;
+use vetting_protocol::run::{RunResult, RunState};
+
+use super::*;
+
+/// A run that worked to its end and failed by the heat of a CPU in its last stage alone.
+async fn too_hot(lab: &Lab) -> Claimed {
+    let claimed = lab.claimed().await;
+    let mut records = healthy(&claimed);
+    let at = records.len() - 2;
+    let last = claimed.response.plan.stages.last().unwrap().work.name();
+    records.insert(at, temperature(Some(last), Some(104.5)));
+    lab.send(&claimed, 1, records).await;
+    let Directive::Finished { result, then, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!((result, then), (RunResult::Fail, AfterRun::Stay));
+    claimed
+}
+
+async fn verdict(lab: &Lab, run: RunId) -> VerdictView {
+    good(lab.operator(Method::GET, &format!("runs/{run}/verdict"))).await
+}
+
+/// The only finding that counts against a run and can be waived.
+async fn finding(lab: &Lab, run: RunId) -> FindingId {
+    let view = verdict(lab, run).await;
+    let found: Vec<_> = view.reasons.iter().filter_map(|reason| reason.finding.clone()).collect();
+    assert_eq!(found.len(), 1, "{view:#?}");
+    found[0].clone()
+}
+
+fn waiving(lab: &Lab, run: RunId, finding: &FindingId, by: &str) -> RequestBuilder {
+    let body = json!({"finding": finding, "reason": "the sensor is known to be wrong", "by": by});
+    lab.operator(Method::POST, &format!("runs/{run}/waivers")).json(&body)
+}
+
+fn withdrawing(lab: &Lab, run: RunId, number: i64) -> RequestBuilder {
+    let body = json!({"reason": "it was not the sensor", "by": "bob"});
+    lab.operator(Method::POST, &format!("runs/{run}/waivers/{number}/withdraw")).json(&body)
+}
+
+#[tokio::test]
+async fn a_waiver_makes_a_new_report_and_keeps_the_old_one() {
+    let lab = Lab::open().await;
+    let claimed = too_hot(&lab).await;
+    let run = claimed.run;
+    let first = std::fs::read(lab.path("artifacts/run-1/report.json")).unwrap();
+    let before = verdict(&lab, run).await;
+    assert_eq!((before.report_version, before.summary.result), (1, Some(RunResult::Fail)));
+
+    let view: VerdictView = good(waiving(&lab, run, &finding(&lab, run).await, "ada")).await;
+    assert_eq!((view.report_version, view.summary.result), (2, Some(RunResult::Pass)), "{view:#?}");
+    assert_eq!(view.summary.failed_stage, None);
+    assert_eq!(view.waivers.len(), 1);
+    assert!(view.waivers[0].found.contains("104.5 °C"), "{view:#?}");
+    // nothing holds the machine any more
+    assert_eq!(view.summary.state, RunState::Released);
+    let Directive::Finished { result, then, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!((result, then), (RunResult::Pass, AfterRun::PowerOff));
+
+    assert_eq!(std::fs::read(lab.path("artifacts/run-1/report.json")).unwrap(), first);
+    let detail = lab.detail(run).await;
+    let reports: Vec<_> = detail.artifacts.iter().filter(|file| file.kind == "report").collect();
+    assert_eq!(reports.len(), 2);
+    let newest: Value = good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await;
+    assert_eq!(newest["verdict"]["result"], json!("pass"));
+    assert_eq!(newest["facts"]["run"]["report_version"], json!(2));
+    assert_eq!(newest["facts"]["waivers"][0]["by"], json!("ada"));
+    let html = std::fs::read_to_string(lab.path("artifacts/run-1/report-2.html")).unwrap();
+    for text in ["Waivers", "the sensor is known to be wrong", "with waivers", "version 2"] {
+        assert!(html.contains(text), "{text}");
+    }
+    let kinds: Vec<_> = lab.events().await.into_iter().map(|event| event.kind).collect();
+    for kind in ["finding_waived", "judged_again"] {
+        assert!(kinds.iter().any(|known| known == kind), "{kinds:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_waiver_taken_back_fails_the_run_again_and_outlives_a_restart() {
+    let lab = Lab::open().await;
+    let run = too_hot(&lab).await.run;
+    let finding = finding(&lab, run).await;
+    let _: VerdictView = good(waiving(&lab, run, &finding, "ada")).await;
+    let lab = lab.restarted().await;
+    let view: VerdictView = good(withdrawing(&lab, run, 1)).await;
+    assert_eq!((view.report_version, view.summary.result), (3, Some(RunResult::Fail)));
+    assert!(view.summary.failed_stage.is_some());
+    assert_eq!(view.waivers[0].withdrawn.as_ref().unwrap().by, "bob");
+    assert_eq!(refused(withdrawing(&lab, run, 1)).await, refusal(404, "not-found"));
+    assert_eq!(refused(withdrawing(&lab, run, 2)).await, refusal(404, "not-found"));
+    // and may be given again
+    let view: VerdictView = good(waiving(&lab, run, &finding, "eve")).await;
+    assert_eq!((view.report_version, view.summary.result, view.waivers.len()), (4, Some(RunResult::Pass), 2));
+}
+
+#[tokio::test]
+async fn of_two_operators_one_waives_and_the_other_is_told() {
+    let lab = Lab::open().await;
+    let run = too_hot(&lab).await.run;
+    let finding = finding(&lab, run).await;
+    let send = |by: &'static str| waiving(&lab, run, &finding, by).send();
+    let (one, other) = tokio::join!(send("ada"), send("bob"));
+    let mut statuses = [one.unwrap().status().as_u16(), other.unwrap().status().as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409]);
+    let view = verdict(&lab, run).await;
+    assert_eq!((view.waivers.len(), view.report_version), (1, 2));
+}
+
+#[tokio::test]
+async fn what_was_not_found_or_is_not_over_cannot_be_waived() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let run = claimed.run;
+    let unknown = "0123456789ab".parse().unwrap();
+    assert_eq!(refused(waiving(&lab, run, &unknown, "ada")).await, refusal(409, "not-now"));
+    let view = verdict(&lab, run).await;
+    assert_eq!((view.report_version, view.reasons.len(), view.summary.result), (0, 0, None));
+    lab.send(&claimed, 1, healthy(&claimed)).await;
+    lab.verdict(&claimed).await;
+    assert_eq!(refused(waiving(&lab, run, &unknown, "ada")).await, refusal(422, "invalid"));
+    assert_eq!(refused(waiving(&lab, run, &unknown, " ")).await, refusal(422, "invalid"));
+    assert_eq!(refused(waiving(&lab, RunId(9), &unknown, "ada")).await, refusal(404, "not-found"));
+    assert_eq!(verdict(&lab, run).await.report_version, 1);
+    let bad = json!({"finding": "DEADBEEF", "reason": "x", "by": "ada"});
+    let bad = lab.operator(Method::POST, &format!("runs/{run}/waivers")).json(&bad);
+    assert_eq!(refused(bad).await, refusal(400, "malformed"));
+}
+
+#[tokio::test]
+async fn a_run_that_halted_at_its_spec_does_not_pass_by_a_waiver() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let mut records = Vec::new();
+    for stage in [StageName::Inventory, StageName::Firmware] {
+        records.extend([started(stage), finished(stage, Outcome::Pass)]);
+    }
+    let diff = SpecDiff {
+        field: "memory.total_gib".to_owned(),
+        expected: Some("32".to_owned()),
+        actual: Some("16".to_owned()),
+        severity: Severity::Critical,
+    };
+    let stage = StageName::SpecValidate;
+    let outcome = Outcome::fail("memory.total_gib: expected 32, found 16");
+    records.extend([started(stage), Record::SpecDiffs { diffs: vec![diff] }, finished(stage, outcome)]);
+    records.push(Record::PipelineFinished { ts_ms: START_MS });
+    lab.send(&claimed, 1, records).await;
+    lab.verdict(&claimed).await;
+    let finding = finding(&lab, claimed.run).await;
+    let view: VerdictView = good(waiving(&lab, claimed.run, &finding, "ada")).await;
+    assert_eq!((view.summary.result, view.summary.state), (Some(RunResult::Fail), RunState::FailedHolding));
+    assert_eq!(view.reasons.len(), 1, "{view:#?}");
+    assert!(view.reasons[0].text.starts_with("Not finished: SMART"), "{view:#?}");
+    let ignored = |lab: &Lab| {
+        let store = lab.server.driver.store.clone();
+        let run = claimed.run;
+        async move {
+            store.read(move |connection| crate::store::diffs::list(connection, run)).await.unwrap()[0].ignored
+        }
+    };
+    assert!(ignored(&lab).await);
+    let _: VerdictView = good(withdrawing(&lab, claimed.run, 1)).await;
+    assert!(!ignored(&lab).await);
+    // an aborted run, too, stays what it is
+    let release = lab.operator(Method::POST, &format!("runs/{}/release", claimed.run)).json(&json!({}));
+    let _: RunSummary = good(release).await;
+    let run = lab.start_run("node1").await;
+    let abort = lab.operator(Method::POST, &format!("runs/{run}/abort")).json(&json!({}));
+    let _: RunSummary = good(abort).await;
+    assert_eq!(refused(waiving(&lab, run, &finding, "ada")).await, refusal(409, "not-now"));
+}
+
+#[tokio::test]
+async fn a_host_removed_meanwhile_takes_its_waivers_along() {
+    let lab = Lab::open().await;
+    let run = too_hot(&lab).await.run;
+    let finding = finding(&lab, run).await;
+    let _: VerdictView = good(waiving(&lab, run, &finding, "ada")).await;
+    let remove = lab.operator(Method::DELETE, "hosts/node1?with_runs=true").send().await.unwrap();
+    assert_eq!(remove.status(), 204);
+    assert_eq!(refused(waiving(&lab, run, &finding, "ada")).await, refusal(404, "not-found"));
+    assert!(!lab.path("artifacts/run-1").exists());
+}
