@@ -145,6 +145,13 @@ impl Client {
         self.answer(self.send(Method::GET, path, query, None::<&()>).await?).await
     }
 
+    /// `GET path`, as it is.
+    pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, ClientError> {
+        let response = self.send(Method::GET, path, &[], None::<&()>).await?;
+        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
+        Ok(response.bytes().await.map_err(unreachable)?.to_vec())
+    }
+
     /// `method path` with a JSON body.
     pub async fn put_in<T: DeserializeOwned>(
         &self,

@@ -10,6 +10,7 @@ mod init;
 mod netboot;
 mod output;
 mod runs;
+mod ssh;
 mod tokens;
 mod usb;
 mod watch;
@@ -126,6 +127,9 @@ pub enum CommandError {
     /// A stick.
     #[error(transparent)]
     Usb(#[from] usb::UsbError),
+    /// Logging in to a held machine.
+    #[error(transparent)]
+    Ssh(#[from] ssh::SshError),
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] crate::store::StoreError),

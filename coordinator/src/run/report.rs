@@ -4,6 +4,7 @@
 
 use vetting_judge::report::Report;
 use vetting_protocol::ids::RunId;
+use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, transition};
 use super::error::RunError;
@@ -34,6 +35,8 @@ impl Driver {
         let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
         let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
         let hold = self.settings.hold_failed;
+        let may_hold = hold && verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
+        let key = if may_hold { Some(self.make_hold_key(run).await?) } else { None };
         let done = self
             .store
             .write(move |connection| {
@@ -47,9 +50,16 @@ impl Driver {
                 }
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, reasons.join(" "));
-                transition(connection, now_ms, run, event, &why, None)
+                let done = transition(connection, now_ms, run, event, &why, None)?;
+                if let (Some(key), RunState::FailedHolding) = (&key, done.state) {
+                    key.insert(connection, run)?;
+                }
+                Ok::<_, RunError>(done)
             })
             .await?;
+        if may_hold && done.state != RunState::FailedHolding {
+            self.forget_hold_key(run).await?;
+        }
         self.perform(done);
         Ok(())
     }

@@ -231,6 +231,9 @@ const OWN_TABLES: &[&str] = &[
     "hardware_limits",
     "hardware_limit_evaluations",
     "fallback_thresholds",
+    "run_holds",
+    "run_reopenings",
+    "stage_attempts",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
