@@ -278,10 +278,7 @@ pub struct Hold {
 
 impl Default for Hold {
     fn default() -> Self {
-        Self {
-            limit: HumanDuration::from_ms(24 * 3_600_000),
-            warning: HumanDuration::from_ms(3_600_000),
-        }
+        Self { limit: HumanDuration::from_ms(24 * 3_600_000), warning: HumanDuration::from_ms(3_600_000) }
     }
 }
 

@@ -28,10 +28,15 @@ impl LanSite {
 
     /// Beside a DHCP server with these further arguments of dnsmasq.
     pub fn beside(netboot: &str, dhcp: &[&str]) -> anyhow::Result<Self> {
+        Self::with(SiteOptions { netboot: netboot.to_owned(), ..SiteOptions::default() }, dhcp)
+    }
+
+    /// The same with a site that is like this but for its network and its profile, which is for emulated machines.
+    pub fn with(options: SiteOptions, dhcp: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut lan = Lan::new()?;
         let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path(), dhcp)?;
-        let site = coordinator(lan.member("coordinator", 3)?, folder.path(), netboot)?;
+        let site = coordinator(lan.member("coordinator", 3)?, folder.path(), options)?;
         Ok(Self { site, _dhcp: dhcp, lan, folder })
     }
 
@@ -51,13 +56,8 @@ impl LanSite {
     }
 }
 
-fn coordinator(network: Member, folder: &Path, netboot: &str) -> anyhow::Result<Site> {
-    let options = SiteOptions {
-        quick_profile: Some(emulated_quick()?),
-        network: Some(network),
-        netboot: netboot.to_owned(),
-        ..SiteOptions::default()
-    };
+fn coordinator(network: Member, folder: &Path, options: SiteOptions) -> anyhow::Result<Site> {
+    let options = SiteOptions { quick_profile: Some(emulated_quick()?), network: Some(network), ..options };
     Site::start(&Built::find()?, folder, &options)
 }
 

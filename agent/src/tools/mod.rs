@@ -5,6 +5,7 @@
 pub mod badblocks;
 pub mod blkid;
 pub mod cpu_worker;
+pub mod dropbear;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;

@@ -71,8 +71,10 @@ pub(super) enum RunCommand {
         id: RunId,
     },
     /// Log in to a held machine, or run a command there.
-    #[command(after_help = "Needs an SSH client (`ssh`) on this box.\n\nExamples:\n  vetting-coordinator run ssh 7\n  \
-                            vetting-coordinator run ssh 7 -- dmesg")]
+    #[command(
+        after_help = "Needs an SSH client (`ssh`) on this box.\n\nExamples:\n  vetting-coordinator run ssh 7\n  \
+                            vetting-coordinator run ssh 7 -- dmesg"
+    )]
     Ssh {
         /// Number of the run.
         id: RunId,
@@ -149,7 +151,9 @@ fn said(run: &RunSummary, json: bool) -> Result<(), CommandError> {
 fn show_hold(id: RunId, hold: &HoldView) -> Result<(), CommandError> {
     output::line(&format!("  the machine is held until {} UTC, then let go", hold.until))?;
     if let Some(ssh) = &hold.ssh {
-        output::line(&format!("  log in with `vetting-coordinator run ssh {id}`, or on the coordinator's box:"))?;
+        output::line(&format!(
+            "  log in with `vetting-coordinator run ssh {id}`, or on the coordinator's box:"
+        ))?;
         output::line(&format!("    {}", ssh.command))?;
     }
     if let Some(problem) = &hold.problem {

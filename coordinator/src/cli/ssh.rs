@@ -2,6 +2,8 @@
 //!
 //! Key and known host lie in a folder of their own for as long as the client runs, for its user alone.
 
+#![expect(clippy::disallowed_methods, reason = "the door to the SSH client of this box")]
+
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -63,7 +65,8 @@ fn access(detail: &RunDetail) -> Result<&SshView, SshError> {
         return Err(SshError::NotHeld { run, state: detail.summary.state.to_string() });
     };
     ssh.as_ref().ok_or_else(|| {
-        let why = problem.clone().unwrap_or_else(|| "it has not told yet how; try again in a moment".to_owned());
+        let why =
+            problem.clone().unwrap_or_else(|| "it has not told yet how; try again in a moment".to_owned());
         SshError::Closed { run, why }
     })
 }

@@ -83,7 +83,9 @@ pub fn mermaid() -> String {
         let _ =
             writeln!(text, "    {} --> {}: {}", RunState::ALL[from], RunState::ALL[to], words.join(" / "));
     }
-    for state in RunState::ALL.iter().filter(|state| state.is_terminal() && **state != RunState::FailedHolding) {
+    for state in
+        RunState::ALL.iter().filter(|state| state.is_terminal() && **state != RunState::FailedHolding)
+    {
         let _ = writeln!(text, "    {state} --> [*]");
     }
     text.push_str("```\n");

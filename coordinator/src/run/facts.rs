@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use vetting_judge::facts::{
-    AttemptFacts, CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts, RunHeader, Series,
-    SeriesPoint, StageFacts, SubStepFacts,
+    AttemptFacts, CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts,
+    RunHeader, Series, SeriesPoint, StageFacts, SubStepFacts,
 };
 use vetting_judge::profile::Profile;
 use vetting_judge::step::SPEC_COMPARED;
@@ -175,11 +175,7 @@ fn latest_document<T: DeserializeOwned>(
 ///
 /// # Errors
 /// The file is not there, or not the one that goes with the row.
-pub(super) fn document<T: DeserializeOwned>(
-    run: RunId,
-    kind: &str,
-    row: ArtifactRow,
-) -> Result<T, RunError> {
+pub(super) fn document<T: DeserializeOwned>(run: RunId, kind: &str, row: ArtifactRow) -> Result<T, RunError> {
     let path = PathBuf::from(row.values.path);
     let bytes = std::fs::read(&path).map_err(|source| RunError::Io { path, source })?;
     if Sha256Hex::of(&bytes) != row.values.sha256 {

@@ -269,8 +269,7 @@ impl Driver {
                 .store
                 .write(move |connection| {
                     let why = format!("an operator released the machine ({then})");
-                    let done =
-                        transition(connection, now_ms, run, RunEvent::ReleaseRequested, &why, None)?;
+                    let done = transition(connection, now_ms, run, RunEvent::ReleaseRequested, &why, None)?;
                     // one that is released already goes as it was told first
                     if done.moved() {
                         holds::set_release(connection, run, then)?;

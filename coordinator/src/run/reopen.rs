@@ -110,8 +110,9 @@ fn did_not_pass(run: RunId, plan: &[PlanStage], row: &StageRow) -> Result<bool, 
         StepState::Pending | StepState::Running | StepState::Failed => true,
         // one that does not apply to the machine is left out again, unless the run needs it
         StepState::Skipped => {
-            let skipped_itself =
-                summary.as_ref().is_some_and(|StepSummary { outcome, .. }| matches!(outcome, Some(Outcome::Skip { .. })));
+            let skipped_itself = summary
+                .as_ref()
+                .is_some_and(|StepSummary { outcome, .. }| matches!(outcome, Some(Outcome::Skip { .. })));
             !skipped_itself || plans::requires(plan, row.name)
         }
     })
@@ -124,7 +125,8 @@ fn refuse_unresumable(connection: &Connection, row: &RunRow) -> Result<(), RunEr
         return Err(RunError::Invalid { what });
     }
     if imports::is_imported(connection, run)? {
-        let what = format!("run {run} was worked through without a coordinator and imported; start a new one");
+        let what =
+            format!("run {run} was worked through without a coordinator and imported; start a new one");
         return Err(RunError::Invalid { what });
     }
     if row.state == RunState::Completed {

@@ -4,14 +4,14 @@ use vetting_judge::step::StepSummary;
 use vetting_protocol::enrolment::{EnrolmentTokenView, HostIdentityView, PendingView};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
-    ArtifactView, AttemptView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView, SubStepView,
-    TokenView,
+    ArtifactView, AttemptView, BootView, BreachView, EventView, HostView, RunDetail, RunSummary, StageView,
+    SubStepView, TokenView,
 };
 
 use super::error::RunError;
 use super::live::Live;
-use super::{reopen, rules};
 use super::stages::read_summary;
+use super::{reopen, rules};
 use crate::clock::{TimeError, seconds_text, timestamp_text};
 use crate::store::artifacts::ArtifactRow;
 use crate::store::attempts::AttemptRow;
@@ -169,7 +169,7 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
         attempts: reopen::earlier_attempts(connection, run)?
             .into_iter()
-            .map(|(row, summary)| attempt(row, summary.as_ref()))
+            .map(|(row, summary)| attempt(&row, summary.as_ref()))
             .collect::<Result<_, _>>()?,
         diffs: diffs::list(connection, run)?.into_iter().map(|row| row.diff).collect(),
         breaches: breaches.into_iter().map(|row| breach(run, row)).collect::<Result<_, _>>()?,
@@ -179,7 +179,7 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
     })
 }
 
-fn attempt(row: AttemptRow, summary: Option<&StepSummary>) -> Result<AttemptView, RunError> {
+fn attempt(row: &AttemptRow, summary: Option<&StepSummary>) -> Result<AttemptView, RunError> {
     Ok(AttemptView {
         stage: row.stage.to_string(),
         attempt: row.attempt,

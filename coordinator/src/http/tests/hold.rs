@@ -257,8 +257,7 @@ async fn a_machine_with_another_disk_does_not_pass_on_what_the_old_one_passed() 
 async fn a_run_goes_on_with_all_that_did_not_pass() {
     let lab = Lab::open().await;
     let claimed = held(&lab).await;
-    let everything: Vec<_> =
-        claimed.response.plan.stages.iter().map(|planned| planned.work.name()).collect();
+    let everything: Vec<_> = claimed.response.plan.stages.iter().map(|planned| planned.work.name()).collect();
     let _: RunSummary = good(order(&lab, &claimed, "resume", json!({}))).await;
     assert_eq!(planned(&lab, &claimed).await, (1, everything));
     let mut records = healthy(&claimed);
