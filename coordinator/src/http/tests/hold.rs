@@ -73,8 +73,8 @@ async fn a_machine_nobody_looks_at_is_let_go_also_over_a_restart() {
     assert_eq!(then(&lab, &claimed).await, AfterRun::PowerOff);
 }
 
-fn order(lab: &Lab, claimed: &Claimed, verb: &str, body: Value) -> RequestBuilder {
-    lab.operator(Method::POST, &format!("runs/{}/{verb}", claimed.run)).json(&body)
+fn order(lab: &Lab, claimed: &Claimed, verb: &str, body: &Value) -> RequestBuilder {
+    lab.operator(Method::POST, &format!("runs/{}/{verb}", claimed.run)).json(body)
 }
 
 async fn told(lab: &Lab, claimed: &Claimed, access: SshAccess) {
@@ -108,7 +108,7 @@ async fn a_held_machine_is_entered_with_a_key_that_lasts_as_long_as_the_hold() {
     let secret = private.lines().nth(1).unwrap();
     assert!(!said.iter().any(|event| event.message.contains(secret)));
 
-    let released: RunSummary = good(order(&lab, &claimed, "release", json!({"then": "reboot"}))).await;
+    let released: RunSummary = good(order(&lab, &claimed, "release", &json!({"then": "reboot"}))).await;
     assert_eq!(released.state, RunState::Released);
     assert_eq!(then(&lab, &claimed).await, AfterRun::Reboot);
     while std::fs::exists(&key.path).unwrap() {
@@ -129,7 +129,7 @@ async fn a_machine_without_a_door_says_why_and_no_nonsense_is_believed() {
     let report = HoldReport { boot_id: BOOT.to_owned(), access: SshAccess::Open { port: 22, host_key } };
     let nonsense = lab.agent(&claimed, Method::POST, "hold").json(&report);
     assert_eq!(refused(nonsense).await, refusal(422, "invalid"));
-    let stays = order(&lab, &claimed, "release", json!({"then": "stay"}));
+    let stays = order(&lab, &claimed, "release", &json!({"then": "stay"}));
     assert_eq!(refused(stays).await, refusal(422, "invalid"));
 }
 
@@ -195,7 +195,7 @@ async fn one_stage_is_run_again_and_its_earlier_attempt_is_kept_and_decides_no_m
     let (claimed, last) = failed_in_the_last_stage(&lab).await;
     let before = lab.detail(claimed.run).await;
     assert!(!before.breaches.is_empty());
-    let again: RunSummary = good(order(&lab, &claimed, "retry", json!({"stage": last}))).await;
+    let again: RunSummary = good(order(&lab, &claimed, "retry", &json!({"stage": last}))).await;
     assert_eq!((again.state, again.result, again.failed_stage), (RunState::Running, None, None));
     assert_eq!(planned(&lab, &claimed).await, (1, vec![last]));
     let records = vec![
@@ -221,7 +221,7 @@ async fn one_stage_is_run_again_and_its_earlier_attempt_is_kept_and_decides_no_m
 async fn the_new_attempt_is_judged_alone_also_after_a_restart_in_its_middle() {
     let lab = Lab::open().await;
     let (claimed, last) = failed_in_the_last_stage(&lab).await;
-    let _: RunSummary = good(order(&lab, &claimed, "retry", json!({"stage": last}))).await;
+    let _: RunSummary = good(order(&lab, &claimed, "retry", &json!({"stage": last}))).await;
     let lab = lab.restarted().await;
     let hot = vec![inventory("S1"), started(last), temperature(Some(last), Some(121.0))];
     lab.send(&claimed, 2, hot).await;
@@ -238,7 +238,7 @@ async fn a_machine_with_another_disk_does_not_pass_on_what_the_old_one_passed() 
     for (records, word) in [(vec![inventory("S2")], "disk S2"), (Vec::new(), "no inventory")] {
         let lab = Lab::open().await;
         let (claimed, last) = failed_in_the_last_stage(&lab).await;
-        let _: RunSummary = good(order(&lab, &claimed, "retry", json!({"stage": last}))).await;
+        let _: RunSummary = good(order(&lab, &claimed, "retry", &json!({"stage": last}))).await;
         let mut records = records;
         records.extend([
             started(last),
@@ -258,7 +258,7 @@ async fn a_run_goes_on_with_all_that_did_not_pass() {
     let lab = Lab::open().await;
     let claimed = held(&lab).await;
     let everything: Vec<_> = claimed.response.plan.stages.iter().map(|planned| planned.work.name()).collect();
-    let _: RunSummary = good(order(&lab, &claimed, "resume", json!({}))).await;
+    let _: RunSummary = good(order(&lab, &claimed, "resume", &json!({}))).await;
     assert_eq!(planned(&lab, &claimed).await, (1, everything));
     let mut records = healthy(&claimed);
     records.insert(1, inventory("S1"));
@@ -266,7 +266,7 @@ async fn a_run_goes_on_with_all_that_did_not_pass() {
     assert_eq!(then(&lab, &claimed).await, AfterRun::PowerOff);
     assert_eq!(lab.detail(claimed.run).await.summary.result, Some(RunResult::Pass));
     // what passed is not gone on with
-    assert_eq!(refused(order(&lab, &claimed, "resume", json!({}))).await, refusal(422, "invalid"));
+    assert_eq!(refused(order(&lab, &claimed, "resume", &json!({}))).await, refusal(422, "invalid"));
 }
 
 #[tokio::test]
@@ -280,10 +280,10 @@ async fn a_machine_that_fell_silent_is_booted_anew_to_go_on() {
     lab.clock.set(START_MS + silence_ms);
     lab.server.driver.check_deadlines().await.unwrap();
     assert_eq!(lab.over(claimed.run).await.summary.state, RunState::Completed);
-    let retry = order(&lab, &claimed, "retry", json!({"stage": second}));
+    let retry = order(&lab, &claimed, "retry", &json!({"stage": second}));
     assert_eq!(refused(retry).await, refusal(409, "not-now"));
 
-    let resumed: RunSummary = good(order(&lab, &claimed, "resume", json!({}))).await;
+    let resumed: RunSummary = good(order(&lab, &claimed, "resume", &json!({}))).await;
     assert_eq!((resumed.state, resumed.result), (RunState::Waking, None));
     let back = lab.claim_again(claimed.run, "another-boot").await;
     let left: Vec<_> = back.response.plan.stages.iter().map(|planned| planned.work.name()).collect();
@@ -296,14 +296,14 @@ async fn nothing_is_taken_up_that_goes_on_or_is_not_there() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
     for (verb, body) in [("retry", json!({"stage": "Storage"})), ("resume", json!({}))] {
-        assert_eq!(refused(order(&lab, &claimed, verb, body)).await, refusal(409, "not-now"), "{verb}");
+        assert_eq!(refused(order(&lab, &claimed, verb, &body)).await, refusal(409, "not-now"), "{verb}");
     }
     let lab = Lab::open().await;
     let claimed = held(&lab).await;
-    let unknown = order(&lab, &claimed, "retry", json!({"stage": "Nonsense"}));
+    let unknown = order(&lab, &claimed, "retry", &json!({"stage": "Nonsense"}));
     assert_eq!(refused(unknown).await, refusal(400, "malformed"));
-    let _: RunSummary = good(order(&lab, &claimed, "release", json!({}))).await;
+    let _: RunSummary = good(order(&lab, &claimed, "release", &json!({}))).await;
     for (verb, body) in [("retry", json!({"stage": "Inventory"})), ("resume", json!({}))] {
-        assert_eq!(refused(order(&lab, &claimed, verb, body)).await, refusal(409, "not-now"), "{verb}");
+        assert_eq!(refused(order(&lab, &claimed, verb, &body)).await, refusal(409, "not-now"), "{verb}");
     }
 }
