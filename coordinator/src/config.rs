@@ -272,11 +272,13 @@ named_enum! {
 pub struct Hold {
     /// How long a failed machine is kept up; zero: not at all.
     pub limit: HumanDuration,
+    /// How long before that an event tells that the end is near.
+    pub warning: HumanDuration,
 }
 
 impl Default for Hold {
     fn default() -> Self {
-        Self { limit: HumanDuration::from_ms(24 * 3_600_000) }
+        Self { limit: HumanDuration::from_ms(24 * 3_600_000), warning: HumanDuration::from_ms(3_600_000) }
     }
 }
 

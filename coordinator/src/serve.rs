@@ -243,6 +243,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         },
         claim_valid_ms: ms(config.claim.lifetime),
         hold_failed: hold.is_some(),
+        hold_warning_ms: ms(config.hold.warning),
         after_pass: config.after_run.pass,
         after_fail: match after_fail {
             // held machines stay; this is for those that are not held

@@ -28,16 +28,21 @@ impl LanSite {
 
     /// Beside a DHCP server with these further arguments of dnsmasq.
     pub fn beside(netboot: &str, dhcp: &[&str]) -> anyhow::Result<Self> {
+        Self::with(options(netboot), dhcp)
+    }
+
+    /// The same with a site that is like this but for its network; without a profile it gets one that only looks.
+    pub fn with(options: SiteOptions, dhcp: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut lan = Lan::new()?;
         let dhcp = start_dhcp(&lan.member("dhcp", 2)?, folder.path(), dhcp)?;
-        let site = coordinator(lan.member("coordinator", 3)?, folder.path(), netboot)?;
+        let site = coordinator(lan.member("coordinator", 3)?, folder.path(), options)?;
         Ok(Self { site, _dhcp: dhcp, lan, folder })
     }
 
     /// One more coordinator; drop it before this.
     pub fn another(&mut self, netboot: &str) -> anyhow::Result<Site> {
-        coordinator(self.lan.member("another", 4)?, &self.folder.path().join("another"), netboot)
+        coordinator(self.lan.member("another", 4)?, &self.folder.path().join("another"), options(netboot))
     }
 
     /// A cable for a machine.
@@ -56,13 +61,13 @@ impl LanSite {
     }
 }
 
-fn coordinator(network: Member, folder: &Path, netboot: &str) -> anyhow::Result<Site> {
-    let options = SiteOptions {
-        quick_profile: Some(WHAT_IT_IS_MADE_OF.to_owned()),
-        network: Some(network),
-        netboot: netboot.to_owned(),
-        ..SiteOptions::default()
-    };
+fn options(netboot: &str) -> SiteOptions {
+    SiteOptions { netboot: netboot.to_owned(), ..SiteOptions::default() }
+}
+
+fn coordinator(network: Member, folder: &Path, options: SiteOptions) -> anyhow::Result<Site> {
+    let quick_profile = options.quick_profile.unwrap_or_else(|| WHAT_IT_IS_MADE_OF.to_owned());
+    let options = SiteOptions { quick_profile: Some(quick_profile), network: Some(network), ..options };
     Site::start(&Built::find()?, folder, &options)
 }
 

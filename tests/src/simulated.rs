@@ -77,7 +77,8 @@ impl SimulatedAgent {
         let cancel = Cancel::new();
         let claimed =
             claim(&client, Timing::NORMAL, &Silent, &cancel, || claim_request(&parameters, boot_id))?;
-        let session = Session { run: parameters.run, token: claimed.token, boot_id: boot_id.to_owned() };
+        let session =
+            Session { run: parameters.run, token: claimed.token, boot_id: boot_id.to_owned(), sequence: 0 };
         let uplink = Uplink::start(
             client,
             session,

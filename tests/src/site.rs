@@ -65,6 +65,8 @@ pub struct SiteOptions {
     pub network: Option<Member>,
     /// Further keys of `netboot:` there, as in `answer: all`.
     pub netboot: String,
+    /// How long failed machines are held; zero: they switch off at once.
+    pub hold: Duration,
 }
 
 impl Default for SiteOptions {
@@ -77,6 +79,7 @@ impl Default for SiteOptions {
             unknown_may_netboot: false,
             network: None,
             netboot: String::new(),
+            hold: Duration::ZERO,
         }
     }
 }
@@ -133,13 +136,15 @@ impl Site {
         let mut config = format!(
             "database: {{path: {dir}/vetting.db}}\nstate_dir: {dir}/state\nimage: {{dir: {image}}}\n\
              listen: {{https: '{https}', http: '{http}'}}\ntimeouts: {{boot: {boot}s, silence: {silence}s}}\n\
-             hold: {{limit: 0s}}\nafter_run: {{pass: power_off, fail: power_off}}\n\
+             hold: {{limit: {hold}s}}\nafter_run: {{pass: power_off, fail: {after_fail}}}\n\
              boot: {{kernel_args: '{EMULATED_CLOCK} {kernel_args}'}}\n",
             image = self.built.image.display(),
             https = self.listening.https,
             http = self.listening.http,
             boot = self.options.boot.as_secs(),
             silence = self.options.silence.as_secs(),
+            hold = self.options.hold.as_secs(),
+            after_fail = if self.options.hold.is_zero() { "power_off" } else { "stay" },
             kernel_args = self.options.kernel_args,
         );
         if let Some(profile) = &self.options.quick_profile {
@@ -165,6 +170,11 @@ impl Site {
     /// The SQLite file.
     pub fn database(&self) -> PathBuf {
         self.directory.join("vetting.db")
+    }
+
+    /// The network it is on, where that is not the loopback.
+    pub fn network(&self) -> Option<&Member> {
+        self.options.network.as_ref()
     }
 
     /// Where the coordinator listens.

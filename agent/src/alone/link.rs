@@ -108,6 +108,7 @@ impl Link for AloneLink {
                 result: report.verdict.result,
                 reasons: report.verdict.reasons.iter().map(ToString::to_string).collect(),
                 then: AfterRun::Stay,
+                hold: None,
             });
         } else {
             // told on the console; the run goes on, since in memory nothing is lost

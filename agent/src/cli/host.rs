@@ -67,7 +67,7 @@ pub(super) fn host(machine: &Machine, arguments: &HostArguments) -> Result<Exit,
     let token = read_token(&config.token_file)?;
     let boot_id = machine.boot_id()?;
     let interrupted = Cancel::new();
-    let interrupts = interrupt::watch(vec![interrupted.clone()])?;
+    interrupt::watch(vec![interrupted.clone()])?;
     console.line(&format!("host mode: coordinator {}", config.coordinator));
     loop {
         // a connection belongs to the runtime it was made in
@@ -82,10 +82,8 @@ pub(super) fn host(machine: &Machine, arguments: &HostArguments) -> Result<Exit,
             config.proxy.clone(),
             offered,
         );
-        let cancel = Cancel::new();
-        interrupts.also(cancel.clone());
         // the next heartbeat comes whatever became of this run
-        match run::work(machine, &order, Arc::clone(&console), &interrupted, cancel) {
+        match run::work(machine, &order, Arc::clone(&console), interrupted.clone()) {
             Ok(_) => {}
             Err(error) => console.line(&format!("the run was not done: {}", crate::console::chain(&error))),
         }

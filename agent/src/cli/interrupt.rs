@@ -1,6 +1,5 @@
 //! Ctrl-C and SIGTERM: the first asks the work to end and leaves time for its results, the second ends at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,38 +11,8 @@ use crate::console::{Console as _, Terminal};
 /// Exit code of a program that a signal ended, as shells say it.
 const INTERRUPTED: i32 = 130;
 
-/// What the first signal raises.
-#[derive(Clone)]
-pub(super) struct Interrupts(Arc<Mutex<Raised>>);
-
-struct Raised {
-    cancels: Vec<Cancel>,
-    over: bool,
-}
-
-impl Interrupts {
-    /// Also raises this one; at once if the signal came already.
-    pub(super) fn also(&self, cancel: Cancel) {
-        let mut raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if raised.over {
-            cancel.raise();
-        }
-        raised.cancels.push(cancel);
-    }
-
-    fn raise(&self) {
-        let mut raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        raised.over = true;
-        for cancel in &raised.cancels {
-            cancel.raise();
-        }
-    }
-}
-
-/// Watches for signals; each of `cancels` is raised by the first one.
-pub(super) fn watch(cancels: Vec<Cancel>) -> Result<Interrupts, CliError> {
-    let interrupts = Interrupts(Arc::new(Mutex::new(Raised { cancels, over: false })));
-    let raised = interrupts.clone();
+/// Watches for signals; each of `raised` is raised by the first one.
+pub(super) fn watch(raised: Vec<Cancel>) -> Result<(), CliError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Signals)?;
     let (mut interrupt, mut terminate) = {
@@ -65,7 +34,9 @@ pub(super) fn watch(cancels: Vec<Cancel>) -> Result<Interrupts, CliError> {
                 };
                 next().await;
                 Terminal::Stderr.line("interrupted: ending what runs; once more to end at once");
-                raised.raise();
+                for cancel in raised {
+                    cancel.raise();
+                }
                 next().await;
                 // tools lead groups of their own and are killed with their handles: give those a moment
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -73,5 +44,5 @@ pub(super) fn watch(cancels: Vec<Cancel>) -> Result<Interrupts, CliError> {
             });
         })
         .map_err(CliError::Signals)?;
-    Ok(interrupts)
+    Ok(())
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vetting_protocol::PROTOCOL_VERSION;
-use vetting_protocol::agent_api::{AfterRun, BootTimeline, ClaimRequest, ClaimResponse};
+use vetting_protocol::agent_api::{
+    AfterRun, BootTimeline, ClaimRequest, ClaimResponse, HoldOrder, SshAccess,
+};
 use vetting_protocol::host_mode::{self, HostRun};
 use vetting_protocol::ids::RunId;
+use vetting_protocol::plan::Plan;
 use vetting_protocol::run::RunResult;
 use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::Proxy;
@@ -19,16 +22,20 @@ use super::{CliError, Exit, interrupt};
 use crate::boot_parameters::{CaPin, Endpoint};
 use crate::cancel::Cancel;
 use crate::clock;
-use crate::console::{Console, ConsoleReporter, Terminal};
+use crate::console::{Console, ConsoleReporter, Terminal, chain};
+use crate::hold::Door;
 use crate::init::session::SessionFile;
-use crate::pipeline::{self, Pipeline, RunEnd};
+use crate::pipeline::{self, AfterHold, Pipeline, RunEnd};
 use crate::stages;
+use crate::tools::runner::SystemRunner;
 use crate::uplink::{self, Client, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
 
 /// A clock that differs by less from the coordinator's is left as it is.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// How often a file of PID 1 is looked for.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the coordinator may be away when it is asked something outside the stream.
+const ASKING_PATIENCE: Duration = Duration::from_mins(10);
 /// Longest wait for the machine's devices.
 const DEVICES_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -179,28 +186,27 @@ pub(super) fn devices_doubt(file: Option<&Path>, patience: Duration) -> Option<S
 
 pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, CliError> {
     let console: Arc<dyn Console> = Arc::new(Terminal::Stdout);
-    let (interrupted, cancel) = (Cancel::new(), Cancel::new());
-    interrupt::watch(vec![interrupted.clone(), cancel.clone()])?;
-    work(machine, arguments, console, &interrupted, cancel)
+    let interrupted = Cancel::new();
+    interrupt::watch(vec![interrupted.clone()])?;
+    work(machine, arguments, console, interrupted)
 }
 
-/// Claims the run and works through it, until its end or until `cancel` is raised.
+/// Claims the run and works on it, until its end or until `interrupted` is raised.
 pub(super) fn work(
     machine: &Machine,
     arguments: &RunArguments,
     console: Arc<dyn Console>,
-    interrupted: &Cancel,
-    cancel: Cancel,
+    interrupted: Cancel,
 ) -> Result<Exit, CliError> {
     let secret = arguments.claim_secret()?;
     let boot_id = machine.boot_id()?;
     let proxy = arguments.proxy()?;
     let client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
-    let network_ms = arguments.network_ms(interrupted);
+    let network_ms = arguments.network_ms(&interrupted);
     let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     console
         .line(&format!("claiming run {} at coordinator {}{through}", arguments.run, arguments.coordinator));
-    let answer = uplink::claim(&client, Timing::NORMAL, &*console, interrupted, || {
+    let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
         arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
     if arguments.host_mode.is_some()
@@ -208,36 +214,124 @@ pub(super) fn work(
     {
         return Err(CliError::NotOnInstalledSystem { why });
     }
-    let session = Session { run: arguments.run, token: answer.token.clone(), boot_id };
+    let session = Session { run: arguments.run, token: answer.token.clone(), boot_id, sequence: 0 };
     settle_in(arguments, &answer, proxy.as_ref(), &session, &*console)?;
     let inventory_doubt = devices_doubt(arguments.devices_ready_file.as_deref(), DEVICES_PATIENCE);
+    let work = Work { machine, arguments, proxy, console, interrupted, inventory_doubt };
+    work.to_the_end(session, answer.plan)
+}
 
-    // a connection belongs to the runtime it was made in, so the uplink gets a client of its own
-    let uplink_client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
-    let uplink: Arc<dyn Link> = Arc::new(Uplink::start(
-        uplink_client,
-        session,
-        Timing::NORMAL,
-        SPOOL_LIMIT_BYTES,
-        Arc::clone(&console),
-        cancel.clone(),
-    )?);
-    let order = answer.plan.stages.iter().map(|planned| planned.work.name()).collect();
-    let pipeline = Pipeline {
-        subject: format!("host {}, run {}", answer.plan.host_name, answer.plan.run_id),
-        plan: answer.plan,
-        stages: stages::ALL,
-        host: machine.host.clone(),
-        tools: Arc::clone(&machine.tools),
-        link: Arc::clone(&uplink),
-        shown: Arc::new(ConsoleReporter::new(Arc::clone(&console), order)),
-        console: Arc::clone(&console),
-        inventory_doubt,
-        cancel,
-        grace: pipeline::STAGE_GRACE,
-    };
-    let end = pipeline.run();
-    if arguments.live_image { leave(&end, &*uplink, interrupted, &*console) } else { Ok(exit_of(&end)) }
+/// A claimed run, for as long as this process works on it.
+struct Work<'a> {
+    machine: &'a Machine,
+    arguments: &'a RunArguments,
+    proxy: Option<Proxy>,
+    console: Arc<dyn Console>,
+    interrupted: Cancel,
+    inventory_doubt: Option<String>,
+}
+
+impl Work<'_> {
+    /// Goes through the plan, and through the one that follows a hold, until the machine is let go.
+    fn to_the_end(&self, mut session: Session, mut plan: Plan) -> Result<Exit, CliError> {
+        loop {
+            let (end, link) = self.go_through(session.clone(), plan)?;
+            if !self.arguments.live_image {
+                return Ok(exit_of(&end));
+            }
+            if let Some(exit) = self.leave(&end, &*link, &session)? {
+                return Ok(exit);
+            }
+            // its batches are numbered on by the next one
+            drop(link);
+            self.console.line("the run goes on");
+            let client = self.client()?;
+            let answer =
+                uplink::ask_for_plan(&client, &session, Timing::NORMAL, ASKING_PATIENCE, &*self.console)?;
+            session.sequence = answer.acknowledged_sequence;
+            plan = answer.plan;
+        }
+    }
+
+    /// A connection belongs to the runtime it was made in, so each that asks gets a client of its own.
+    fn client(&self) -> Result<Client, CliError> {
+        Ok(Client::new(self.arguments.coordinator.clone(), self.arguments.ca, self.proxy.as_ref())?)
+    }
+
+    fn go_through(&self, session: Session, plan: Plan) -> Result<(RunEnd, Arc<dyn Link>), CliError> {
+        let cancel = self.interrupted.below();
+        let uplink: Arc<dyn Link> = Arc::new(Uplink::start(
+            self.client()?,
+            session,
+            Timing::NORMAL,
+            SPOOL_LIMIT_BYTES,
+            Arc::clone(&self.console),
+            cancel.clone(),
+        )?);
+        let order = plan.stages.iter().map(|planned| planned.work.name()).collect();
+        let pipeline = Pipeline {
+            subject: format!("host {}, run {}", plan.host_name, plan.run_id),
+            plan,
+            stages: stages::ALL,
+            host: self.machine.host.clone(),
+            tools: Arc::clone(&self.machine.tools),
+            link: Arc::clone(&uplink),
+            shown: Arc::new(ConsoleReporter::new(Arc::clone(&self.console), order)),
+            console: Arc::clone(&self.console),
+            inventory_doubt: self.inventory_doubt.clone(),
+            cancel,
+            grace: pipeline::STAGE_GRACE,
+        };
+        Ok((pipeline.run(), uplink))
+    }
+
+    /// In the live image the machine's fate follows the run's; while it is to stay, this stays. `None`: the run goes on.
+    fn leave(&self, end: &RunEnd, link: &dyn Link, session: &Session) -> Result<Option<Exit>, CliError> {
+        let then = match end {
+            RunEnd::Finished { then: AfterRun::Stay, hold, .. } => {
+                self.console.line("this machine is kept up as it is; the coordinator says when to let it go");
+                let _door = hold.as_ref().map(|order| self.open_door(order, session));
+                match pipeline::stay(link, &self.interrupted)? {
+                    AfterHold::GoOn => return Ok(None),
+                    AfterHold::LetGo(then) => then,
+                }
+            }
+            RunEnd::Aborted { then: AfterRun::Stay, .. } => match pipeline::stay(link, &self.interrupted)? {
+                AfterHold::GoOn => return Ok(None),
+                AfterHold::LetGo(then) => then,
+            },
+            end => match end.then() {
+                None => return Ok(Some(Exit::Error)),
+                Some(then) => then,
+            },
+        };
+        Ok(Some(match then {
+            AfterRun::PowerOff => Exit::PowerOff,
+            AfterRun::Reboot => Exit::Reboot,
+            // stay() ends only with another word
+            AfterRun::Stay => Exit::Error,
+        }))
+    }
+
+    /// Lets a person in. A coordinator that cannot be told of it holds the machine all the same.
+    fn open_door(&self, order: &HoldOrder, session: &Session) -> Door {
+        let door = Door::open(order, &SystemRunner::new(), &self.console);
+        let told = self.client().and_then(|client| {
+            let access = door.access();
+            let timing = Timing::NORMAL;
+            Ok(uplink::report_hold(&client, session, access, timing, ASKING_PATIENCE, &*self.console)?)
+        });
+        match told {
+            Ok(_) if matches!(door.access(), SshAccess::Open { .. }) => {
+                self.console.line("a person can log in by SSH, with the key of this run");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.console.line(&format!("the coordinator is not told how to log in: {}", chain(&error)));
+            }
+        }
+        door
+    }
 }
 
 /// What is done once between claim and plan.
@@ -278,29 +372,6 @@ fn exit_of(end: &RunEnd) -> Exit {
         RunEnd::Aborted { .. } => Exit::Aborted,
         RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
     }
-}
-
-/// In the live image the machine's fate follows the run's; while it is to stay, this stays.
-fn leave(
-    end: &RunEnd,
-    link: &dyn Link,
-    interrupted: &Cancel,
-    console: &dyn Console,
-) -> Result<Exit, CliError> {
-    let then = match end.then() {
-        None => return Ok(Exit::Error),
-        Some(AfterRun::Stay) => {
-            console.line("this machine is kept up as it is; the coordinator says when to let it go");
-            pipeline::stay(link, interrupted)?
-        }
-        Some(then) => then,
-    };
-    Ok(match then {
-        AfterRun::PowerOff => Exit::PowerOff,
-        AfterRun::Reboot => Exit::Reboot,
-        // stay() ends only with another word
-        AfterRun::Stay => Exit::Error,
-    })
 }
 
 #[cfg(test)]

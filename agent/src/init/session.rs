@@ -70,7 +70,8 @@ impl SessionFile {
         let file: Self = serde_json::from_slice(&text).map_err(|_| damaged("JSON"))?;
         let coordinator = file.coordinator.parse().map_err(|_| damaged("coordinator"))?;
         let ca = file.ca.parse().map_err(|_| damaged("ca"))?;
-        let session = Session { run: file.run, token: file.token, boot_id: file.boot_id };
+        // it beats the heart, and sends no batches
+        let session = Session { run: file.run, token: file.token, boot_id: file.boot_id, sequence: 0 };
         Ok((coordinator, ca, file.proxy, session))
     }
 }
@@ -86,8 +87,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("session.json");
         let ca: CaPin = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
-        let session =
-            Session { run: RunId(7), token: Secret::new("t0ken".to_owned()), boot_id: "b".to_owned() };
+        let session = Session {
+            run: RunId(7),
+            token: Secret::new("t0ken".to_owned()),
+            boot_id: "b".to_owned(),
+            sequence: 0,
+        };
         let coordinator = "[fd00::1]:8443".parse().unwrap();
         let proxy: Proxy = "http://ann:s3cr3t@proxy.example:3128".parse().unwrap();
         SessionFile::new(&coordinator, ca, Some(proxy.clone()), &session).write(&path).unwrap();

@@ -9,7 +9,7 @@ mod stage_thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vetting_protocol::agent_api::{AfterRun, Directive, EventLevel, Record};
+use vetting_protocol::agent_api::{AfterRun, Directive, EventLevel, HoldOrder, Record};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{Plan, PlannedStage};
@@ -72,6 +72,8 @@ pub enum RunEnd {
         reasons: Vec<String>,
         /// What becomes of the machine.
         then: AfterRun,
+        /// How a person gets in while it stays.
+        hold: Option<HoldOrder>,
     },
     /// An operator aborted it.
     Aborted {
@@ -98,9 +100,12 @@ impl RunEnd {
     fn from_directive(directive: &Directive) -> Option<Self> {
         match directive {
             Directive::Abort { reason, then } => Some(Self::Aborted { reason: reason.clone(), then: *then }),
-            Directive::Finished { result, reasons, then } => {
-                Some(Self::Finished { result: *result, reasons: reasons.clone(), then: *then })
-            }
+            Directive::Finished { result, reasons, then, hold } => Some(Self::Finished {
+                result: *result,
+                reasons: reasons.clone(),
+                then: *then,
+                hold: hold.clone(),
+            }),
             Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => None,
         }
     }
@@ -164,8 +169,9 @@ impl Pipeline {
         });
     }
 
-    /// What stages left that the plan does not have (any more): after a planned reboot those that are over are left
-    /// out, but what comes after them needs their facts. Nothing is recorded.
+    /// What stages left that the plan does not have (any more): those that are over are left out when a run goes on
+    /// after a reboot or a hold, but what comes after them needs their facts. The inventory is recorded: it shows whether
+    /// this is still the machine that was tested before.
     fn facts_before(&self) -> Facts {
         let mut facts = Facts::default();
         let planned = |name| self.plan.stages.iter().any(|planned| planned.work.name() == name);
@@ -173,6 +179,7 @@ impl Pipeline {
             return facts;
         }
         let inventory = inventory::collect(&self.host, &*self.tools);
+        self.link.record(Record::Inventory(Box::new(inventory.clone())));
         if planned(StageName::SpecValidate) && !planned(StageName::Firmware) {
             facts.firmware = Some(inventory::firmware::collect(&self.host, &*self.tools, &inventory));
         }
@@ -321,16 +328,30 @@ pub fn run_alone(
     StageThread::start(work).finish(limit, grace, cancel, facts)
 }
 
+/// What comes after a machine was kept up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterHold {
+    /// It is let go.
+    LetGo(AfterRun),
+    /// Its run goes on: there is a new plan.
+    GoOn,
+}
+
 /// Keeps the machine up after its run until the coordinator says otherwise; gives what it says. `interrupt` is not
 /// the run's cancel, which is raised when the run ends.
-pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterRun, UplinkError> {
+pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterHold, UplinkError> {
     let mut seen = 0;
     loop {
         let (directive, answers) = link.next_answer(seen, interrupt)?;
         seen = answers;
-        match RunEnd::from_directive(&directive).and_then(|end| end.then()) {
-            Some(AfterRun::Stay) | None => {}
-            Some(then) => return Ok(then),
+        match directive {
+            Directive::Finished { then: AfterRun::Stay, .. } => {}
+            Directive::Abort { then, .. } | Directive::Finished { then, .. } => {
+                return Ok(AfterHold::LetGo(then));
+            }
+            Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => {
+                return Ok(AfterHold::GoOn);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod badblocks;
 pub mod blkdiscard;
 pub mod blkid;
 pub mod cpu_worker;
+pub mod dropbear;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;

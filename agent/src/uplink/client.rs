@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use vetting_protocol::agent_api::{
-    Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat,
+    Acknowledgement, AgentCrash, ArtifactReceipt, ClaimRequest, ClaimResponse, Heartbeat, HoldReport,
+    PlanAnswer,
 };
 use vetting_protocol::enrolment::{EnrolAnswer, EnrolRequest};
 use vetting_protocol::host_mode::{HostDirective, HostHeartbeat, HostInventory};
@@ -201,6 +202,21 @@ impl Client {
         crash: &AgentCrash,
     ) -> Result<Acknowledgement, RequestError> {
         self.send(self.of_run(Method::POST, run, token, "crash").json(crash)).await
+    }
+
+    /// `POST /agent/v1/runs/{run}/hold`.
+    pub async fn hold(
+        &self,
+        run: RunId,
+        token: &Secret,
+        report: &HoldReport,
+    ) -> Result<Acknowledgement, RequestError> {
+        self.send(self.of_run(Method::POST, run, token, "hold").json(report)).await
+    }
+
+    /// `POST /agent/v1/runs/{run}/plan`.
+    pub async fn plan(&self, run: RunId, token: &Secret) -> Result<PlanAnswer, RequestError> {
+        self.send(self.of_run(Method::POST, run, token, "plan")).await
     }
 
     /// `PUT /agent/v1/runs/{run}/artifacts/{kind}/{name}`. `kind` and `name` are words of this program.

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use vetting_protocol::agent_api::{Acknowledgement, AfterRun, AgentCrash, Directive, Heartbeat};
+use vetting_protocol::agent_api::{AfterRun, AgentCrash, Directive, Heartbeat};
 
-use super::backoff::Backoff;
-use super::client::{Client, RequestError};
+use super::ask::{block_on, patiently};
+use super::client::Client;
 use super::{Session, Timing, UplinkError};
-use crate::console::{Console, spoken};
+use crate::console::Console;
 
 /// Reports a crash and waits until the coordinator lets the machine go; gives how. While the coordinator holds the
 /// machine this stays.
@@ -23,11 +23,7 @@ pub fn report_crash(
     patience: Duration,
     console: &dyn Console,
 ) -> Result<AfterRun, UplinkError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| UplinkError::Start { why: error.to_string() })?;
-    runtime.block_on(async {
+    block_on(async {
         let told = || client.crash(session.run, &session.token, crash);
         let mut answer = patiently(told, timing, patience, console).await?;
         console.line("the coordinator knows of it");
@@ -48,30 +44,5 @@ pub fn report_crash(
             let beat = || client.heartbeat(session.run, &session.token, &heartbeat);
             answer = patiently(beat, timing, patience, console).await?;
         }
-    })
-}
-
-async fn patiently<F>(
-    send: impl Fn() -> F,
-    timing: Timing,
-    patience: Duration,
-    console: &dyn Console,
-) -> Result<Acknowledgement, UplinkError>
-where
-    F: Future<Output = Result<Acknowledgement, RequestError>>,
-{
-    let mut backoff = Backoff::new(timing.first_retry, timing.longest_retry);
-    let give_up_at = tokio::time::Instant::now() + patience;
-    loop {
-        let error = match send().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        let wait = backoff.next();
-        if !error.is_transient() || tokio::time::Instant::now() + wait > give_up_at {
-            return Err(UplinkError::Request(error));
-        }
-        console.line(&format!("{error}; next try in {}", spoken(wait)));
-        tokio::time::sleep(wait).await;
-    }
+    })?
 }

@@ -4,6 +4,7 @@
 //! of the agent: one thread with its own runtime. Refuses nothing it is given and drops nothing; what cannot be
 //! delivered for good ends the run.
 
+mod ask;
 mod backoff;
 mod claim;
 mod client;
@@ -23,6 +24,7 @@ use vetting_protocol::agent_api::{ArtifactReceipt, Directive, MAX_ARTIFACT_BYTES
 use vetting_protocol::ids::RunId;
 use vetting_protocol::secret::Secret;
 
+pub use ask::{ask_for_plan, report_hold};
 pub use claim::{ClaimError, claim};
 pub use client::{Client, ClientError, RequestError};
 pub use crash::report_crash;
@@ -76,6 +78,8 @@ pub struct Session {
     pub token: Secret,
     /// The boot that claimed it.
     pub boot_id: String,
+    /// The last batch of it that the coordinator has; 0 after a claim.
+    pub sequence: u64,
 }
 
 /// Why the uplink ended.

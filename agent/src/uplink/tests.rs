@@ -69,7 +69,7 @@ fn claim_answer(run: i64) -> Reply {
 }
 
 fn session() -> Session {
-    Session { run: RunId(7), token: Secret::new("t0ken".to_owned()), boot_id: "boot".to_owned() }
+    Session { run: RunId(7), token: Secret::new("t0ken".to_owned()), boot_id: "boot".to_owned(), sequence: 0 }
 }
 
 fn uplink_with(
@@ -377,7 +377,8 @@ fn a_crash_is_told_until_heard_and_the_machine_held_until_released() {
     let mut requests = 0;
     let coordinator = FakeCoordinator::start(move |seen| {
         requests += 1;
-        let finished = |then| Directive::Finished { result: RunResult::Fail, reasons: Vec::new(), then };
+        let finished =
+            |then| Directive::Finished { result: RunResult::Fail, reasons: Vec::new(), then, hold: None };
         match requests {
             1 => problem(503, "not now"),
             2 => {

@@ -33,7 +33,7 @@ impl Worker {
     }
 
     async fn send_all(&self) -> Result<(), UplinkError> {
-        let mut sequence = 0;
+        let mut sequence = self.session.sequence;
         let mut last_sent = tokio::time::Instant::now();
         loop {
             match self.spool.next_job(self.timing.batch_age) {

@@ -224,6 +224,8 @@ impl Course {
             ending,
             boot,
             stages: self.stages.iter().map(|track| track.facts(cut_off)).collect(),
+            attempts: Vec::new(),
+            parts_in_doubt: Vec::new(),
             diffs: self.diffs.clone(),
             rules: self.rules.clone(),
             evaluations: self.tally.evaluations().cloned().collect(),

@@ -37,6 +37,12 @@ pub struct RunFacts {
     pub boot: BootView,
     /// The stages of the plan, in order.
     pub stages: Vec<StageFacts>,
+    /// Earlier attempts at stages that were run again, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptFacts>,
+    /// Why what was tested before may not be what was tested later, in words; empty if it is the same machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts_in_doubt: Vec<String>,
     /// What differs from the spec; absent if no comparison was made.
     pub diffs: Option<Vec<DiffFacts>>,
     /// The rules of the run.
@@ -184,6 +190,16 @@ impl StageFacts {
         let failed = matches!(self.outcome, Some(Outcome::Fail { .. }));
         failed && (self.reported == Some(Outcome::Pass) || self.name == StageName::SpecValidate.as_str())
     }
+/// An attempt at a stage that another one followed. It decides nothing any more, and is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptFacts {
+    /// The stage.
+    pub stage: StageName,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// How it ended; absent if it did not.
+    pub outcome: Option<Outcome>,
 }
 
 /// A sub-step.

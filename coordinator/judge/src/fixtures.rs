@@ -239,6 +239,8 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             kernel_to_network_ms: Some(13_420),
         },
         stages,
+        attempts: Vec::new(),
+        parts_in_doubt: Vec::new(),
         diffs: Some(diffs),
         rules: profile.rules().cloned().collect(),
         sample_count: tally.samples(),

@@ -10,6 +10,7 @@ pub mod duration;
 pub mod facts;
 pub mod glob;
 pub mod limit;
+pub mod parts;
 pub mod profile;
 pub mod quantity;
 pub mod report;

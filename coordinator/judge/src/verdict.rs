@@ -14,7 +14,7 @@ use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::{RunPlace, RunResult};
 
 use crate::duration::HumanDuration;
-use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
+use crate::facts::{AttemptFacts, DiffFacts, Ending, RunFacts, StageFacts};
 use crate::quantity;
 use crate::tally::Evaluation;
 use crate::threshold::RuleSeverity;
@@ -37,6 +37,10 @@ named_enum! {
         Breach = "breach",
         /// A rule met only samples it could not judge.
         Unjudged = "unjudged",
+        /// What was tested before may not be what was tested later.
+        PartsChanged = "parts_changed",
+        /// A stage was run again.
+        RunAgain = "run_again",
         /// What is stored of the run contradicts itself.
         Record = "record",
         /// A waiver that meets nothing.
@@ -104,6 +108,15 @@ pub fn judge(facts: &RunFacts) -> Verdict {
         reasons.push(Reason::of(Cause::Record, None, text, "Start a new run."));
     }
     stage_reasons(&facts.stages, &mut reasons, &mut remarks);
+    if !facts.parts_in_doubt.is_empty() {
+        reasons.push(Reason {
+            cause: Cause::PartsChanged,
+            stage: None,
+            text: format!("The machine changed during its run: {}.", facts.parts_in_doubt.join("; ")),
+            next: "What passed before says nothing of it now; start a new run.".to_owned(),
+        });
+    }
+    remarks.extend(facts.attempts.iter().map(attempt_remark));
     diff_reasons(facts, &mut reasons, &mut remarks);
     for evaluation in &facts.evaluations {
         match (evaluation_reason(evaluation), evaluation.rule.severity) {
@@ -151,6 +164,23 @@ pub fn reasons_to_halt<'a>(
             .filter_map(evaluation_reason),
     );
     reasons
+}
+
+fn attempt_remark(attempt: &AttemptFacts) -> Reason {
+    let AttemptFacts { stage, attempt, outcome } = attempt;
+    let ended = match outcome {
+        Some(outcome) => {
+            let state = outcome.step_state();
+            outcome.reason().map_or_else(|| state.to_string(), |reason| format!("{state}: {reason}"))
+        }
+        None => "did not end".to_owned(),
+    };
+    Reason {
+        cause: Cause::RunAgain,
+        stage: Some(stage.to_string()),
+        text: format!("{stage} was run again; attempt {attempt} {}.", ended.trim_end_matches('.')),
+        next: String::new(),
+    }
 }
 
 fn first_failed_stage(facts: &RunFacts, reasons: &[Reason]) -> Option<String> {

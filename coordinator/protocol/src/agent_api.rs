@@ -1,7 +1,8 @@
 //! What agent and coordinator say to each other.
 //!
 //! `POST /agent/v1/claim`, `POST /agent/v1/runs/{run}/batches`, `POST /agent/v1/runs/{run}/heartbeat`,
-//! `PUT /agent/v1/runs/{run}/artifacts/{kind}/{name}`, `POST /agent/v1/runs/{run}/crash`. All but the claim carry
+//! `PUT /agent/v1/runs/{run}/artifacts/{kind}/{name}`, `POST /agent/v1/runs/{run}/crash`,
+//! `POST /agent/v1/runs/{run}/hold`, `POST /agent/v1/runs/{run}/plan`. All but the claim carry
 //! `Authorization: Bearer …` with the token that the claim gave. Everything the agent learns travels as
 //! [`Record`]s in numbered batches: a batch is applied whole or not at all, a resend is a no-op, and the answer leaves
 //! the coordinator only after the batch is durable.
@@ -246,7 +247,57 @@ pub enum Directive {
         reasons: Vec<String>,
         /// What to do with the machine.
         then: AfterRun,
+        /// How a person gets in; only while the machine is held. Any other directive after this one means that the run
+        /// goes on: ask for its plan.
+        #[serde(default)]
+        hold: Option<HoldOrder>,
     },
+}
+
+/// Lets a person in to a held machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldOrder {
+    /// The only key that is let in: a line of `authorized_keys`.
+    pub authorized_key: String,
+}
+
+/// How a held machine can be entered: told once for each [`HoldOrder`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldReport {
+    /// The boot it comes from.
+    pub boot_id: String,
+    /// What became of the door.
+    pub access: SshAccess,
+}
+
+/// Whether an SSH server lets the run's key in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ssh", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SshAccess {
+    /// It listens.
+    Open {
+        /// TCP port.
+        port: u16,
+        /// Its public key, as a line of `known_hosts` has it after the address: `ssh-ed25519 AAAA…`.
+        host_key: String,
+    },
+    /// It does not.
+    Closed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Answer to an agent whose run goes on after a hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanAnswer {
+    /// Every batch up to this one is durable: the next one has the number after it.
+    pub acknowledged_sequence: u64,
+    /// What is left to do.
+    pub plan: Plan,
 }
 
 named_enum! {

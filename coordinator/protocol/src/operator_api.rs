@@ -1,9 +1,9 @@
 //! What operators' tools and the coordinator say to each other: `/api/v1/…`, JSON, bearer token.
 //!
 //! `hosts` GET POST · `hosts/{name}` GET PATCH DELETE · `hosts/{name}/agent-token` POST DELETE · `runs` GET POST ·
-//! `runs/{id}` GET · `runs/{id}/abort` POST · `runs/{id}/release` POST · `runs/{id}/verdict` GET ·
-//! `runs/{id}/waivers` POST · `runs/{id}/waivers/{id}/withdraw` POST · `runs/{id}/artifacts/{kind}` GET · `events` GET ·
-//! `tokens` GET POST · `tokens/{id}` DELETE ·
+//! `runs/{id}` GET · `runs/{id}/abort` POST · `runs/{id}/release` POST · `runs/{id}/retry` POST · `runs/{id}/resume` POST ·
+//! `runs/{id}/verdict` GET · `runs/{id}/waivers` POST · `runs/{id}/waivers/{id}/withdraw` POST ·
+//! `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
 //! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
 
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent_api::EventLevel;
+use crate::agent_api::{AfterRun, EventLevel};
 use crate::diff::{Severity, SpecDiff};
 use crate::enrolment::HostIdentityView;
-use crate::ids::{FindingId, HostId, MacAddress, RunId, Sha256Hex};
+use crate::ids::{FindingId, HostId, MacAddress, RunId, Sha256Hex, StageName};
 use crate::outcome::StepState;
 use crate::profile::ProfileName;
 use crate::run::{RunPlace, RunResult, RunState};
@@ -135,6 +135,23 @@ pub struct HostAgentToken {
     pub token: Secret,
 }
 
+/// Lets a held machine go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRelease {
+    /// What becomes of it: `power_off` (if absent) or `reboot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<AfterRun>,
+}
+
+/// Runs one stage of a held machine again, and none of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRetry {
+    /// Which.
+    pub stage: StageName,
+}
+
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +184,9 @@ pub struct RunDetail {
     pub reasons: Vec<String>,
     /// The machine's address while it is held.
     pub hold_ip: Option<String>,
+    /// How to get in while it is held.
+    #[serde(default)]
+    pub hold: Option<HoldView>,
     /// No write to any disk.
     pub non_destructive: bool,
     /// Disks with content may be overwritten.
@@ -177,6 +197,9 @@ pub struct RunDetail {
     pub place: RunPlace,
     /// In order.
     pub stages: Vec<StageView>,
+    /// What was run before and then run again, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<AttemptView>,
     /// What differs from the spec.
     pub diffs: Vec<SpecDiff>,
     /// Rules that were breached, one entry a rule and key.
@@ -189,6 +212,50 @@ pub struct RunDetail {
     pub boot: BootView,
     /// What operators decided not to count, the oldest first; those taken back are among them.
     pub waivers: Vec<WaiverView>,
+}
+
+/// A machine that is kept up for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldView {
+    /// When it is let go by itself; UTC.
+    pub until: String,
+    /// Its SSH server, once it told of it.
+    pub ssh: Option<SshView>,
+    /// Why there is none.
+    pub problem: Option<String>,
+}
+
+/// The SSH server of a held machine. The key that it lets in is the artifact `hold_key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SshView {
+    /// Where.
+    pub address: String,
+    /// TCP port.
+    pub port: u16,
+    /// The line of `known_hosts` by which it is known.
+    pub known_hosts_line: String,
+    /// What to type on the coordinator's box, as a user that may read its files.
+    pub command: String,
+}
+
+/// An earlier attempt at a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptView {
+    /// The stage.
+    pub stage: String,
+    /// 1 for the first.
+    pub attempt: u32,
+    /// How it ended.
+    pub state: StepState,
+    /// UTC with milliseconds.
+    pub started_at: Option<String>,
+    /// UTC with milliseconds.
+    pub completed_at: Option<String>,
+    /// Why it did not pass.
+    pub reason: Option<String>,
 }
 
 /// A stage.

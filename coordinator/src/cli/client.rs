@@ -145,7 +145,7 @@ impl Client {
         self.answer(self.send(Method::GET, path, query, None::<&()>).await?).await
     }
 
-    /// `GET path`, a file.
+    /// `GET path`, as it is.
     pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, ClientError> {
         let response = self.send(Method::GET, path, &[], None::<&()>).await?;
         let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };

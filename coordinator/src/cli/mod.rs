@@ -11,6 +11,7 @@ mod netboot;
 mod output;
 mod report;
 mod runs;
+mod ssh;
 mod tokens;
 mod usb;
 mod usb_enrol;
@@ -135,6 +136,9 @@ pub enum CommandError {
     /// A stick.
     #[error(transparent)]
     Usb(#[from] usb::UsbError),
+    /// Logging in to a held machine.
+    #[error(transparent)]
+    Ssh(#[from] ssh::SshError),
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] crate::store::StoreError),

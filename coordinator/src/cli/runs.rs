@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use vetting_protocol::ids::RunId;
-use vetting_protocol::operator_api::{RunCreate, RunDetail, RunSummary};
+use serde_json::json;
+use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::operator_api::{HoldView, RunCreate, RunDetail, RunRelease, RunRetry, RunSummary};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
-use super::{CommandError, output, report, verdict, watch};
+use super::{CommandError, output, report, ssh, verdict, watch};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
@@ -63,10 +65,44 @@ pub(super) enum RunCommand {
         /// Its number.
         id: RunId,
     },
-    /// Let a failed machine go that is kept up.
+    /// Let a failed machine go that is kept up. It switches off, unless told otherwise.
+    #[command(after_help = "Examples:\n  vetting-coordinator run release 7\n  \
+                            vetting-coordinator run release 7 --reboot")]
     Release {
         /// Its number.
         id: RunId,
+        /// Switch it off.
+        #[arg(long, conflicts_with = "reboot")]
+        power_off: bool,
+        /// Restart it; it will find its own disk.
+        #[arg(long)]
+        reboot: bool,
+    },
+    /// Run one stage of a held machine again, and none of the others.
+    #[command(after_help = "The earlier attempt stays in the report, and no longer decides.\n\nExample:\n  \
+                            vetting-coordinator run retry 7 Storage")]
+    Retry {
+        /// Number of the run.
+        id: RunId,
+        /// Name of the stage, as `run show` has it.
+        stage: StageName,
+    },
+    /// Have a failed run go on with every stage that did not pass. A machine that is not held boots anew.
+    Resume {
+        /// Its number.
+        id: RunId,
+    },
+    /// Log in to a held machine, or run a command there.
+    #[command(
+        after_help = "Needs an SSH client (`ssh`) on this box.\n\nExamples:\n  vetting-coordinator run ssh 7\n  \
+                            vetting-coordinator run ssh 7 -- dmesg"
+    )]
+    Ssh {
+        /// Number of the run.
+        id: RunId,
+        /// What to run there in place of a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
     },
 }
 
@@ -113,15 +149,30 @@ impl RunCommand {
             Self::Verdict { id } => verdict::explain(client, id, json).await?,
             Self::Waive(waive) => waive.run(client, json).await?,
             Self::Unwaive(unwaive) => unwaive.run(client, json).await?,
-            Self::Abort { id } => said(&act(client, id, "abort").await?, json)?,
-            Self::Release { id } => said(&act(client, id, "release").await?, json)?,
+            Self::Abort { id } => said(&act(client, id, "abort", &json!({})).await?, json)?,
+            Self::Release { id, power_off, reboot } => {
+                let then = match (power_off, reboot) {
+                    (_, true) => Some(AfterRun::Reboot),
+                    (true, false) => Some(AfterRun::PowerOff),
+                    (false, false) => None,
+                };
+                said(&act(client, id, "release", &RunRelease { then }).await?, json)?;
+            }
+            Self::Retry { id, stage } => said(&act(client, id, "retry", &RunRetry { stage }).await?, json)?,
+            Self::Resume { id } => said(&act(client, id, "resume", &json!({})).await?, json)?,
+            Self::Ssh { id, command } => return ssh::run(client, id, &command).await,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn act(client: &Client, id: RunId, verb: &str) -> Result<RunSummary, CommandError> {
-    Ok(client.put_in(Method::POST, &["runs", &id.to_string(), verb], &serde_json::json!({})).await?)
+async fn act(
+    client: &Client,
+    id: RunId,
+    verb: &str,
+    body: &impl serde::Serialize,
+) -> Result<RunSummary, CommandError> {
+    Ok(client.put_in(Method::POST, &["runs", &id.to_string(), verb], body).await?)
 }
 
 fn said(run: &RunSummary, json: bool) -> Result<(), CommandError> {
@@ -129,6 +180,20 @@ fn said(run: &RunSummary, json: bool) -> Result<(), CommandError> {
         return Ok(output::json(run)?);
     }
     Ok(output::line(&format!("run {} of {} ({}) is {}", run.id, run.host, run.profile, run.state))?)
+}
+
+fn show_hold(id: RunId, hold: &HoldView) -> Result<(), CommandError> {
+    output::line(&format!("  the machine is held until {} UTC, then let go", hold.until))?;
+    if let Some(ssh) = &hold.ssh {
+        output::line(&format!(
+            "  log in with `vetting-coordinator run ssh {id}`, or on the coordinator's box:"
+        ))?;
+        output::line(&format!("    {}", ssh.command))?;
+    }
+    if let Some(problem) = &hold.problem {
+        output::line(&format!("  nobody can log in: {problem}"))?;
+    }
+    Ok(output::line(&format!("  then `run retry {id} STAGE`, `run resume {id}` or `run release {id}`"))?)
 }
 
 fn list(runs: &Vec<RunSummary>, json: bool) -> Result<(), CommandError> {
@@ -164,6 +229,16 @@ fn show(run: &RunDetail, json: bool) -> Result<(), CommandError> {
     ))?;
     for reason in &run.reasons {
         output::line(&format!("  {reason}"))?;
+    }
+    if let Some(hold) = &run.hold {
+        show_hold(summary.id, hold)?;
+    }
+    for attempt in &run.attempts {
+        let reason = attempt.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        output::line(&format!(
+            "  {} was run again; attempt {} {}{reason}",
+            attempt.stage, attempt.attempt, attempt.state
+        ))?;
     }
     let rows = run.stages.iter().map(|stage| {
         [

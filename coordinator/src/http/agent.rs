@@ -5,8 +5,8 @@ use futures_util::Stream;
 use http::HeaderMap;
 use serde::de::DeserializeOwned;
 use vetting_protocol::agent_api::{
-    Acknowledgement, AgentCrash, ArtifactReceipt, Batch, ClaimRequest, ClaimResponse, Heartbeat,
-    MAX_ARTIFACT_BYTES, MAX_BODY_BYTES,
+    Acknowledgement, AgentCrash, ArtifactReceipt, Batch, ClaimRequest, ClaimResponse, Heartbeat, HoldReport,
+    MAX_ARTIFACT_BYTES, MAX_BODY_BYTES, PlanAnswer,
 };
 use vetting_protocol::ids::{RunId, Sha256Hex};
 use warp::reply::Json;
@@ -83,6 +83,24 @@ where
     let session = app.agent_session(run, &request.headers).await?;
     let crash: AgentCrash = json(request.body).await?;
     Ok(warp::reply::json(&app.driver.crash(session, crash).await?))
+}
+
+/// `POST /agent/v1/runs/{run}/hold`.
+pub async fn hold<S, B>(app: App, run: RunId, request: AgentRequest<S>) -> Result<Json, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let session = app.agent_session(run, &request.headers).await?;
+    let report: HoldReport = json(request.body).await?;
+    Ok(warp::reply::json(&app.driver.hold_report(session, report, request.connection.remote).await?))
+}
+
+/// `POST /agent/v1/runs/{run}/plan`.
+pub async fn plan<S>(app: App, run: RunId, request: AgentRequest<S>) -> Result<Json, ApiError> {
+    let session = app.agent_session(run, &request.headers).await?;
+    let answer: PlanAnswer = app.driver.plan_of(session).await?;
+    Ok(warp::reply::json(&answer))
 }
 
 /// `PUT /agent/v1/runs/{run}/artifacts/{kind}/{name}`.

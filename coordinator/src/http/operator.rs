@@ -10,8 +10,8 @@ use serde::Deserialize;
 use vetting_judge::spec::Spec;
 use vetting_protocol::ids::{MacAddress, ParseIdError, RunId};
 use vetting_protocol::operator_api::{
-    HostCreate, HostEdit, HostView, RunCreate, RunSummary, TokenCreate, TokenCreated, WaiverCreate,
-    WaiverWithdraw,
+    HostCreate, HostEdit, HostView, RunCreate, RunRelease, RunRetry, RunSummary, TokenCreate, TokenCreated,
+    WaiverCreate, WaiverWithdraw,
 };
 use warp::reply::{Reply, Response};
 
@@ -238,8 +238,37 @@ pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
 }
 
 /// `POST runs/{id}/release`.
-pub async fn release_run(app: App, run: RunId) -> Result<Response, ApiError> {
-    app.driver.release(run).await?;
+pub async fn release_run<S, B>(app: App, run: RunId, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    // clients from before there was anything to say send nothing
+    let text = body::read(body, MAX_BODY_BYTES).await?;
+    let order = if text.is_empty() {
+        RunRelease { then: None }
+    } else {
+        serde_json::from_slice(&text)
+            .map_err(|error| ApiError::new(ProblemKind::Malformed, format!("the body: {error}")))?
+    };
+    app.driver.release(run, order).await?;
+    Ok(ok(&summary(&app, run).await?))
+}
+
+/// `POST runs/{id}/retry`.
+pub async fn retry_stage<S, B>(app: App, run: RunId, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let RunRetry { stage } = body::json(body, MAX_BODY_BYTES).await?;
+    app.driver.retry(run, stage).await?;
+    Ok(ok(&summary(&app, run).await?))
+}
+
+/// `POST runs/{id}/resume`.
+pub async fn resume_run(app: App, run: RunId) -> Result<Response, ApiError> {
+    app.driver.resume_run(run).await?;
     Ok(ok(&summary(&app, run).await?))
 }
 

@@ -107,6 +107,16 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .and(with(app))
         .and(request())
         .then(|run, app, request| async move { answer(agent::crash(app, run, request).await) });
+    let hold = warp::path!("agent" / "v1" / "runs" / RunId / "hold")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::hold(app, run, request).await) });
+    let plan = warp::path!("agent" / "v1" / "runs" / RunId / "plan")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::plan(app, run, request).await) });
     let artifact = warp::path!("agent" / "v1" / "runs" / RunId / "artifacts" / String / String)
         .and(warp::put())
         .and(with(app))
@@ -142,6 +152,10 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .or(heartbeat.boxed())
         .unify()
         .or(crash.boxed())
+        .unify()
+        .or(hold.boxed())
+        .unify()
+        .or(plan.boxed())
         .unify()
         .or(artifact.boxed())
         .unify()
@@ -315,9 +329,19 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "abort"), post, |app, run| {
             operator::abort_run(app, run)
         });
-    let release =
-        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "release"), post, |app, run| {
-            operator::release_run(app, run)
+    let release = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "runs" / RunId / "release"), post, |app, run; body| {
+            operator::release_run(app, run, body)
+        }
+    );
+    let retry = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "runs" / RunId / "retry"), post, |app, run; body| {
+            operator::retry_stage(app, run, body)
+        }
+    );
+    let resume =
+        operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "resume"), post, |app, run| {
+            operator::resume_run(app, run)
         });
     let artifact = warp::path!("api" / "v1" / "runs" / RunId / "artifacts" / String)
         .and(warp::get())
@@ -333,7 +357,21 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
             )
         })
         .boxed();
-    list.or(start).unify().or(show).unify().or(abort).unify().or(release).unify().or(artifact).unify().boxed()
+    list.or(start)
+        .unify()
+        .or(show)
+        .unify()
+        .or(abort)
+        .unify()
+        .or(release)
+        .unify()
+        .or(retry)
+        .unify()
+        .or(resume)
+        .unify()
+        .or(artifact)
+        .unify()
+        .boxed()
 }
 
 fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {

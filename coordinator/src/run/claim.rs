@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 use vetting_judge::facts::Ending;
 use vetting_protocol::PROTOCOL_VERSION;
-use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel};
+use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel, PlanAnswer};
 use vetting_protocol::host_mode;
 use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::plan::{DiskConsent, Plan};
@@ -112,6 +112,20 @@ impl Driver {
             self.perform(done);
         }
         Ok(ClaimResponse { token, server_time_ms: self.clock.now_ms(), plan })
+    }
+
+    /// What is left to do for an agent whose run goes on after a hold.
+    pub async fn plan_of(&self, session: Session) -> Result<PlanAnswer, RunError> {
+        let (run, driver) = (session.run, self.clone());
+        self.memory().since.heard(run, self.clock.steady_ms());
+        self.store
+            .read(move |connection| {
+                Ok(PlanAnswer {
+                    acknowledged_sequence: sessions::last_sequence(connection, session.id)?,
+                    plan: driver.plan(connection, run)?,
+                })
+            })
+            .await
     }
 
     /// What is left to do: nothing for a run whose pipeline is over.

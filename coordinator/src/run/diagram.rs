@@ -24,6 +24,8 @@ pub fn every_event() -> Vec<(String, RunEvent)> {
         ("abort requested", RunEvent::AbortRequested),
         ("hold expired", RunEvent::HoldExpired),
         ("release requested", RunEvent::ReleaseRequested),
+        ("retry requested", RunEvent::RetryRequested),
+        ("resume requested", RunEvent::ResumeRequested),
     ]
     .into_iter()
     .map(|(word, event)| (word.to_owned(), event))
@@ -81,12 +83,10 @@ pub fn mermaid() -> String {
         let _ =
             writeln!(text, "    {} --> {}: {}", RunState::ALL[from], RunState::ALL[to], words.join(" / "));
     }
-    for state in RunState::ALL.iter().filter(|state| state.is_terminal()) {
-        let leaves =
-            every_event().into_iter().any(|(_, event)| matches!(step(*state, event), Step::Move { .. }));
-        if !leaves {
-            let _ = writeln!(text, "    {state} --> [*]");
-        }
+    for state in
+        RunState::ALL.iter().filter(|state| state.is_terminal() && **state != RunState::FailedHolding)
+    {
+        let _ = writeln!(text, "    {state} --> [*]");
     }
     text.push_str("```\n");
     text

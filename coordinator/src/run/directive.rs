@@ -1,7 +1,7 @@
 //! What an agent is told to do next: read from where its run stands.
 
 use vetting_judge::step::halt_words;
-use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive};
+use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive, HoldOrder};
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::run::{RunResult, RunState};
 
@@ -9,6 +9,7 @@ use super::driver::{Driver, Settings};
 use super::error::RunError;
 use super::stages::read_summary;
 use super::state::EndedBy;
+use crate::store::holds::{self, HoldRow};
 use crate::store::runs::{self, RunRow, VerdictRow};
 use crate::store::{sessions, stages};
 
@@ -21,6 +22,7 @@ impl Driver {
                 let row = runs::get(connection, run)?;
                 let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
                 let verdict = runs::verdict(connection, run)?;
+                let hold = holds::get(connection, run)?;
                 let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {
                     Some(Ok(name)) => {
                         let stage = stages::by_name(connection, run, name)?;
@@ -31,7 +33,7 @@ impl Driver {
                 };
                 Ok::<_, RunError>(Acknowledgement {
                     acknowledged_sequence: session.last_sequence,
-                    directive: directive(&settings, &row, verdict.as_ref(), halted),
+                    directive: directive(&settings, &row, verdict.as_ref(), hold.as_ref(), halted),
                 })
             })
             .await
@@ -42,14 +44,16 @@ fn directive(
     settings: &Settings,
     row: &RunRow,
     verdict: Option<&VerdictRow>,
+    hold: Option<&HoldRow>,
     halted: Option<String>,
 ) -> Directive {
     let aborted =
         || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
-    let finished = |then| Directive::Finished {
+    let finished = |then, hold| Directive::Finished {
         result: row.result.unwrap_or(RunResult::Fail),
         reasons: verdict.map(|verdict| verdict.reasons.clone()).unwrap_or_default(),
         then,
+        hold,
     };
     match row.state {
         RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
@@ -60,12 +64,20 @@ fn directive(
         }
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),
         RunState::Reporting => Directive::AwaitVerdict,
-        RunState::Completed => finished(match row.result {
-            Some(RunResult::Pass) => settings.after_pass,
-            Some(RunResult::Fail) | None => settings.after_fail,
-        }),
-        RunState::FailedHolding => finished(AfterRun::Stay),
-        RunState::Released => finished(AfterRun::PowerOff),
+        RunState::Completed => {
+            let then = match row.result {
+                Some(RunResult::Pass) => settings.after_pass,
+                Some(RunResult::Fail) | None => settings.after_fail,
+            };
+            finished(then, None)
+        }
+        RunState::FailedHolding => {
+            let order = hold.map(|hold| HoldOrder { authorized_key: hold.public_key.clone() });
+            finished(AfterRun::Stay, order)
+        }
+        RunState::Released => {
+            finished(hold.and_then(|hold| hold.release_to).unwrap_or(AfterRun::PowerOff), None)
+        }
         RunState::Aborted => aborted(),
     }
 }

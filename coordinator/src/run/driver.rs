@@ -20,6 +20,7 @@ use vetting_protocol::run::RunState;
 
 use super::deadline::Limits;
 use super::error::RunError;
+use super::hold;
 use super::live::Live;
 use super::patience::Since;
 use super::stages::close_stages;
@@ -32,7 +33,7 @@ use crate::power::Power;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
-use crate::store::{Connection, Store, StoreError, tokens};
+use crate::store::{Connection, Store, StoreError, holds, tokens};
 
 /// After a report that could not be written.
 const REPORT_RETRY: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub struct Settings {
     pub hold_failed: bool,
     /// Where the key is that reports are signed with.
     pub signing_dir: PathBuf,
+    /// How long before its end a hold's end is announced, ms.
+    pub hold_warning_ms: i64,
     /// What becomes of a machine that passed.
     pub after_pass: AfterRun,
     /// What becomes of a machine that failed and is not held: not `Stay`.
@@ -122,7 +125,15 @@ pub(super) struct Transition {
     pub run: RunId,
     /// Where it stands now.
     pub state: RunState,
+    moved: bool,
     effects: Vec<Effect>,
+}
+
+impl Transition {
+    /// Whether the event changed the state; otherwise it was as the event wants it.
+    pub fn moved(&self) -> bool {
+        self.moved
+    }
 }
 
 /// Moves a run inside the caller's transaction: state, event row, and what must be stored with them.
@@ -137,7 +148,7 @@ pub(super) fn transition(
 ) -> Result<Transition, RunError> {
     let row = runs::get(connection, run)?;
     let (to, effects) = match step(row.state, event) {
-        Step::Stay => return Ok(Transition { run, state: row.state, effects: Vec::new() }),
+        Step::Stay => return Ok(Transition { run, state: row.state, moved: false, effects: Vec::new() }),
         Step::Refused { why } => return Err(RunError::NotNow { run, state: row.state, why }),
         Step::Move { to, effects } => (to, effects),
     };
@@ -153,6 +164,7 @@ pub(super) fn transition(
                 change.hold_ip = heard_from.map(|ip| ip.to_string());
             }
             Effect::RevokeClaim => sessions::revoke_claim(connection, run)?,
+            Effect::Reopen => holds::reopen(connection, run, now_ms)?,
             Effect::Judge { ended_by } => {
                 let data = ending.map(serde_json::to_value).transpose().map_err(|error| {
                     RunError::Corrupt { run, what: format!("its ending has no text: {error}") }
@@ -160,7 +172,7 @@ pub(super) fn transition(
                 runs::set_ending(connection, run, *ended_by, data.as_ref())?;
                 close_stages(connection, run, *ended_by, why, now_ms)?;
             }
-            Effect::SetDeadline => {}
+            Effect::ForgetHoldKey | Effect::SetDeadline => {}
         }
     }
     runs::set_state(connection, run, &change)?;
@@ -180,7 +192,7 @@ pub(super) fn transition(
         ..of_run(run, now_ms, level, "run_state", format!("{} → {to}: {why}", row.state))
     };
     events::insert(connection, &line)?;
-    Ok(Transition { run, state: to, effects })
+    Ok(Transition { run, state: to, moved: true, effects })
 }
 
 /// A line of a run's log.
@@ -264,13 +276,15 @@ impl Driver {
 
     /// What follows a stored transition.
     pub(super) fn perform(&self, transition: Transition) {
-        let Transition { run, state, effects } = transition;
+        let Transition { run, state, effects, moved: _ } = transition;
         for effect in effects {
             match effect {
                 Effect::Judge { .. } => self.start_judging(run),
+                Effect::ForgetHoldKey => self.start_forgetting_hold_key(run),
                 // these were stored with the state
                 Effect::Complete { .. }
                 | Effect::NoteHoldAddress
+                | Effect::Reopen
                 | Effect::SetDeadline
                 | Effect::RevokeClaim => {}
             }
@@ -313,10 +327,13 @@ impl Driver {
     /// A run with all that hangs from it but the samples.
     pub async fn detail(&self, run: RunId) -> Result<RunDetail, RunError> {
         let live = self.memory().live.get(&run).cloned();
+        let (folder, hold_ms) = (self.run_dir(run), self.settings.limits.hold_ms);
         self.store
             .read(move |connection| {
                 let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
-                views::detail(connection, run, live.as_deref())
+                let mut detail = views::detail(connection, run, live.as_deref())?;
+                detail.hold = hold::view(connection, &runs::get(connection, run)?, &folder, hold_ms)?;
+                Ok(detail)
             })
             .await
     }
@@ -340,6 +357,7 @@ impl Driver {
 
     /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.
     pub async fn resume(&self) -> Result<(), RunError> {
+        self.sweep_hold_keys().await?;
         let (active, held) = self
             .store
             .read(|connection| {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use vetting_judge::facts::{
-    CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts, RunHeader, Series,
-    SeriesPoint, StageFacts, SubStepFacts,
+    AttemptFacts, CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts,
+    RunHeader, Series, SeriesPoint, StageFacts, SubStepFacts,
 };
 use vetting_judge::profile::Profile;
 use vetting_judge::step::SPEC_COMPARED;
@@ -20,7 +20,8 @@ use super::error::RunError;
 use super::ingest::{FIRMWARE, INVENTORY, new_live};
 use super::stages::read_summary;
 use super::state::EndedBy;
-use super::{rules, views};
+use super::{reopen, rules, views};
+use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventValues;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{
@@ -84,14 +85,23 @@ pub(super) fn gather_ended(
         ending,
         boot: views::boot(&sessions::timeline(connection, run)?),
         stages: stage_facts(connection, run)?,
+        attempts: reopen::earlier_attempts(connection, run)?
+            .into_iter()
+            .map(|(row, summary)| AttemptFacts {
+                stage: row.stage,
+                attempt: row.attempt,
+                outcome: summary.and_then(|summary| summary.outcome),
+            })
+            .collect(),
+        parts_in_doubt: reopen::parts_in_doubt(connection, run)?,
         diffs: compared.then(|| {
             diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
         }),
         rules: rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect(),
         evaluations: live.evaluations().cloned().collect(),
         sample_count: measurements::count(connection, run)?,
-        inventory: document::<Inventory>(connection, run, INVENTORY)?,
-        firmware: document::<FirmwareReport>(connection, run, FIRMWARE)?,
+        inventory: latest_document::<Inventory>(connection, run, INVENTORY)?,
+        firmware: latest_document::<FirmwareReport>(connection, run, FIRMWARE)?,
         series: series(connection, run)?,
         events: events.into_iter().map(|event| event_facts(event.values)).collect(),
         artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
@@ -186,18 +196,24 @@ fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> 
 ///
 /// # Errors
 /// There is a row, but not the file that goes with it.
-fn document<T: DeserializeOwned>(
+fn latest_document<T: DeserializeOwned>(
     connection: &Connection,
     run: RunId,
     kind: &str,
 ) -> Result<Option<T>, RunError> {
-    let Some(row) = artifacts::latest(connection, run, kind)? else { return Ok(None) };
+    artifacts::latest(connection, run, kind)?.map(|row| document(run, kind, row)).transpose()
+}
+
+/// A document that an agent told, as `ingest` has filed it.
+///
+/// # Errors
+/// The file is not there, or not the one that goes with the row.
+pub(super) fn document<T: DeserializeOwned>(run: RunId, kind: &str, row: ArtifactRow) -> Result<T, RunError> {
     let path = PathBuf::from(row.values.path);
     let bytes = std::fs::read(&path).map_err(|source| RunError::Io { path, source })?;
     if Sha256Hex::of(&bytes) != row.values.sha256 {
         return Err(RunError::Corrupt { run, what: format!("its {kind} is not the file that was stored") });
     }
     serde_json::from_slice(&bytes)
-        .map(Some)
         .map_err(|error| RunError::Corrupt { run, what: format!("its {kind} cannot be read: {error}") })
 }

@@ -1,4 +1,4 @@
-//! What operators order: a run, its abort, the release of a held machine.
+//! What operators order: a run, and its abort.
 
 use vetting_judge::facts::Ending;
 use vetting_protocol::agent_api::EventLevel;
@@ -138,10 +138,5 @@ impl Driver {
         let reason = "an operator aborted the run".to_owned();
         let ending = Ending::Aborted { reason: reason.clone() };
         self.apply(run, RunEvent::AbortRequested, reason, Some(ending)).await
-    }
-
-    /// Lets a held machine go.
-    pub async fn release(&self, run: RunId) -> Result<RunState, RunError> {
-        self.apply(run, RunEvent::ReleaseRequested, "an operator released the machine", None).await
     }
 }

@@ -74,6 +74,7 @@ impl Driver {
             let times = self.memory().since.times(row.id, row.state, now_ms);
             let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
             if due_ms > now_ms {
+                let due_ms = self.hold_warning(&row, due_ms, now_ms).await?;
                 let wake_ms = self.wake_if_due(row.id, row.state).await;
                 let due_ms = wake_ms.map_or(due_ms, |wake_ms| wake_ms.min(due_ms));
                 next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
@@ -87,6 +88,27 @@ impl Driver {
             }
         }
         Ok(next)
+    }
+
+    /// Announces the end of a hold when it is time; returns when to look again.
+    async fn hold_warning(&self, row: &Waiting, due_ms: i64, now_ms: i64) -> Result<i64, RunError> {
+        let warn_ms = due_ms.saturating_sub(self.settings.hold_warning_ms);
+        match row.state {
+            RunState::FailedHolding if warn_ms > now_ms => Ok(warn_ms),
+            RunState::FailedHolding => {
+                self.warn_of_hold_end(row.id, due_ms - now_ms).await?;
+                Ok(due_ms)
+            }
+            RunState::Queued
+            | RunState::Waking
+            | RunState::Booting
+            | RunState::Running
+            | RunState::Rebooting
+            | RunState::Reporting
+            | RunState::Completed
+            | RunState::Released
+            | RunState::Aborted => Ok(due_ms),
+        }
     }
 
     /// Drives the deadlines until `stop` turns true.

@@ -7,7 +7,7 @@ use vetting_judge::facts::RunFacts;
 use vetting_judge::report::{Certificate, Report};
 use vetting_judge::verdict::Verdict;
 use vetting_protocol::ids::RunId;
-use vetting_protocol::run::RunPlace;
+use vetting_protocol::run::{RunPlace, RunResult, RunState};
 
 use super::driver::{Driver, transition};
 use super::error::RunError;
@@ -79,6 +79,8 @@ impl Driver {
         // an installed system goes on with its own work, whatever was found
         let hold = self.settings.hold_failed && facts.run.place == RunPlace::LiveImage;
         let made = self.make_report(run, facts).await?;
+        let may_hold = hold && made.verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
+        let key = if may_hold { Some(self.make_hold_key(run).await?) } else { None };
         let done = self
             .store
             .write(move |connection| {
@@ -89,9 +91,16 @@ impl Driver {
                 }
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, made.reasons().join(" "));
-                transition(connection, now_ms, run, event, &why, None)
+                let done = transition(connection, now_ms, run, event, &why, None)?;
+                if let (Some(key), RunState::FailedHolding) = (&key, done.state) {
+                    key.insert(connection, run)?;
+                }
+                Ok::<_, RunError>(done)
             })
             .await?;
+        if may_hold && done.state != RunState::FailedHolding {
+            self.forget_hold_key(run).await?;
+        }
         self.perform(done);
         Ok(())
     }

@@ -86,6 +86,10 @@ pub enum RunEvent {
     HoldExpired,
     /// An operator lets a held machine go.
     ReleaseRequested,
+    /// An operator has one stage run again on a held machine.
+    RetryRequested,
+    /// An operator has the run go on with what did not pass.
+    ResumeRequested,
 }
 
 /// What the driver does once the new state is durable.
@@ -103,6 +107,10 @@ pub enum Effect {
     },
     /// Note the agent's address in `runs.hold_ip`, in the same transaction.
     NoteHoldAddress,
+    /// Forget result and end, in the same transaction: the run goes on.
+    Reopen,
+    /// Nobody is let in to the machine any more: the key goes.
+    ForgetHoldKey,
     /// The limits of the new state start now.
     SetDeadline,
     /// Nobody may claim this run any more.
@@ -166,6 +174,16 @@ pub fn step(state: RunState, event: RunEvent) -> Step {
         RunEvent::AbortRequested => abort_requested(state),
         RunEvent::HoldExpired => hold_expired(state),
         RunEvent::ReleaseRequested => release_requested(state),
+        RunEvent::RetryRequested => retry_requested(state),
+        RunEvent::ResumeRequested => resume_requested(state),
+    }
+}
+
+/// Why `event` cannot happen to a run in `state`; absent if it can.
+pub fn refusal(state: RunState, event: RunEvent) -> Option<&'static str> {
+    match step(state, event) {
+        Step::Refused { why } => Some(why),
+        Step::Move { .. } | Step::Stay => None,
     }
 }
 
@@ -353,7 +371,7 @@ fn abort_requested(state: RunState) -> Step {
 
 fn hold_expired(state: RunState) -> Step {
     match state {
-        RunState::FailedHolding => to(RunState::Released, Vec::new()),
+        RunState::FailedHolding => to(RunState::Released, vec![Effect::ForgetHoldKey]),
         RunState::Queued
         | RunState::Waking
         | RunState::Booting
@@ -368,7 +386,7 @@ fn hold_expired(state: RunState) -> Step {
 
 fn release_requested(state: RunState) -> Step {
     match state {
-        RunState::FailedHolding => to(RunState::Released, Vec::new()),
+        RunState::FailedHolding => to(RunState::Released, vec![Effect::ForgetHoldKey]),
         RunState::Released => Step::Stay,
         RunState::Queued
         | RunState::Waking
@@ -377,6 +395,42 @@ fn release_requested(state: RunState) -> Step {
         | RunState::Rebooting
         | RunState::Reporting => refused("the run is not over; abort it instead"),
         RunState::Completed | RunState::Aborted => refused("the machine is not held"),
+    }
+}
+
+const NOT_OVER: &str = "the run is not over";
+
+fn go_on(state: RunState) -> Step {
+    to(state, vec![Effect::ForgetHoldKey, Effect::Reopen, Effect::SetDeadline])
+}
+
+fn retry_requested(state: RunState) -> Step {
+    match state {
+        RunState::FailedHolding => go_on(RunState::Running),
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting => refused(NOT_OVER),
+        RunState::Completed => refused("the machine is not held; `run resume` boots it again"),
+        RunState::Released | RunState::Aborted => refused("the machine is not held; start a new run"),
+    }
+}
+
+/// A machine that crashed is not there to be held: it boots anew. That only a failed run is resumed is the driver's to see.
+fn resume_requested(state: RunState) -> Step {
+    match state {
+        RunState::FailedHolding => go_on(RunState::Running),
+        RunState::Completed => go_on(RunState::Queued),
+        RunState::Queued
+        | RunState::Waking
+        | RunState::Booting
+        | RunState::Running
+        | RunState::Rebooting
+        | RunState::Reporting => refused(NOT_OVER),
+        RunState::Released => refused("the machine was let go; start a new run"),
+        RunState::Aborted => refused("an operator ended the run; start a new one"),
     }
 }
 
@@ -418,6 +472,9 @@ mod tests {
         ("Reporting", "report of an abort", "Aborted"),
         ("FailedHolding", "hold expired", "Released"),
         ("FailedHolding", "release requested", "Released"),
+        ("FailedHolding", "retry requested", "Running"),
+        ("FailedHolding", "resume requested", "Running"),
+        ("Completed", "resume requested", "Queued"),
     ];
 
     #[test]
@@ -491,7 +548,11 @@ mod tests {
                 };
                 let Step::Move { to, effects } = step(state, event) else { continue };
                 if state.is_terminal() {
-                    prop_assert_eq!((state, to), (RunState::FailedHolding, RunState::Released));
+                    let reopens = effects.contains(&Effect::Reopen);
+                    let released = (state, to) == (RunState::FailedHolding, RunState::Released);
+                    prop_assert!(released || (reopens && !to.is_terminal()), "{} to {}", state, to);
+                    // what was finished before is no longer what the next verdict is about
+                    finished &= !reopens;
                 }
                 finished |= state == RunState::Running && event == RunEvent::PipelineFinished;
                 for effect in effects {
@@ -505,6 +566,8 @@ mod tests {
                         }
                         Effect::Complete { result: RunResult::Fail }
                         | Effect::NoteHoldAddress
+                        | Effect::Reopen
+                        | Effect::ForgetHoldKey
                         | Effect::SetDeadline
                         | Effect::RevokeClaim => {}
                     }

@@ -18,7 +18,9 @@ use crate::store::artifacts::{self, ArtifactValues};
 use crate::store::{Connection, StoreError};
 
 /// Kinds that only the coordinator makes.
-const OWN_KINDS: [&str; 4] = ["firmware", "inventory", "report", "report_html"];
+const OWN_KINDS: [&str; 5] = ["firmware", HOLD_KEY, "inventory", "report", "report_html"];
+/// The private key that lets a person in to a held machine.
+pub(super) const HOLD_KEY: &str = "hold_key";
 /// What the names of files on their way in begin with.
 const UPLOAD_PREFIX: &str = ".upload-";
 
@@ -32,6 +34,12 @@ pub(super) struct Stored {
 }
 
 impl Stored {
+    /// A file that was written whole.
+    pub fn of(kind: &str, path: PathBuf, bytes: &[u8]) -> Self {
+        let size_bytes = bytes.len() as u64;
+        Self { kind: kind.to_owned(), path, sha256: Sha256Hex::of(bytes), size_bytes }
+    }
+
     /// Writes the row; one of the same path is replaced.
     pub fn insert(&self, connection: &Connection, run: RunId) -> Result<(), StoreError> {
         let row = ArtifactValues {
@@ -188,7 +196,7 @@ pub(super) fn write_artifact(
     std::fs::create_dir_all(folder).map_err(|source| RunError::Io { path: folder.to_owned(), source })?;
     let path = folder.join(name);
     durable_file::write(&path, 0o644, bytes)?;
-    Ok(Stored { kind: kind.to_owned(), path, sha256: Sha256Hex::of(bytes), size_bytes: bytes.len() as u64 })
+    Ok(Stored::of(kind, path, bytes))
 }
 
 impl Stored {

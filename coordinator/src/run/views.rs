@@ -5,16 +5,17 @@ use vetting_judge::verdict::{Reason, Verdict};
 use vetting_protocol::enrolment::{EnrolmentTokenView, HostIdentityView, PendingView};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
-    ArtifactView, BootView, BreachView, EventView, HostView, ReasonView, RunDetail, RunSummary, StageView,
-    SubStepView, TokenView, VerdictView, WaiverView, WithdrawnView,
+    ArtifactView, AttemptView, BootView, BreachView, EventView, HostView, ReasonView, RunDetail, RunSummary,
+    StageView, SubStepView, TokenView, VerdictView, WaiverView, WithdrawnView,
 };
 
 use super::error::RunError;
 use super::live::Live;
-use super::rules;
 use super::stages::read_summary;
+use super::{reopen, rules};
 use crate::clock::{TimeError, seconds_text, timestamp_text};
 use crate::store::artifacts::ArtifactRow;
+use crate::store::attempts::AttemptRow;
 use crate::store::enrolment::{self, EnrolmentRow};
 use crate::store::events::EventRow;
 use crate::store::hosts::HostWithRun;
@@ -164,11 +165,17 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         summary: summary(&row)?,
         reasons: verdict.map(|verdict| verdict.reasons).unwrap_or_default(),
         hold_ip: row.hold_ip.clone(),
+        // the driver's to say: it knows where the key is
+        hold: None,
         non_destructive: row.non_destructive,
         wipe: row.override_flags.wipe,
         erase: row.override_flags.erase,
         place: row.override_flags.place,
         stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
+        attempts: reopen::earlier_attempts(connection, run)?
+            .into_iter()
+            .map(|(row, summary)| attempt(&row, summary.as_ref()))
+            .collect::<Result<_, _>>()?,
         diffs: diffs::list(connection, run)?.into_iter().map(|row| row.diff).collect(),
         breaches: breaches.into_iter().map(|row| breach(run, row)).collect::<Result<_, _>>()?,
         measurement_count: measurements::count(connection, run)?,
@@ -219,6 +226,17 @@ pub fn verdict(
         reasons: reasons.into_iter().map(reason).collect(),
         remarks: remarks.into_iter().map(reason).collect(),
         waivers: waivers.into_iter().map(waiver).collect::<Result<_, _>>()?,
+    })
+}
+
+fn attempt(row: &AttemptRow, summary: Option<&StepSummary>) -> Result<AttemptView, RunError> {
+    Ok(AttemptView {
+        stage: row.stage.to_string(),
+        attempt: row.attempt,
+        state: row.state,
+        started_at: milliseconds(row.started_at_ms).map_err(StoreError::from)?,
+        completed_at: milliseconds(row.completed_at_ms).map_err(StoreError::from)?,
+        reason: summary.and_then(StepSummary::reason).map(str::to_owned),
     })
 }
 

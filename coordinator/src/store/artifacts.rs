@@ -33,6 +33,8 @@ const FORGET: &str = "DELETE FROM artifacts WHERE run_id = ?1 AND path = ?2";
 const INSERT: &str = "INSERT INTO artifacts (run_id, stage_id, kind, path, sha256, size_bytes)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 const LIST: &str = "SELECT * FROM artifacts WHERE run_id = ?1 ORDER BY id";
+const FIRST: &str = "SELECT * FROM artifacts WHERE run_id = ?1 AND kind = ?2 ORDER BY id LIMIT 1";
+const FORGET_KIND: &str = "DELETE FROM artifacts WHERE run_id = ?1 AND kind = ?2";
 const LATEST: &str = "SELECT * FROM artifacts WHERE run_id = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1";
 
 fn artifact(row: &Row<'_>) -> Result<ArtifactRow, StoreError> {
@@ -64,6 +66,17 @@ pub fn insert(connection: &Connection, run: RunId, artifact: &ArtifactValues) ->
 /// The files of a run, oldest first.
 pub fn list(connection: &Connection, run: RunId) -> Result<Vec<ArtifactRow>, StoreError> {
     connection.prepare_cached(LIST)?.query_and_then([run.0], artifact)?.collect()
+}
+
+/// The oldest file of a kind.
+pub fn first(connection: &Connection, run: RunId, kind: &str) -> Result<Option<ArtifactRow>, StoreError> {
+    connection.prepare_cached(FIRST)?.query_and_then(params![run.0, kind], artifact)?.next().transpose()
+}
+
+/// Forgets the files of a kind, which are no longer on disk.
+pub fn forget(connection: &Connection, run: RunId, kind: &str) -> Result<(), StoreError> {
+    connection.prepare_cached(FORGET_KIND)?.execute(params![run.0, kind])?;
+    Ok(())
 }
 
 /// The newest file of a kind.

@@ -20,3 +20,10 @@ pub fn find(connection: &Connection, uuid: &str) -> Result<Option<RunId>, StoreE
     let mut statement = connection.prepare_cached(FIND)?;
     Ok(statement.query_row([uuid], |row| row.get(0).map(RunId)).optional()?)
 }
+
+const IS_IMPORTED: &str = "SELECT EXISTS (SELECT 1 FROM imported_runs WHERE run_id = ?1)";
+
+/// Whether a run was imported.
+pub fn is_imported(connection: &Connection, run: RunId) -> Result<bool, StoreError> {
+    Ok(connection.prepare_cached(IS_IMPORTED)?.query_row([run.0], |row| row.get(0))?)
+}

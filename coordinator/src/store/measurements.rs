@@ -105,7 +105,10 @@ const INSERT: &str = "INSERT INTO measurements (run_id, stage_id, ts, kind, key,
 const INSERT_EVALUATION: &str = "INSERT INTO threshold_evaluations
      (run_id, threshold_id, stage_name, kind, key, ts, observed, passed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const EVERY: &str = "SELECT m.ts, m.kind, m.key, m.value, m.unit, s.name
-     FROM measurements AS m LEFT JOIN stages AS s ON s.id = m.stage_id WHERE m.run_id = ?1 ORDER BY m.id";
+     FROM measurements AS m LEFT JOIN stages AS s ON s.id = m.stage_id WHERE m.run_id = ?1
+       AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
+         WHERE a.run_id = ?1 AND a.stage_name = s.name AND m.id <= a.last_measurement_id)
+     ORDER BY m.id";
 const COUNT: &str = "SELECT COUNT(*) FROM measurements WHERE run_id = ?1";
 const COUNT_EVALUATIONS: &str = "SELECT COUNT(*) FROM threshold_evaluations WHERE run_id = ?1";
 const SPAN: &str = "SELECT MIN(ts), MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2";
@@ -116,12 +119,16 @@ const BREACHES: &str =
        t.severity, MIN(e.observed) AS least, MAX(e.observed) AS greatest, COUNT(*) AS samples, MIN(e.ts) AS ts
      FROM threshold_evaluations AS e JOIN thresholds AS t ON t.id = e.threshold_id
      WHERE e.run_id = ?1 AND e.passed = 0
+       AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
+         WHERE a.run_id = ?1 AND a.stage_name = e.stage_name AND e.id <= a.last_evaluation_id)
      GROUP BY e.threshold_id, e.stage_name, e.kind, e.key ORDER BY ts, e.threshold_id, e.key";
 pub(super) const BREACHES_OF_LIMITS: &str =
     "SELECT e.limit_id AS threshold_id, e.stage_name, e.kind, e.key, t.op, t.threshold, 0.0 AS nominal, t.unit,
        t.severity, MIN(e.observed) AS least, MAX(e.observed) AS greatest, COUNT(*) AS samples, MIN(e.ts) AS ts
      FROM hardware_limit_evaluations AS e JOIN hardware_limits AS t ON t.id = e.limit_id
      WHERE e.run_id = ?1 AND e.passed = 0
+       AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
+         WHERE a.run_id = ?1 AND a.stage_name = e.stage_name AND e.id <= a.last_limit_evaluation_id)
      GROUP BY e.limit_id, e.stage_name, e.kind, e.key ORDER BY ts, e.limit_id, e.key";
 
 /// Samples of one moment come together: their time is written once.
@@ -210,7 +217,7 @@ pub(super) fn insert_evaluations_into(
     Ok(())
 }
 
-/// Gives every sample of a run to `take`, in the order they came.
+/// Gives every sample of a run to `take`, in the order they came, but for those of stages that were run again later.
 pub fn for_each(
     connection: &Connection,
     run: RunId,
@@ -321,7 +328,7 @@ pub(super) fn breach(row: &Row<'_>) -> Result<BreachRow, StoreError> {
     })
 }
 
-/// The breaches of a run, one entry a rule, stage and key, in the order they began.
+/// The breaches of a run that count (not those of stages that were run again later), one entry a rule, stage and key, in the order they began.
 pub fn breaches(connection: &Connection, run: RunId) -> Result<Vec<BreachRow>, StoreError> {
     connection.prepare_cached(BREACHES)?.query_and_then([run.0], breach)?.collect()
 }

@@ -13,10 +13,12 @@ mod row;
 mod writer;
 
 pub mod artifacts;
+pub mod attempts;
 pub mod diffs;
 pub mod enrolment;
 pub mod events;
 pub mod firmware;
+pub mod holds;
 pub mod host_agents;
 pub mod hosts;
 pub mod identities;

@@ -245,18 +245,7 @@ fn changed_one(changed: usize, id: RunId) -> Result<(), StoreError> {
 /// [`StoreError::Conflict`] while another run of the host is active, or holds its machine; [`StoreError::NotFound`]
 /// without the host.
 pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Result<RunId, StoreError> {
-    let host = super::hosts::name_of(connection, values.host_id)?;
-    if let Some(active) = active_of_host(connection, values.host_id)? {
-        return Err(StoreError::conflict(format!(
-            "run {} of host {host} is active ({}); abort it or wait for its end",
-            active.id, active.state
-        )));
-    }
-    if let Some(held) = held_of_host(connection, values.host_id)? {
-        return Err(StoreError::conflict(format!(
-            "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
-        )));
-    }
+    refuse_second(connection, values.host_id)?;
     connection.prepare_cached(INSERT)?.execute(named_params! {
         ":host": values.host_id.0,
         ":state": RunState::Queued.as_str(),
@@ -269,6 +258,27 @@ pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Resul
     let id = RunId(connection.last_insert_rowid());
     connection.prepare_cached(SINCE)?.execute(params![id.0, now_ms])?;
     Ok(id)
+}
+
+/// Refuses a host that has a run already.
+///
+/// # Errors
+/// [`StoreError::Conflict`] while a run of the host is active, or holds its machine; [`StoreError::NotFound`] without
+/// the host.
+pub fn refuse_second(connection: &Connection, host_id: HostId) -> Result<(), StoreError> {
+    let host = super::hosts::name_of(connection, host_id)?;
+    if let Some(active) = active_of_host(connection, host_id)? {
+        return Err(StoreError::conflict(format!(
+            "run {} of host {host} is active ({}); abort it or wait for its end",
+            active.id, active.state
+        )));
+    }
+    if let Some(held) = held_of_host(connection, host_id)? {
+        return Err(StoreError::conflict(format!(
+            "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
+        )));
+    }
+    Ok(())
 }
 
 /// A run.

@@ -38,6 +38,8 @@ fn entry(reason: &Reason) -> Markup {
         Cause::SpecDiff => "differs from spec",
         Cause::Breach => "rule breached",
         Cause::Unjudged => "rule not judged",
+        Cause::PartsChanged => "other parts",
+        Cause::RunAgain => "run again",
         Cause::Record => "record",
         Cause::Waiver => "waiver",
     };

@@ -240,3 +240,24 @@ fn a_stage_that_is_not_required_halts_unless_it_is_skipped() {
     let breach = evaluation(RuleSeverity::Critical, &[(Some(99.0), "celsius")]);
     assert_eq!(reasons_to_halt(&optional, [&breach]).len(), 1);
 }
+
+#[test]
+fn a_stage_that_was_run_again_is_told_of_and_decides_by_its_last_attempt() {
+    let mut facts = fixtures::passing();
+    let outcome = Some(Outcome::fail("sda: 3 unreadable blocks."));
+    facts.attempts = vec![AttemptFacts { stage: StageName::Storage, attempt: 1, outcome }];
+    let verdict = judge(&facts);
+    assert_eq!(verdict.result, RunResult::Pass);
+    let told = verdict.remarks.iter().find(|remark| remark.cause == Cause::RunAgain).unwrap();
+    assert_eq!(told.text, "Storage was run again; attempt 1 failed: sda: 3 unreadable blocks.");
+}
+
+#[test]
+fn a_machine_that_changed_during_its_run_does_not_pass() {
+    let mut facts = fixtures::passing();
+    facts.parts_in_doubt = vec!["disk S1 is gone".to_owned(), "disk S2 is new".to_owned()];
+    let verdict = judge(&facts);
+    assert_eq!(verdict.result, RunResult::Fail);
+    assert_eq!(verdict.reasons[0].cause, Cause::PartsChanged);
+    assert!(verdict.reasons[0].text.contains("disk S1 is gone; disk S2 is new"), "{:?}", verdict.reasons);
+}

@@ -51,7 +51,7 @@ async fn a_machine_that_differs_fails_is_held_and_let_go() {
     let answer = lab.send(&claimed, 1, records).await;
     assert!(matches!(answer.directive, Directive::HaltPipeline { .. }), "{answer:?}");
     lab.send(&claimed, 2, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
-    let Directive::Finished { result, reasons, then } = lab.verdict(&claimed).await else { panic!() };
+    let Directive::Finished { result, reasons, then, .. } = lab.verdict(&claimed).await else { panic!() };
     assert_eq!((result, then), (RunResult::Fail, AfterRun::Stay));
     assert!(reasons.iter().any(|reason| reason.contains("memory.total_gib")), "{reasons:?}");
     let detail = lab.detail(claimed.run).await;

@@ -233,6 +233,9 @@ const OWN_TABLES: &[&str] = &[
     "fallback_thresholds",
     "waivers",
     "run_judgements",
+    "run_holds",
+    "run_reopenings",
+    "stage_attempts",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
