@@ -18,6 +18,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod console;
+pub mod counterpart;
 pub mod host;
 pub mod identity;
 pub mod init;

@@ -22,7 +22,7 @@ use crate::console::{Console, ConsoleReporter, Terminal};
 use crate::init::session::SessionFile;
 use crate::pipeline::{self, Pipeline, RunEnd};
 use crate::stages;
-use crate::uplink::{self, Client, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
+use crate::uplink::{self, Client, CoordinatorEnd, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
 
 /// A clock that differs by less from the coordinator's is left as it is.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -168,6 +168,14 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         Arc::clone(&console),
         cancel.clone(),
     )?);
+    let counterpart = CoordinatorEnd {
+        endpoint: arguments.coordinator.clone(),
+        pin: arguments.ca,
+        proxy,
+        run: arguments.run,
+        token: answer.token,
+        timing: Timing::NORMAL,
+    };
     let order = answer.plan.stages.iter().map(|planned| planned.work.name()).collect();
     let pipeline = Pipeline {
         subject: format!("host {}, run {}", answer.plan.host_name, answer.plan.run_id),
@@ -178,6 +186,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         link: Arc::clone(&uplink),
         shown: Arc::new(ConsoleReporter::new(Arc::clone(&console), order)),
         console: Arc::clone(&console),
+        counterpart: Arc::new(counterpart),
         inventory_doubt,
         cancel,
         grace: pipeline::STAGE_GRACE,

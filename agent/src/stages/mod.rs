@@ -7,6 +7,7 @@ mod firmware;
 mod inventory;
 mod kernel_watch;
 mod memory;
+mod network;
 mod psu;
 mod side_by_side;
 mod smart;
@@ -27,6 +28,7 @@ use vetting_protocol::plan::{DiskConsent, StageWork};
 
 use crate::cancel::Cancel;
 use crate::clock;
+use crate::counterpart::Counterpart;
 use crate::host::Host;
 use crate::reporter::Reporter;
 use crate::tools::runner::{ToolError, ToolRunner};
@@ -123,6 +125,8 @@ pub struct StageContext<'a> {
     pub consent: DiskConsent,
     /// The expected spec, YAML; `None` when run by hand without one.
     pub expected_spec_yaml: Option<&'a str>,
+    /// The other end of network tests.
+    pub counterpart: &'a dyn Counterpart,
     /// Facts that stages leave for later ones.
     pub facts: &'a mut Facts,
 }
@@ -203,6 +207,7 @@ pub static ALL: &[&dyn Stage] = &[
     &cpu_stress::CpuStressStage,
     &memory::MemoryStage,
     &storage::StorageStage,
+    &network::NetworkStage,
     &psu::PsuStage,
 ];
 

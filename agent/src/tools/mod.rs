@@ -8,6 +8,8 @@ pub mod cpu_worker;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;
+pub mod ip;
+pub mod iperf3;
 pub mod ipmitool;
 pub mod memory_worker;
 pub mod runner;

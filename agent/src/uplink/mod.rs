@@ -7,6 +7,7 @@
 mod backoff;
 mod claim;
 mod client;
+mod counterpart;
 mod crash;
 mod enrol;
 mod spool;
@@ -24,6 +25,7 @@ use vetting_protocol::secret::Secret;
 
 pub use claim::{ClaimError, claim};
 pub use client::{Client, ClientError, RequestError};
+pub use counterpart::CoordinatorEnd;
 pub use crash::report_crash;
 pub use enrol::{EnrolError, Enrolled, enrol};
 

@@ -9,6 +9,7 @@ use vetting_protocol::agent_api::{
     MAX_ARTIFACT_BYTES, MAX_BODY_BYTES,
 };
 use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::network_test::{NetworkTestAnswer, NetworkTestRequest};
 use warp::reply::Json;
 
 use super::listener::Connection;
@@ -83,6 +84,19 @@ where
     let session = app.agent_session(run, &request.headers).await?;
     let crash: AgentCrash = json(request.body).await?;
     Ok(warp::reply::json(&app.driver.crash(session, crash).await?))
+}
+
+/// `POST /agent/v1/runs/{run}/network-test`.
+pub async fn network_test<S, B>(app: App, run: RunId, request: AgentRequest<S>) -> Result<Json, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let session = app.agent_session(run, &request.headers).await?;
+    let asked: NetworkTestRequest = json(request.body).await?;
+    app.driver.require_running(session.run).await?;
+    let answer: NetworkTestAnswer = app.network_test.open(request.connection, &asked).await;
+    Ok(warp::reply::json(&answer))
 }
 
 /// `PUT /agent/v1/runs/{run}/artifacts/{kind}/{name}`.
