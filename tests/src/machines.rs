@@ -118,6 +118,7 @@ pub fn emulated_quick() -> anyhow::Result<String> {
     let shorter = [
         ("{stage: Network, limit: 2m, duration: 8s", "{stage: Network, limit: 5m, duration: 2s"),
         ("{stage: PSU, limit: 1m, load: 20s", "{stage: PSU, limit: 5m, load: 3s"),
+        ("limit: 2m, duration: 30s, memory_percent: 50", "limit: 10m, duration: 4s, memory_percent: 40"),
         // an emulated card does not reach its link's speed
         (
             "percent_of_link\", op: gte, threshold: 80,",

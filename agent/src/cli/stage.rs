@@ -93,6 +93,7 @@ fn quick(stage: StageName) -> StageWork {
         },
         StageName::Network => StageWork::Network { duration_ms: 5_000, links: ExpectedLinks::Connected },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
+        StageName::Burn => StageWork::Burn { duration_ms: 30_000, memory_percent: 50 },
     }
 }
 

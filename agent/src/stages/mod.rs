@@ -1,11 +1,13 @@
 //! The stages: data and one function each. A new stage is one new file and one line in [`ALL`].
 
+mod burn;
 mod cpu_list;
 mod cpu_stress;
 mod disks;
 mod firmware;
 mod inventory;
 mod kernel_watch;
+mod load_watch;
 mod memory;
 mod network;
 mod psu;
@@ -209,6 +211,7 @@ pub static ALL: &[&dyn Stage] = &[
     &storage::StorageStage,
     &network::NetworkStage,
     &psu::PsuStage,
+    &burn::BurnStage,
 ];
 
 /// The outcome of work that was told to end early; the pipeline knows why.

@@ -7,6 +7,7 @@
 mod exchange;
 mod link;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,8 +21,9 @@ use super::{Effect, Stage, StageContext, StageDescription, StageError, StageRepo
 use crate::counterpart::NoCounterpart;
 use crate::tools::ip;
 use crate::tools::iperf3::Direction;
-use exchange::{Exchange, Flows};
-use link::{Counters, Look, Ready};
+use exchange::Exchange;
+use link::Counters;
+pub(super) use link::{Look, Ready};
 
 /// What comes around the tests of one interface.
 const AROUND: Duration = Duration::from_secs(5);
@@ -57,6 +59,29 @@ impl Stage for NetworkStage {
     }
 }
 
+/// Every interface of the inventory, as it stands now.
+pub(super) fn look_at_all<'c>(
+    context: &'c StageContext<'_>,
+    server: Option<&[SocketAddr]>,
+    links: ExpectedLinks,
+) -> Result<Vec<(&'c Nic, Look)>, StageError> {
+    let nics = &context.inventory()?.nics;
+    let finished = context.tools.run(&ip::addresses_invocation(), &context.cancel, &mut |_, _| {})?;
+    let interfaces = ip::parse_addresses(&finished)?;
+    Ok(nics.iter().map(|nic| (nic, Look::at(context, nic, &interfaces, server, links))).collect())
+}
+
+/// Works one link in both directions while other parts work.
+pub(super) fn work(context: &StageContext<'_>, ready: &Ready, duration: Duration) -> Found {
+    match (Exchange { context, ready, direction: Direction::Both, duration }).run() {
+        Ok(flows) => {
+            flows.measure_together(context, &ready.nic);
+            Found::new(Outcome::Pass, flows.details())
+        }
+        Err(outcome) => Found::new(outcome, json!({})),
+    }
+}
+
 struct Test<'t, 'a> {
     context: &'t StageContext<'a>,
     duration: Duration,
@@ -66,14 +91,8 @@ struct Test<'t, 'a> {
 impl Test<'_, '_> {
     fn run(&self) -> Result<StageReport, StageError> {
         let context = self.context;
-        let nics = &context.inventory()?.nics;
-        let finished = context.tools.run(&ip::addresses_invocation(), &context.cancel, &mut |_, _| {})?;
-        let interfaces = ip::parse_addresses(&finished)?;
         let server = context.counterpart.addresses();
-        let looks: Vec<(&Nic, Look)> = nics
-            .iter()
-            .map(|nic| (nic, Look::at(context, nic, &interfaces, server.as_deref().ok(), self.links)))
-            .collect();
+        let looks = look_at_all(context, server.as_deref().ok(), self.links)?;
         let left_out: Vec<Value> = looks
             .iter()
             .filter_map(|(nic, look)| match look {
@@ -167,39 +186,23 @@ impl Test<'_, '_> {
 
     /// All interfaces at once, each in both directions.
     fn together(&self, ready: &[&Ready]) -> Found {
-        let exchanged: Vec<(&str, Result<Flows, Outcome>)> = std::thread::scope(|scope| {
-            let threads: Vec<_> = ready
-                .iter()
-                .map(|ready| {
-                    let exchange = Exchange {
-                        context: self.context,
-                        ready,
-                        direction: Direction::Both,
-                        duration: self.duration,
-                    };
-                    (ready.nic.as_str(), scope.spawn(move || exchange.run()))
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|(name, thread)| {
-                    let crashed = |_| Err(Outcome::error(format!("{name}: its test crashed")));
-                    (name, thread.join().unwrap_or_else(crashed))
-                })
-                .collect()
+        let found: Vec<(&str, Found)> = std::thread::scope(|scope| {
+            let work = |ready: &&'_ Ready| {
+                let ready: &Ready = ready;
+                (ready.nic.as_str(), scope.spawn(move || work(self.context, ready, self.duration)))
+            };
+            let threads: Vec<_> = ready.iter().map(work).collect();
+            let end = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, Found>)| {
+                let crashed = |_| Found::new(Outcome::error(format!("{name}: its test crashed")), json!({}));
+                (name, thread.join().unwrap_or_else(crashed))
+            };
+            threads.into_iter().map(end).collect()
         });
-        let mut outcomes = Vec::new();
         let mut details = json!({});
-        for (name, flows) in exchanged {
-            match flows {
-                Ok(flows) => {
-                    details[name] = flows.details();
-                    flows.measure_together(self.context, name);
-                    outcomes.push(Outcome::Pass);
-                }
-                Err(outcome) => outcomes.push(outcome),
-            }
+        for (name, found) in &found {
+            details[name] = found.details.clone();
         }
+        let outcomes = found.into_iter().map(|(_, found)| found.outcome);
         Found::new(Outcome::worst_of(outcomes, "no interface"), details)
     }
 }

@@ -16,6 +16,8 @@ const TOOL: &str = "iperf3";
 const CONNECT_TIMEOUT_MS: &str = "10000";
 /// Least part of the asked duration that data must have flowed.
 const LEAST_WORKED: f64 = 0.9;
+/// It reports a test in so many parts, and each is between a second and a minute: all must fit in what is kept of it.
+const PARTS: u64 = 100;
 /// From this speed on one stream does not fill a link: the CPU that serves it is too slow.
 const FAST_MBPS: u32 = 10_000;
 const STREAMS_OF_FAST: u32 = 4;
@@ -51,7 +53,8 @@ pub fn invocation(
     streams: u32,
     duration: Duration,
 ) -> Invocation {
-    let seconds = duration.as_millis().div_ceil(1000).max(1);
+    let seconds = u64::try_from(duration.as_millis().div_ceil(1000).max(1)).unwrap_or(u64::MAX);
+    let interval = (seconds / PARTS).clamp(1, 60);
     let mut args: Vec<std::ffi::OsString> = vec![
         format!("--client={}", server.ip()).into(),
         format!("--port={}", server.port()).into(),
@@ -59,6 +62,7 @@ pub fn invocation(
         format!("--bind={}", way.source).into(),
         format!("--bind-dev={}", way.interface).into(),
         format!("--time={seconds}").into(),
+        format!("--interval={interval}").into(),
         format!("--parallel={streams}").into(),
         format!("--connect-timeout={CONNECT_TIMEOUT_MS}").into(),
         "--json".into(),

@@ -295,6 +295,9 @@ fn advice_after(stage: StageName) -> &'static str {
             "Check the cable, its plugs and the switch port, try another one, replace the card, then vet again."
         }
         StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
+        StageName::Burn => {
+            "Look at the part that is named, and at cooling and power: it may only fail when all work, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -189,6 +189,8 @@ named_enum! {
         Network = "Network",
         /// Power supplies, idle and under load.
         Psu = "PSU",
+        /// Everything at once.
+        Burn = "Burn",
     }
 }
 

@@ -106,6 +106,13 @@ pub enum StageWork {
         /// Length of the load under which they are looked at, milliseconds.
         load_ms: u64,
     },
+    /// CPUs, memory, disks and links, all at once.
+    Burn {
+        /// For so long, milliseconds.
+        duration_ms: u64,
+        /// Part of the available memory that is used, percent, 1 to 95.
+        memory_percent: u8,
+    },
 }
 
 impl StageWork {
@@ -121,6 +128,7 @@ impl StageWork {
             Self::Storage { .. } => StageName::Storage,
             Self::Network { .. } => StageName::Network,
             Self::Psu { .. } => StageName::Psu,
+            Self::Burn { .. } => StageName::Burn,
         }
     }
 }

@@ -18,7 +18,7 @@ const VIRTUAL: [&str; 4] = ["virtio_net", "vmxnet3", "xen_netfront", "hv_netvsc"
 
 /// What became of an interface at the first look.
 #[derive(Debug)]
-pub(super) enum Look {
+pub(in crate::stages) enum Look {
     /// It is not as it should be.
     Fault(String),
     /// Nobody expects it to be connected.
@@ -31,9 +31,9 @@ pub(super) enum Look {
 
 /// An interface that can be tested.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(in crate::stages) struct Ready {
     /// Its name.
-    pub(super) nic: String,
+    pub(in crate::stages) nic: String,
     /// An address of it, or of a VLAN on it, at which the coordinator answers.
     pub(super) way: Way,
     /// Absent where its driver does not say.

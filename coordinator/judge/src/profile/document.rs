@@ -128,13 +128,17 @@ impl TryFrom<FlatStage> for StageEntry {
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
         let is_network = stage == StageName::Network;
+        let is_burn = stage == StageName::Burn;
+        let percent = memory_percent
+            .filter(|percent| (1..=95).contains(percent))
+            .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest");
         for (key, present, belongs) in [
             ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
             ("per_core", per_core.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
-            ("memory_percent", memory_percent.is_some(), is_cpu),
-            ("duration", duration.is_some(), is_memory || is_network),
+            ("memory_percent", memory_percent.is_some(), is_cpu || is_burn),
+            ("duration", duration.is_some(), is_memory || is_network || is_burn),
             ("links", links.is_some(), is_network),
             ("fade", fade.is_some(), is_memory),
             ("fio_read", fio_read.is_some(), is_storage),
@@ -170,9 +174,7 @@ impl TryFrom<FlatStage> for StageEntry {
                 cpu_ms: ms(cpu),
                 per_core_ms: ms(per_core),
                 memory_ms: ms(memory),
-                memory_percent: memory_percent
-                    .filter(|percent| (1..=95).contains(percent))
-                    .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest")?,
+                memory_percent: percent?,
             },
             StageName::Memory => StageWork::Memory { duration_ms: ms(duration), fade_ms: ms(fade) },
             StageName::Storage => StageWork::Storage {
@@ -186,6 +188,7 @@ impl TryFrom<FlatStage> for StageEntry {
                 links: links.ok_or("Network needs `links`; add it")?,
             },
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
+            StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)

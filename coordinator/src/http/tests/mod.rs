@@ -8,6 +8,7 @@ mod faults;
 mod hold;
 mod lifecycle;
 mod limits;
+mod network_test;
 mod operator;
 mod resume;
 
