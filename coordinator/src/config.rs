@@ -232,7 +232,9 @@ impl TryFrom<String> for PortRange {
         let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
         match (port(first), port(last)) {
             (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
-            _ => Err(format!("`{text}` is no range of ports; write the first and the last, such as 5201-5216")),
+            _ => {
+                Err(format!("`{text}` is no range of ports; write the first and the last, such as 5201-5216"))
+            }
         }
     }
 }

@@ -48,8 +48,7 @@ impl Stage for BurnStage {
         let targets = disks::targets_of(context)?;
         let server = context.counterpart.addresses();
         let looks = network::look_at_all(context, server.as_deref().ok(), ExpectedLinks::Connected)?;
-        let mut loads =
-            vec![Load::Cpus { workers }, Load::Memory { workers, percent: *memory_percent }];
+        let mut loads = vec![Load::Cpus { workers }, Load::Memory { workers, percent: *memory_percent }];
         loads.extend(targets.chosen.iter().map(Load::Disk));
         loads.extend(looks.iter().filter_map(|(nic, look)| Load::of_link(&nic.name, look)));
 
@@ -68,7 +67,9 @@ impl Stage for BurnStage {
             }));
         }
         let links_left_out = |(nic, look): &(&vetting_protocol::inventory::Nic, Look)| match look {
-            Look::LeftOut(reason) | Look::Untested(reason) => Some(json!({"nic": nic.name, "reason": reason})),
+            Look::LeftOut(reason) | Look::Untested(reason) => {
+                Some(json!({"nic": nic.name, "reason": reason}))
+            }
             Look::Fault(_) | Look::Ready(_) => None,
         };
         Ok(StageReport {
@@ -85,12 +86,20 @@ impl Stage for BurnStage {
 
 /// One part at work.
 enum Load<'l> {
-    Cpus { workers: u32 },
-    Memory { workers: u32, percent: u8 },
+    Cpus {
+        workers: u32,
+    },
+    Memory {
+        workers: u32,
+        percent: u8,
+    },
     Disk(&'l Target<'l>),
     Link(&'l Ready),
     /// A link that is not as it should be.
-    BadLink { nic: &'l str, reason: &'l str },
+    BadLink {
+        nic: &'l str,
+        reason: &'l str,
+    },
 }
 
 impl<'l> Load<'l> {
@@ -148,9 +157,8 @@ impl Burn<'_, '_> {
     }
 
     fn one(&self, ordinal: u32, load: &Load<'_>) -> Outcome {
-        self.sub_steps.run(ordinal, &load.name(), || {
-            self.sub_steps.by_time(ordinal, self.duration, || self.work(load))
-        })
+        self.sub_steps
+            .run(ordinal, &load.name(), || self.sub_steps.by_time(ordinal, self.duration, || self.work(load)))
     }
 
     fn work(&self, load: &Load<'_>) -> Found {

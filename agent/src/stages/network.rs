@@ -6,7 +6,9 @@
 
 mod exchange;
 mod link;
+mod neighbours;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,11 +21,13 @@ use vetting_protocol::plan::{ExpectedLinks, StageWork};
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::counterpart::NoCounterpart;
+use crate::lldp::Neighbour;
 use crate::tools::ip;
 use crate::tools::iperf3::Direction;
 use exchange::Exchange;
 use link::Counters;
 pub(super) use link::{Look, Ready};
+use neighbours::Neighbours;
 
 /// What comes around the tests of one interface.
 const AROUND: Duration = Duration::from_secs(5);
@@ -105,6 +109,12 @@ impl Test<'_, '_> {
         let before: Vec<Counters> =
             under_test.iter().map(|(nic, _)| Counters::read(context.host, &nic.name)).collect();
 
+        let connected = under_test
+            .iter()
+            .filter(|(_, look)| !matches!(look, Look::Fault(_)))
+            .map(|(nic, _)| nic.name.as_str());
+        let neighbours = Neighbours::listen(context, connected);
+
         let count = u32::try_from(under_test.len()).unwrap_or(u32::MAX).saturating_add(1);
         let sub_steps = SubSteps::new(context, count);
         let mut outcomes = Vec::new();
@@ -126,12 +136,13 @@ impl Test<'_, '_> {
                 sub_steps.by_time(count - 1, self.duration, || self.together(&ready))
             }));
         }
+        let heard: BTreeMap<&str, Neighbour> = neighbours.heard(self.duration * 2).into_iter().collect();
         for ((nic, _), before) in under_test.iter().zip(&before) {
             Counters::read(context.host, &nic.name).measure_since(before, context);
         }
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "no network interface of this machine has a link"),
-            details: json!({ "left_out": left_out }),
+            details: json!({ "left_out": left_out, "neighbours": heard }),
         })
     }
 
@@ -187,11 +198,11 @@ impl Test<'_, '_> {
     /// All interfaces at once, each in both directions.
     fn together(&self, ready: &[&Ready]) -> Found {
         let found: Vec<(&str, Found)> = std::thread::scope(|scope| {
-            let work = |ready: &&'_ Ready| {
-                let ready: &Ready = ready;
-                (ready.nic.as_str(), scope.spawn(move || work(self.context, ready, self.duration)))
-            };
-            let threads: Vec<_> = ready.iter().map(work).collect();
+            let mut threads = Vec::new();
+            for ready in ready.iter().copied() {
+                let thread = scope.spawn(move || work(self.context, ready, self.duration));
+                threads.push((ready.nic.as_str(), thread));
+            }
             let end = |(name, thread): (_, std::thread::ScopedJoinHandle<'_, Found>)| {
                 let crashed = |_| Found::new(Outcome::error(format!("{name}: its test crashed")), json!({}));
                 (name, thread.join().unwrap_or_else(crashed))

@@ -1,4 +1,4 @@
-//! iproute2's `ip`: the addresses of the interfaces.
+//! iproute2's `ip`: the addresses of the interfaces, and which frames they take.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,6 +13,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Asks for all interfaces with their addresses.
 pub fn addresses_invocation() -> Invocation {
     Invocation { tool: TOOL, args: vec!["-json".into(), "address".into(), "show".into()], timeout: TIMEOUT }
+}
+
+/// Has an interface take frames to all groups, or no longer.
+pub fn all_groups_invocation(interface: &str, on: bool) -> Invocation {
+    let state = if on { "on" } else { "off" };
+    let args = ["link", "set", "dev", interface, "allmulticast", state].map(Into::into).to_vec();
+    Invocation { tool: TOOL, args, timeout: TIMEOUT }
 }
 
 /// An interface.

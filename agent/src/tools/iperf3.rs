@@ -102,6 +102,7 @@ struct Json {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names that iperf3 gives them")]
 struct End {
     sum_sent: Option<Sum>,
     sum_received: Option<Sum>,

@@ -52,7 +52,12 @@ impl CoordinatorEnd {
         if found.is_empty() { Err(unavailable("its name has none".to_owned())) } else { Ok(found) }
     }
 
-    async fn ask(&self, client: &Client, test: Duration, cancel: &Cancel) -> Result<TestServer, NoCounterpart> {
+    async fn ask(
+        &self,
+        client: &Client,
+        test: Duration,
+        cancel: &Cancel,
+    ) -> Result<TestServer, NoCounterpart> {
         let request = NetworkTestRequest { duration_ms: u64::try_from(test.as_millis()).unwrap_or(u64::MAX) };
         let mut backoff = Backoff::new(self.timing.first_retry, self.timing.longest_retry);
         loop {
@@ -61,13 +66,16 @@ impl CoordinatorEnd {
                     return Ok(TestServer { addresses: self.resolve(port)?, link_mbps });
                 }
                 Ok(NetworkTestAnswer::SwitchedOff {}) => {
-                    let reason = "the network test is switched off (network_test.enabled in the coordinator's config)";
+                    let reason =
+                        "the network test is switched off (network_test.enabled in the coordinator's config)";
                     return Err(NoCounterpart::NotOffered { reason: reason.to_owned() });
                 }
                 Ok(NetworkTestAnswer::Unavailable { reason }) => {
                     return Err(NoCounterpart::Unavailable { reason });
                 }
-                Ok(NetworkTestAnswer::Busy { retry_ms }) => Duration::from_millis(retry_ms).min(LONGEST_PAUSE),
+                Ok(NetworkTestAnswer::Busy { retry_ms }) => {
+                    Duration::from_millis(retry_ms).min(LONGEST_PAUSE)
+                }
                 Err(error) if error.is_transient() => backoff.next(),
                 Err(error) => return Err(NoCounterpart::Unavailable { reason: chain(&error) }),
             };

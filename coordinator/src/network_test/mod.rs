@@ -93,7 +93,8 @@ impl NetworkTest {
     fn take_port(&self, tried: &BTreeSet<u16>) -> Option<Port> {
         let mut taken = lock(&self.taken);
         let range = self.config.ports;
-        let number = (range.first..=range.last).find(|port| !taken.contains(port) && !tried.contains(port))?;
+        let number =
+            (range.first..=range.last).find(|port| !taken.contains(port) && !tried.contains(port))?;
         taken.insert(number);
         Some(Port { number, taken: Arc::clone(&self.taken) })
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use super::*;
-use crate::stages::tests::{
-    Machine, Told, arguments, hung, log_to, missing, outcome, recorded, told,
-};
+use crate::stages::tests::{Machine, Told, arguments, hung, log_to, missing, outcome, recorded, told};
 use crate::tools::runner::{Finished, Invocation, ToolError};
 
 const WORK: StageWork = StageWork::Burn { duration_ms: 1_000, memory_percent: 50 };
@@ -74,7 +72,11 @@ fn a_load_that_died_is_an_error_whatever_the_others_say() {
 fn a_wrong_answer_under_load_fails() {
     let machine = Machine::new();
     let tools = Told::new(|call: &Invocation| {
-        if arguments(call).contains("--vm ") { recorded("stress-ng", "0.19-memory-bit-errors") } else { good(call) }
+        if arguments(call).contains("--vm ") {
+            recorded("stress-ng", "0.19-memory-bit-errors")
+        } else {
+            good(call)
+        }
     });
     let (report, _, _) = machine.run(&WORK, &tools);
     assert!(matches!(outcome(report), Outcome::Fail { .. }));

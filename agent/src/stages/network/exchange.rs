@@ -130,7 +130,12 @@ impl Flows {
     pub(super) fn measure_together(&self, context: &StageContext<'_>, nic: &str) {
         for (word, flow) in self.each() {
             let bandwidth = Some(flow.bits_per_second);
-            context.measure("iperf", format!("together/{nic}/{word}_bandwidth"), bandwidth, "bits_per_second");
+            context.measure(
+                "iperf",
+                format!("together/{nic}/{word}_bandwidth"),
+                bandwidth,
+                "bits_per_second",
+            );
         }
     }
 }

@@ -60,7 +60,9 @@ impl Look {
         if !connected {
             return match (nic.link, links) {
                 (Some(true), _) => Self::Fault(format!("{name} lost its link since the run began")),
-                (_, ExpectedLinks::All) => Self::Fault(format!("{name} has no link, and all should have one")),
+                (_, ExpectedLinks::All) => {
+                    Self::Fault(format!("{name} has no link, and all should have one"))
+                }
                 (_, ExpectedLinks::Connected) => Self::LeftOut("it has no link".to_owned()),
             };
         }
@@ -73,7 +75,9 @@ impl Look {
         if let (Some(first), Some(now)) = (nic.speed_mbps, speed_mbps)
             && now < first
         {
-            return Self::Fault(format!("{name}: its link fell from {first} to {now} Mbit/s since the run began"));
+            return Self::Fault(format!(
+                "{name}: its link fell from {first} to {now} Mbit/s since the run began"
+            ));
         }
         match way(context, name, interfaces, server) {
             Ok(way) => {
@@ -106,7 +110,9 @@ fn way(
         })
         .collect();
     if ways.is_empty() {
-        return Err(format!("{name} has a link, but no address, so it was not tested: is there a DHCP server?"));
+        return Err(format!(
+            "{name} has a link, but no address, so it was not tested: is there a DHCP server?"
+        ));
     }
     let server = server.unwrap_or_default();
     let answered = ways.into_iter().find(|way| {

@@ -168,13 +168,17 @@ fn what_cannot_be_tested_is_no_pass() {
     // no address
     let unaddressed = machine(&["eth0", "eth1"], HEALTHY);
     let (outcome, _) = run(&unaddressed, &["eth0"], &WORK);
-    assert!(matches!(&outcome, Outcome::Skip { reason } if reason.contains("eth1 has a link, but no address")));
+    assert!(
+        matches!(&outcome, Outcome::Skip { reason } if reason.contains("eth1 has a link, but no address"))
+    );
     let (outcome, _) = run(&unaddressed, &["eth0"], &ALL);
     assert!(matches!(&outcome, Outcome::Error { reason } if reason.contains("eth1")), "{outcome:?}");
     // another network
     let apart = machine(&["eth0", "eth1"], Coordinator { over: &["eth0"], ..HEALTHY });
     let (outcome, _) = run(&apart, &["eth0", "eth1"], &WORK);
-    assert!(matches!(&outcome, Outcome::Skip { reason } if reason.contains("eth1: the coordinator does not")));
+    assert!(
+        matches!(&outcome, Outcome::Skip { reason } if reason.contains("eth1: the coordinator does not"))
+    );
     // a driver that tells no speed
     let untold = machine(&["eth0"], HEALTHY);
     untold.file("sys/class/net/eth0/speed", "-1\n");
@@ -196,8 +200,7 @@ fn without_a_server_the_stage_is_skipped_or_an_error_but_never_passes() {
     };
     assert!(matches!(&outcome, Outcome::Skip { reason } if reason.contains("no coordinator")), "{outcome:?}");
     let off = NoCounterpart::NotOffered { reason: "switched off".to_owned() };
-    let (outcome, _) =
-        run(&machine(&["eth0"], Coordinator { open: Err(off), ..HEALTHY }), &["eth0"], &WORK);
+    let (outcome, _) = run(&machine(&["eth0"], Coordinator { open: Err(off), ..HEALTHY }), &["eth0"], &WORK);
     assert_eq!(outcome, Outcome::skip("switched off"));
     let broken = NoCounterpart::Unavailable { reason: "apt install iperf3".to_owned() };
     let (outcome, _) =
