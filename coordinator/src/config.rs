@@ -64,6 +64,8 @@ pub struct Config {
     pub boot: Boot,
     /// Our own netboot server.
     pub netboot: Netboot,
+    /// Servers that machines under test exchange data with.
+    pub network_test: NetworkTest,
     /// How long is waited for what.
     pub timeouts: Timeouts,
     /// One-time claim secrets.
@@ -89,6 +91,7 @@ impl Default for Config {
             image: Image::default(),
             boot: Boot::default(),
             netboot: Netboot::default(),
+            network_test: NetworkTest::default(),
             timeouts: Timeouts::default(),
             claim: Claim::default(),
             enrolment: Enrolment::default(),
@@ -192,6 +195,47 @@ named_enum! {
         All = "all",
         /// No one: the lab's own DHCP server names our TFTP and boot script (`netboot config` prints how).
         None = "none",
+    }
+}
+
+/// Servers that machines under test exchange data with: iperf3 on this box.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkTest {
+    /// Off unless said so.
+    pub enabled: bool,
+    /// TCP ports, one for each test that is under way.
+    pub ports: PortRange,
+}
+
+impl Default for NetworkTest {
+    fn default() -> Self {
+        Self { enabled: false, ports: PortRange { first: 5201, last: 5216 } }
+    }
+}
+
+/// Ports from one to another, both included: `5201-5216`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PortRange {
+    /// Not 0.
+    pub first: u16,
+    /// Not below `first`.
+    pub last: u16,
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => {
+                Err(format!("`{text}` is no range of ports; write the first and the last, such as 5201-5216"))
+            }
+        }
     }
 }
 
@@ -395,6 +439,9 @@ mod tests {
             ("after_run:\n  pass: explode\n", 2, "explode"),
             ("profiles: {fast: x.yaml}\n", 1, "fast"),
             ("listen: {http: -1}\n", 1, "socket address"),
+            ("network_test: {ports: 5216-5201}\n", 1, "5201-5216"),
+            ("network_test: {ports: 0-9}\n", 1, "5201-5216"),
+            ("network_test: {ports: 65536-65537}\n", 1, "5201-5216"),
             ("state_dir: [\n", 1, "path"),
             ("listen: {https: '0.0.0.0:1\n", 2, "quoted scalar"),
         ] {

@@ -7,6 +7,7 @@ pub mod durable_file;
 pub mod enrolment;
 pub mod http;
 pub mod netboot;
+pub mod network_test;
 pub mod power;
 pub mod privileges;
 pub mod results_folder;

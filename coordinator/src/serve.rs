@@ -22,6 +22,7 @@ use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
+use crate::network_test::NetworkTest;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
@@ -170,6 +171,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         https_port: https.port(),
         enrolment_limit: enrolment_limit(),
         netboot: netboot.status(),
+        network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
     });
     let netboot_counters = netboot.counters();
     let (stop, stopped) = watch::channel(false);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -67,6 +67,8 @@ pub struct SiteOptions {
     pub netboot: String,
     /// How long failed machines are held; zero: they switch off at once.
     pub hold: Duration,
+    /// Whether machines may exchange data with iperf3 on this box.
+    pub network_test: bool,
 }
 
 impl Default for SiteOptions {
@@ -80,6 +82,7 @@ impl Default for SiteOptions {
             network: None,
             netboot: String::new(),
             hold: Duration::ZERO,
+            network_test: false,
         }
     }
 }
@@ -154,6 +157,11 @@ impl Site {
         }
         if self.options.network.is_some() {
             writeln!(config, "netboot: {{interfaces: [eth0], {}}}", self.options.netboot)?;
+        }
+        if self.options.network_test {
+            // those after one that is free now: the coordinator passes over the ones that are not
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            writeln!(config, "network_test: {{enabled: true, ports: {free}-{}}}", free.saturating_add(7))?;
         }
         if self.options.unknown_may_netboot {
             writeln!(config, "enrolment: {{netboot: allowed}}")?;

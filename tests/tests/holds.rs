@@ -11,7 +11,7 @@ use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, SshView};
 use vetting_protocol::run::RunState;
 use vetting_tests::lan_site::LanSite;
-use vetting_tests::machines::SHORT_DELIVERY;
+use vetting_tests::machines::{SHORT_DELIVERY, emulated_quick};
 use vetting_tests::site::SiteOptions;
 
 /// Bounds only how long a broken build hangs.

@@ -29,6 +29,7 @@ use crate::alone::shelf::{Folder, Shelf, Stick};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::console::{Console, ConsoleReporter, Terminal, chain, verdict_lines};
+use crate::counterpart::Nobody;
 use crate::pipeline::{self, Pipeline, RunEnd};
 use crate::stages;
 use crate::uplink::Link;
@@ -242,6 +243,7 @@ fn run(
         link: Arc::clone(&link) as Arc<dyn Link>,
         shown: Arc::new(ConsoleReporter::new(Arc::clone(console), shown)),
         console: Arc::clone(console),
+        counterpart: Arc::new(Nobody),
         inventory_doubt,
         cancel,
         grace: pipeline::STAGE_GRACE,

@@ -28,7 +28,7 @@ use crate::init::session::SessionFile;
 use crate::pipeline::{self, AfterHold, Pipeline, RunEnd};
 use crate::stages;
 use crate::tools::runner::SystemRunner;
-use crate::uplink::{self, Client, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
+use crate::uplink::{self, Client, CoordinatorEnd, Link, SPOOL_LIMIT_BYTES, Session, Timing, Uplink};
 
 /// A clock that differs by less from the coordinator's is left as it is.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
@@ -260,6 +260,14 @@ impl Work<'_> {
 
     fn go_through(&self, session: Session, plan: Plan) -> Result<(RunEnd, Arc<dyn Link>), CliError> {
         let cancel = self.interrupted.below();
+        let counterpart = CoordinatorEnd {
+            endpoint: self.arguments.coordinator.clone(),
+            pin: self.arguments.ca,
+            proxy: self.proxy.clone(),
+            run: session.run,
+            token: session.token.clone(),
+            timing: Timing::NORMAL,
+        };
         let uplink: Arc<dyn Link> = Arc::new(Uplink::start(
             self.client()?,
             session,
@@ -278,6 +286,7 @@ impl Work<'_> {
             link: Arc::clone(&uplink),
             shown: Arc::new(ConsoleReporter::new(Arc::clone(&self.console), order)),
             console: Arc::clone(&self.console),
+            counterpart: Arc::new(counterpart),
             inventory_doubt: self.inventory_doubt.clone(),
             cancel,
             grace: pipeline::STAGE_GRACE,

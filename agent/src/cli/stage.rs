@@ -13,13 +13,14 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{DiskBudget, DiskConsent, SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, DiskConsent, ExpectedLinks, SelfTest, StageWork, SurfaceScan};
 
 use super::facts::print_json;
 use super::machine::Machine;
 use super::{CliError, Exit, interrupt};
 use crate::cancel::Cancel;
 use crate::console::{Console as _, ConsoleReporter, Terminal};
+use crate::counterpart::Nobody;
 use crate::inventory;
 use crate::pipeline::{STAGE_GRACE, Work, run_alone};
 use crate::reporter::{Reporter, Tee};
@@ -90,7 +91,9 @@ fn quick(stage: StageName) -> StageWork {
             surface: SurfaceScan::ReadZones { zones: 16, zone_mib: 16 },
             budget: DiskBudget::UNLIMITED,
         },
+        StageName::Network => StageWork::Network { duration_ms: 5_000, links: ExpectedLinks::Connected },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
+        StageName::Burn => StageWork::Burn { duration_ms: 30_000, memory_percent: 50 },
     }
 }
 
@@ -167,6 +170,7 @@ pub(super) fn stage(machine: &Machine, arguments: &StageArguments) -> Result<Exi
         reporter,
         consent: arguments.consent.into(),
         expected_spec_yaml,
+        counterpart: Arc::new(Nobody),
         facts: facts.clone(),
     };
     let (outcome, details) = run_alone(work, Duration::MAX, STAGE_GRACE, &cancel, &mut facts);

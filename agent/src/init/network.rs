@@ -129,6 +129,7 @@ struct Trouble {
 impl Keeper {
     fn keep(mut self, ready: &Path) {
         let mut announced = false;
+        self.keep_cards_apart();
         // before the first link is up
         match AdvertisedServers::listen() {
             Ok(advertised) => self.advertised = Some(advertised),
@@ -150,6 +151,17 @@ impl Keeper {
                 self.speak_of_trouble();
             }
             std::thread::sleep(if announced { LOOK_AFTER } else { LOOK_BEFORE });
+        }
+    }
+
+    /// Two cards on one network: each answers and speaks for its own addresses only (ip-sysctl of the kernel), so that
+    /// what is sent to one does not come in by the other.
+    fn keep_cards_apart(&self) {
+        for (key, value) in [("arp_ignore", "1"), ("arp_announce", "2")] {
+            let path = self.host.path("/proc/sys/net/ipv4/conf/all").join(key);
+            if let Err(error) = std::fs::write(&path, value) {
+                self.console.line(&format!("{}: {error}", path.display()));
+            }
         }
     }
 

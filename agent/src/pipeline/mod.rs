@@ -18,6 +18,7 @@ use vetting_protocol::run::RunResult;
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::console::{Console, verdict_lines};
+use crate::counterpart::Counterpart;
 use crate::host::Host;
 use crate::inventory;
 use crate::reporter::{Reporter, Tee};
@@ -53,6 +54,8 @@ pub struct Pipeline {
     pub shown: Arc<dyn Reporter>,
     /// Where the verdict is shown.
     pub console: Arc<dyn Console>,
+    /// The other end of network tests.
+    pub counterpart: Arc<dyn Counterpart>,
     /// Why the inventory may lack devices; it is then an error.
     pub inventory_doubt: Option<String>,
     /// Raised by a signal, or by the link when the coordinator ends the run.
@@ -262,6 +265,7 @@ impl Pipeline {
             consent: self.plan.consent,
             expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone())
                 .filter(|yaml| !yaml.trim().is_empty()),
+            counterpart: Arc::clone(&self.counterpart),
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);

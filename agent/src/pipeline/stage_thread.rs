@@ -15,6 +15,7 @@ use vetting_protocol::plan::{DiskConsent, StageWork};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::console::{chain, spoken};
+use crate::counterpart::Counterpart;
 use crate::host::Host;
 use crate::reporter::Reporter;
 use crate::stages::{Facts, Stage, StageContext, StageError, StageReport};
@@ -39,6 +40,8 @@ pub struct Work {
     pub consent: DiskConsent,
     /// The expected spec, YAML.
     pub expected_spec_yaml: Option<String>,
+    /// The other end of network tests.
+    pub counterpart: Arc<dyn Counterpart>,
     /// What stages before it left.
     pub facts: Facts,
 }
@@ -163,7 +166,7 @@ impl StageThread {
 }
 
 fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
-    let Work { stage, work, host, tools, consent, expected_spec_yaml, mut facts, reporter: _ } = work;
+    let Work { stage, work, host, tools, consent, expected_spec_yaml, counterpart, mut facts, .. } = work;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut context = StageContext {
             stage: work.name(),
@@ -173,6 +176,7 @@ fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
             cancel: stop,
             consent,
             expected_spec_yaml: expected_spec_yaml.as_deref(),
+            counterpart: &*counterpart,
             facts: &mut facts,
         };
         stage.run(&mut context, &work)

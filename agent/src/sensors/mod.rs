@@ -23,7 +23,7 @@ pub mod edac;
 mod hwmon;
 pub mod kernel_log;
 pub(crate) mod load;
-mod network;
+pub(crate) mod network;
 mod pcie;
 mod power;
 mod sidecar;

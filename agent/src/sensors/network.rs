@@ -10,7 +10,7 @@ use crate::host::Host;
 
 const CLASS: &str = "/sys/class/net";
 /// Of `statistics` (Documentation/ABI/testing/sysfs-class-net-statistics).
-const ERRORS: [&str; 6] =
+pub(crate) const ERRORS: [&str; 6] =
     ["rx_crc_errors", "rx_frame_errors", "rx_length_errors", "rx_errors", "tx_carrier_errors", "tx_errors"];
 
 /// The interfaces' counters.

@@ -5,7 +5,7 @@
 mod answers;
 mod cores;
 mod frequency;
-mod throttle;
+pub(super) mod throttle;
 
 use std::time::Duration;
 
@@ -15,16 +15,13 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::StageWork;
 
-use super::kernel_watch::KernelWatch;
+use super::load_watch::LoadWatch;
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::host::Host;
-use crate::inventory::dimm_map::DimmMap;
-use crate::sensors::edac;
 use crate::tools::runner::{Invocation, ToolError};
 use crate::tools::stress_ng::{self, StressReport};
 use frequency::UnderLoad;
-use throttle::Throttling;
 
 /// Slowest that a worker is expected to fill and check its memory, bytes a second: a pass that is too short for one
 /// round over the memory verifies nothing, so it is made longer.
@@ -53,9 +50,7 @@ impl Stage for CpuStressStage {
         };
         let context: &StageContext<'_> = context;
         let workers = context.inventory()?.cpu.logical_cores.max(1);
-        let watch = KernelWatch::from_now(context.host);
-        let memory_errors = edac::Counters::read(context.host);
-        let throttling = Throttling::read(context.host);
+        let watch = LoadWatch::from_now(context.host);
         let sub_steps = SubSteps::new(context, 3);
         let cpu = sub_steps.run(0, "CPU pass", || {
             let duration = Duration::from_millis(*cpu_ms);
@@ -71,20 +66,7 @@ impl Stage for CpuStressStage {
                 Err(reason) => Found::new(Outcome::error(format!("memory pass: {reason}")), json!({})),
             }
         });
-        let seen = watch.and_then(KernelWatch::seen);
-        let count = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
-        // without a value no rule can take it for a good one
-        context.measure("stress", "mce/new", count, "count");
-        for (kind, count) in Throttling::read(context.host).since(&throttling) {
-            context.measure("throttle", kind, count.map(|count| count as f64), "count");
-        }
-        for new in edac::Counters::read(context.host).since(&memory_errors) {
-            context.measure("edac", new.key, new.count.map(|count| count as f64), "count");
-        }
-        let kernel = match seen {
-            Ok(seen) => seen.outcome(&DimmMap::read(context.host)),
-            Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
-        };
+        let (kernel, count) = watch.conclude(context);
         Ok(StageReport {
             outcome: Outcome::worst_of([cpu, per_core, memory, kernel], ""),
             details: json!({ "workers": workers, "machine_checks": count }),
@@ -92,7 +74,7 @@ impl Stage for CpuStressStage {
     }
 }
 
-fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Found {
+pub(super) fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Found {
     let (report, frequency) = UnderLoad::watch(context.host, || {
         stress(context, &stress_ng::cpu_invocation(workers, duration), "cpu", duration)
     });
@@ -111,7 +93,7 @@ fn cpu_pass(context: &StageContext<'_>, workers: u32, duration: Duration) -> Fou
 const MORE_TIME: [u32; 2] = [4, 16];
 
 /// What the memory pass sets out to do.
-struct MemoryPass {
+pub(super) struct MemoryPass {
     workers: u32,
     /// Over all workers together.
     bytes: u64,
@@ -120,7 +102,7 @@ struct MemoryPass {
 }
 
 impl MemoryPass {
-    fn plan(host: &Host, workers: u32, asked: Duration, percent: u8) -> Result<Self, String> {
+    pub(super) fn plan(host: &Host, workers: u32, asked: Duration, percent: u8) -> Result<Self, String> {
         let memory = host.meminfo().map_err(|error| error.reason())?;
         let bytes = memory.available_bytes / 100 * u64::from(percent.clamp(1, 95));
         let one_round = Duration::from_secs(bytes / u64::from(workers) / SLOWEST_BYTES_PER_SECOND);
@@ -128,7 +110,7 @@ impl MemoryPass {
     }
 }
 
-fn memory_pass(context: &StageContext<'_>, pass: &MemoryPass) -> Found {
+pub(super) fn memory_pass(context: &StageContext<'_>, pass: &MemoryPass) -> Found {
     let attempt = |factor: u32| {
         let duration = pass.duration * factor;
         let invocation = stress_ng::memory_invocation(pass.workers, pass.bytes, duration);

@@ -3,6 +3,7 @@
 
 use vetting_protocol::outcome::Outcome;
 
+use super::StageContext;
 use crate::host::{Host, HostError, KernelLog};
 use crate::inventory::dimm_map::DimmMap;
 use crate::sensors::kernel_log::{Class, classify};
@@ -15,7 +16,7 @@ pub(super) struct KernelWatch<'h> {
 }
 
 /// What it saw.
-pub(super) struct Seen {
+struct Seen {
     exceptions: u64,
     /// Reports of machine checks in the log, such as corrected errors that were found by polling.
     logged: u64,
@@ -30,7 +31,24 @@ impl<'h> KernelWatch<'h> {
         Ok(Self { host, log: host.kernel_log_from_now()?, exceptions: exceptions(host)? })
     }
 
-    pub(super) fn seen(mut self) -> Result<Seen, HostError> {
+    /// Counts what came since, and judges what leaves no doubt; the count is told, too. Where it could not be watched the
+    /// measurement has no value, so that no rule takes it for a good one.
+    pub(super) fn conclude(
+        watch: Result<Self, HostError>,
+        context: &StageContext<'_>,
+        dimms: &DimmMap,
+    ) -> (Outcome, Option<f64>) {
+        let seen = watch.and_then(Self::seen);
+        let count = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
+        context.measure("stress", "mce/new", count, "count");
+        let outcome = match seen {
+            Ok(seen) => seen.outcome(dimms),
+            Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
+        };
+        (outcome, count)
+    }
+
+    fn seen(mut self) -> Result<Seen, HostError> {
         let messages = self.log.new_messages()?;
         let those = |wanted: fn(&str) -> bool| -> Vec<String> {
             messages.iter().filter(|message| wanted(message)).cloned().collect()
@@ -46,13 +64,13 @@ impl<'h> KernelWatch<'h> {
 
 impl Seen {
     /// How many, at least.
-    pub(super) fn machine_checks(&self) -> u64 {
+    fn machine_checks(&self) -> u64 {
         self.exceptions.max(self.logged)
     }
 
     /// Machine checks that were only logged may have been corrected: those are for a threshold to judge.
     /// `dimms` tells the slot of memory that the kernel found broken.
-    pub(super) fn outcome(&self, dimms: &DimmMap) -> Outcome {
+    fn outcome(&self, dimms: &DimmMap) -> Outcome {
         let exceptions = match self.exceptions {
             0 => Outcome::Pass,
             count => Outcome::fail(format!("{count} machine check exceptions under load")),

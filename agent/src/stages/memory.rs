@@ -75,14 +75,8 @@ impl Stage for MemoryStage {
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         measure(context, &shares, &done);
         outcomes.push(controllers(context, &errors_before));
-        let seen = watch.and_then(KernelWatch::seen);
-        let machine_checks = seen.as_ref().ok().map(|seen| seen.machine_checks() as f64);
-        // without a value no rule can take it for a good one
-        context.measure("stress", "mce/new", machine_checks, "count");
-        outcomes.push(match seen {
-            Ok(seen) => seen.outcome(&dimms),
-            Err(error) => Outcome::error(format!("machine checks cannot be counted: {}", error.reason())),
-        });
+        let (kernel, machine_checks) = KernelWatch::conclude(watch, context, &dimms);
+        outcomes.push(kernel);
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, ""),
             details: json!({

@@ -1,12 +1,15 @@
 //! The stages: data and one function each. A new stage is one new file and one line in [`ALL`].
 
+mod burn;
 mod cpu_list;
 mod cpu_stress;
 mod disks;
 mod firmware;
 mod inventory;
 mod kernel_watch;
+mod load_watch;
 mod memory;
+mod network;
 mod psu;
 mod side_by_side;
 mod smart;
@@ -27,6 +30,7 @@ use vetting_protocol::plan::{DiskConsent, StageWork};
 
 use crate::cancel::Cancel;
 use crate::clock;
+use crate::counterpart::Counterpart;
 use crate::host::Host;
 use crate::reporter::Reporter;
 use crate::tools::runner::{ToolError, ToolRunner};
@@ -126,6 +130,8 @@ pub struct StageContext<'a> {
     pub consent: DiskConsent,
     /// The expected spec, YAML; `None` when run by hand without one.
     pub expected_spec_yaml: Option<&'a str>,
+    /// The other end of network tests.
+    pub counterpart: &'a dyn Counterpart,
     /// Facts that stages leave for later ones.
     pub facts: &'a mut Facts,
 }
@@ -218,7 +224,9 @@ pub static ALL: &[&dyn Stage] = &[
     &cpu_stress::CpuStressStage,
     &memory::MemoryStage,
     &storage::StorageStage,
+    &network::NetworkStage,
     &psu::PsuStage,
+    &burn::BurnStage,
 ];
 
 /// The outcome of work that was told to end early; the pipeline knows why.

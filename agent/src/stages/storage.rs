@@ -93,6 +93,18 @@ impl Stage for StorageStage {
     }
 }
 
+/// Reads a disk from its start on while other parts work, and tells what the kernel logged of it meanwhile.
+pub(super) fn read_under_load(
+    context: &StageContext<'_>,
+    sub_steps: &SubSteps<'_, '_>,
+    target: &Target<'_>,
+    duration: Duration,
+) -> Found {
+    let log = kernel::DiskLog::from_now(context.host, &target.disk.name);
+    let found = Disk { context, sub_steps, target }.read(Reads::FromStart(duration));
+    log.count(context, found)
+}
+
 /// One disk under test.
 struct Disk<'s, 'a, 't> {
     context: &'s StageContext<'a>,

@@ -11,6 +11,7 @@ use vetting_protocol::inventory::{
 use vetting_protocol::plan::SelfTest;
 
 use super::*;
+use crate::counterpart::Nobody;
 use crate::tools::fixture;
 use crate::tools::runner::{Exit, Finished, Invocation, Stream};
 
@@ -153,6 +154,7 @@ pub(super) struct Machine {
     pub(super) consent: DiskConsent,
     pub(super) spec: Option<String>,
     pub(super) cancel: Cancel,
+    pub(super) counterpart: Box<dyn Counterpart>,
     firmware: Option<FirmwareReport>,
 }
 
@@ -176,6 +178,7 @@ impl Machine {
             consent: DiskConsent::EmptyDisksOnly,
             spec: None,
             cancel: Cancel::new(),
+            counterpart: Box::new(Nobody),
             firmware: None,
         };
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
@@ -261,6 +264,7 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: None,
+            counterpart: &Nobody,
             facts: &mut facts,
         })
     }
@@ -292,6 +296,7 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: self.spec.as_deref(),
+            counterpart: &*self.counterpart,
             facts,
         };
         let report = stage.run(&mut context, work);
@@ -402,6 +407,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             cancel: Cancel::new(),
             consent: DiskConsent::NonDestructive,
             expected_spec_yaml: None,
+            counterpart: &Nobody,
             facts: &mut facts,
         };
         let answer = stage.run(&mut context, &other);

@@ -1,4 +1,4 @@
-//! `ethtool`: a NIC's firmware and its permanent MAC address, which sysfs does not tell.
+//! `ethtool`: a NIC's firmware, its permanent MAC address, and what its link could be, which sysfs does not tell.
 
 use std::time::Duration;
 
@@ -67,6 +67,34 @@ pub fn parse_permanent_address(finished: &Finished) -> Result<Option<MacAddress>
         .map_err(|error: vetting_protocol::ids::ParseIdError| garbage(&error.to_string()))
 }
 
+/// Asks for the settings of an interface's link.
+pub fn link_invocation(interface: &str) -> Invocation {
+    Invocation { tool: TOOL, args: vec![interface.into()], timeout: TIMEOUT }
+}
+
+/// Reads the output of [`link_invocation`]: the fastest speed that both ends of the link offer each other, Mbit/s. None
+/// where one of them does not tell, as without auto-negotiation.
+pub fn parse_fastest_common(finished: &Finished) -> Result<Option<u32>, ToolError> {
+    finished.success(TOOL)?;
+    let text = finished.stdout_text();
+    if !text.contains("Settings for ") {
+        return Err(garbage("no `Settings for` line"));
+    }
+    let ours = speeds(&text, "Advertised link modes:");
+    let theirs = speeds(&text, "Link partner advertised link modes:");
+    Ok(ours.into_iter().filter(|speed| theirs.contains(speed)).max())
+}
+
+/// The speeds of the modes under a heading: `1000baseT/Full`, also on lines that go on without one.
+fn speeds(text: &str, heading: &str) -> Vec<u32> {
+    let mut lines = text.lines().map(str::trim).skip_while(|line| !line.starts_with(heading));
+    let Some(first) = lines.next() else { return Vec::new() };
+    let rest = lines.take_while(|line| !line.contains(':'));
+    let modes = std::iter::once(&first[heading.len()..]).chain(rest);
+    let speed = |mode: &str| mode.split_once("base")?.0.parse().ok();
+    modes.flat_map(str::split_whitespace).filter_map(speed).collect()
+}
+
 fn garbage(message: &str) -> ToolError {
     ToolError::Garbage { tool: TOOL.to_owned(), message: message.to_owned() }
 }
@@ -111,6 +139,36 @@ mod tests {
         assert!(matches!(parse_permanent_address(&finished(0, "", "")), Err(ToolError::Garbage { .. })));
         let cut = finished(0, "Permanent address: 3c:ec\n", "");
         assert!(matches!(parse_permanent_address(&cut), Err(ToolError::Garbage { .. })));
+    }
+
+    /// A gigabit card at a switch of 100 Mbit/s, as its owner published it.
+    const R8169: &str = "Settings for eth0:\n\tSupported ports: [ TP MII ]\n\tSupported link modes:   \
+        10baseT/Half 10baseT/Full \n\t                        100baseT/Half 100baseT/Full \n\t                        \
+        1000baseT/Half 1000baseT/Full \n\tSupports auto-negotiation: Yes\n\tAdvertised link modes:  10baseT/Half \
+        10baseT/Full \n\t                        100baseT/Half 100baseT/Full \n\tAdvertised pause frame use: No\n\t\
+        Link partner advertised link modes:  10baseT/Half 10baseT/Full \n\t                                     \
+        100baseT/Half 100baseT/Full \n\tLink partner advertised auto-negotiation: Yes\n\tSpeed: 100Mb/s\n\t\
+        Duplex: Full\n\tPort: MII\n\tLink detected: yes\n";
+
+    #[test]
+    fn the_fastest_speed_of_both_ends_is_found() {
+        let fastest = |text: &str| parse_fastest_common(&finished(0, text, "")).unwrap();
+        assert_eq!(fastest(R8169), Some(100));
+        let both = "Settings for a:\n\tAdvertised link modes:  100baseT/Full\n\t                        1000baseT/Full\n\
+            \t                        10000baseCR/Full\n\tLink partner advertised link modes:  1000baseT/Full\n\
+            \t                                     100baseT/Full\n\tSpeed: 100Mb/s\n";
+        assert_eq!(fastest(both), Some(1_000));
+        let fixed = "Settings for a:\n\tAdvertised link modes:  Not reported\n\tSpeed: 25000Mb/s\n";
+        assert_eq!(fastest(fixed), None);
+        assert!(parse_fastest_common(&finished(75, "", "netlink error: No such device\n")).is_err());
+        assert!(parse_fastest_common(&finished(0, "", "")).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_settings_are_too_much(text in "(Settings for a:|Advertised link modes:|[0-9a-z/: \n\t]){0,60}") {
+            let _ = parse_fastest_common(&finished(0, &text, ""));
+        }
     }
 
     #[test]

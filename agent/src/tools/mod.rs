@@ -10,6 +10,8 @@ pub mod dropbear;
 pub mod ethtool;
 pub mod fio;
 pub mod hdparm;
+pub mod ip;
+pub mod iperf3;
 pub mod ipmitool;
 pub mod memory_worker;
 pub mod nvme;

@@ -12,6 +12,7 @@ use vetting_protocol::agent_api::{
 use vetting_protocol::enrolment::{EnrolAnswer, EnrolRequest};
 use vetting_protocol::host_mode::{HostDirective, HostHeartbeat, HostInventory};
 use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::network_test::{NetworkTestAnswer, NetworkTestRequest};
 use vetting_protocol::problem::Problem;
 use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::Proxy;
@@ -192,6 +193,16 @@ impl Client {
         heartbeat: &Heartbeat,
     ) -> Result<Acknowledgement, RequestError> {
         self.send(self.of_run(Method::POST, run, token, "heartbeat").json(heartbeat)).await
+    }
+
+    /// `POST /agent/v1/runs/{run}/network-test`.
+    pub async fn network_test(
+        &self,
+        run: RunId,
+        token: &Secret,
+        request: &NetworkTestRequest,
+    ) -> Result<NetworkTestAnswer, RequestError> {
+        self.send(self.of_run(Method::POST, run, token, "network-test").json(request)).await
     }
 
     /// `POST /agent/v1/runs/{run}/crash`.

@@ -335,7 +335,13 @@ fn advice_after(stage: StageName) -> &'static str {
         StageName::Memory => {
             "Replace the memory module that is named, or find it by swapping, then vet again."
         }
+        StageName::Network => {
+            "Check the cable, its plugs and the switch port, try another one, replace the card, then vet again."
+        }
         StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
+        StageName::Burn => {
+            "Look at the part that is named, and at cooling and power: it may only fail when all work, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -185,8 +185,12 @@ named_enum! {
         Memory = "Memory",
         /// Reading, and with consent writing, every disk.
         Storage = "Storage",
+        /// Every network link, alone and all together.
+        Network = "Network",
         /// Power supplies, idle and under load.
         Psu = "PSU",
+        /// Everything at once.
+        Burn = "Burn",
     }
 }
 

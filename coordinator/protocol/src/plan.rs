@@ -95,11 +95,25 @@ pub enum StageWork {
         /// How many disks are worked on at a time.
         budget: DiskBudget,
     },
+    /// Network interfaces.
+    Network {
+        /// Length of each test, milliseconds: one in each direction on each interface, and one on all in both directions.
+        duration_ms: u64,
+        /// Which interfaces must have a link.
+        links: ExpectedLinks,
+    },
     /// Power supplies.
     #[serde(rename = "PSU")]
     Psu {
         /// Length of the load under which they are looked at, milliseconds.
         load_ms: u64,
+    },
+    /// CPUs, memory, disks and links, all at once.
+    Burn {
+        /// For so long, milliseconds.
+        duration_ms: u64,
+        /// Part of the available memory that is used, percent, 1 to 95.
+        memory_percent: u8,
     },
 }
 
@@ -114,7 +128,9 @@ impl StageWork {
             Self::CpuStress { .. } => StageName::CpuStress,
             Self::Memory { .. } => StageName::Memory,
             Self::Storage { .. } => StageName::Storage,
+            Self::Network { .. } => StageName::Network,
             Self::Psu { .. } => StageName::Psu,
+            Self::Burn { .. } => StageName::Burn,
         }
     }
 }
@@ -129,6 +145,16 @@ pub enum SelfTest {
     Short,
     /// Reads the whole disk: hours on rotating disks.
     Extended,
+}
+
+/// Which network interfaces must have a link, and a way to the coordinator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpectedLinks {
+    /// Those that are connected: the others are left out by name.
+    Connected,
+    /// All of them.
+    All,
 }
 
 /// How many disks are worked on at a time; the others wait for their turn.

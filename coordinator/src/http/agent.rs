@@ -9,6 +9,7 @@ use vetting_protocol::agent_api::{
     MAX_ARTIFACT_BYTES, MAX_BODY_BYTES, PlanAnswer,
 };
 use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::network_test::{NetworkTestAnswer, NetworkTestRequest};
 use warp::reply::Json;
 
 use super::listener::Connection;
@@ -100,6 +101,19 @@ where
 pub async fn plan<S>(app: App, run: RunId, request: AgentRequest<S>) -> Result<Json, ApiError> {
     let session = app.agent_session(run, &request.headers).await?;
     let answer: PlanAnswer = app.driver.plan_of(session).await?;
+    Ok(warp::reply::json(&answer))
+}
+
+/// `POST /agent/v1/runs/{run}/network-test`.
+pub async fn network_test<S, B>(app: App, run: RunId, request: AgentRequest<S>) -> Result<Json, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let session = app.agent_session(run, &request.headers).await?;
+    let asked: NetworkTestRequest = json(request.body).await?;
+    app.driver.require_running(session.run).await?;
+    let answer: NetworkTestAnswer = app.network_test.open(request.connection, &asked).await;
     Ok(warp::reply::json(&answer))
 }
 

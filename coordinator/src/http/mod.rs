@@ -28,6 +28,7 @@ pub use self::routes::{http_routes, https_routes};
 use crate::config;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
+use crate::network_test::NetworkTest;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
 use problem::{ApiError, ProblemKind};
@@ -52,6 +53,8 @@ pub struct AppParts {
     pub https_port: u16,
     /// Our own netboot server.
     pub netboot: NetbootStatus,
+    /// Servers that machines under test exchange data with.
+    pub network_test: Arc<NetworkTest>,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
 }

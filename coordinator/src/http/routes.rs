@@ -124,6 +124,11 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|run, kind, name, app, request| async move {
             answer(agent::artifact(app, run, kind, name, request).await)
         });
+    let network_test = warp::path!("agent" / "v1" / "runs" / RunId / "network-test")
+        .and(warp::post())
+        .and(with(app))
+        .and(request())
+        .then(|run, app, request| async move { answer(agent::network_test(app, run, request).await) });
     let enrol = warp::path!("agent" / "v1" / "enrol")
         .and(warp::post())
         .and(with(app))
@@ -158,6 +163,8 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .or(plan.boxed())
         .unify()
         .or(artifact.boxed())
+        .unify()
+        .or(network_test.boxed())
         .unify()
         .boxed()
 }

@@ -60,6 +60,19 @@ impl Driver {
         }
     }
 
+    /// Lets pass what only a run under way may ask for.
+    ///
+    /// # Errors
+    /// It is not, or not any more.
+    pub async fn require_running(&self, run: RunId) -> Result<(), RunError> {
+        let state =
+            self.store.read(move |connection| runs::get(connection, run).map(|row| row.state)).await?;
+        if state == RunState::Running {
+            return Ok(());
+        }
+        Err(RunError::NotNow { run, state, why: "its machine is not under test now" })
+    }
+
     /// Gives the run to the machine that holds the secret of its newest boot script.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("depmod", "kmod", BUILD),
     ("dpkg-deb", "dpkg", BUILD),
     ("ip", "iproute2", LAB),
+    ("iperf3", "iperf3", LAB),
     ("mcopy", "mtools", BUILD),
     ("mkfs.vfat", "dosfstools", BUILD),
     ("mksquashfs", "squashfs-tools", BUILD),

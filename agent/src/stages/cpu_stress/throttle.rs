@@ -10,10 +10,10 @@ const COUNTERS: [(&str, &str); 2] = [("core", "core_throttle_count"), ("package"
 
 /// The counters at one moment, by kind and CPU; `None` where one did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Throttling(BTreeMap<(&'static str, String), Option<u64>>);
+pub(in crate::stages) struct Throttling(BTreeMap<(&'static str, String), Option<u64>>);
 
 impl Throttling {
-    pub(super) fn read(host: &Host) -> Self {
+    pub(in crate::stages) fn read(host: &Host) -> Self {
         let mut counters = BTreeMap::new();
         for cpu in host.list(CPUS).unwrap_or_default() {
             for (kind, file) in COUNTERS {
@@ -28,7 +28,7 @@ impl Throttling {
 
     /// How often since `before`, of the CPU that did most: those of one core or package count the same events. `None`
     /// where a counter did not answer. A machine without counters has none.
-    pub(super) fn since(&self, before: &Self) -> Vec<(&'static str, Option<u64>)> {
+    pub(in crate::stages) fn since(&self, before: &Self) -> Vec<(&'static str, Option<u64>)> {
         let mut most: BTreeMap<&'static str, Option<u64>> = BTreeMap::new();
         for (key, then) in &before.0 {
             let now = self.0.get(key).copied().flatten();

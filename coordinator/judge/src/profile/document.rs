@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::Error as _;
 use vetting_protocol::ids::StageName;
-use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork, SurfaceScan};
+use vetting_protocol::plan::{DiskBudget, ExpectedLinks, SelfTest, StageWork, SurfaceScan};
 use vetting_protocol::profile::ProfileName;
 
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
@@ -41,6 +41,7 @@ struct FlatStage {
     fade: Option<HumanDuration>,
     fio_read: Option<HumanDuration>,
     fio_random: Option<HumanDuration>,
+    links: Option<ExpectedLinks>,
     load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
     disks_at_once: Option<u32>,
@@ -121,17 +122,24 @@ impl TryFrom<FlatStage> for StageEntry {
     fn try_from(flat: FlatStage) -> Result<Self, String> {
         let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
+        let FlatStage { links, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
+        let is_network = stage == StageName::Network;
+        let is_burn = stage == StageName::Burn;
+        let percent = memory_percent
+            .filter(|percent| (1..=95).contains(percent))
+            .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest");
         for (key, present, belongs) in [
             ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
             ("per_core", per_core.is_some(), is_cpu),
             ("memory", memory.is_some(), is_cpu),
-            ("memory_percent", memory_percent.is_some(), is_cpu),
-            ("duration", duration.is_some(), is_memory),
+            ("memory_percent", memory_percent.is_some(), is_cpu || is_burn),
+            ("duration", duration.is_some(), is_memory || is_network || is_burn),
+            ("links", links.is_some(), is_network),
             ("fade", fade.is_some(), is_memory),
             ("fio_read", fio_read.is_some(), is_storage),
             ("fio_random", fio_random.is_some(), is_storage),
@@ -166,9 +174,7 @@ impl TryFrom<FlatStage> for StageEntry {
                 cpu_ms: ms(cpu),
                 per_core_ms: ms(per_core),
                 memory_ms: ms(memory),
-                memory_percent: memory_percent
-                    .filter(|percent| (1..=95).contains(percent))
-                    .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest")?,
+                memory_percent: percent?,
             },
             StageName::Memory => StageWork::Memory { duration_ms: ms(duration), fade_ms: ms(fade) },
             StageName::Storage => StageWork::Storage {
@@ -177,16 +183,24 @@ impl TryFrom<FlatStage> for StageEntry {
                 surface: surface.ok_or("Storage needs `surface`; add it")?,
                 budget: DiskBudget { at_once: disks_at_once, per_controller: disks_per_controller },
             },
+            StageName::Network => StageWork::Network {
+                duration_ms: ms(duration),
+                links: links.ok_or("Network needs `links`; add it")?,
+            },
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
+            StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
         {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
+        // each direction, then both
+        let times = if is_network { 3 } else { 1 };
         let least = [cpu, per_core, memory, duration, fio_read, fio_random, load]
             .into_iter()
-            .fold(0_u64, |sum, length| sum.saturating_add(ms(length)));
+            .fold(0_u64, |sum, length| sum.saturating_add(ms(length)))
+            .saturating_mul(times);
         if limit.as_ms() <= least {
             return Err(format!(
                 "limit: {limit} is over before the work of {}; raise it",

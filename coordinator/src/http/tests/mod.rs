@@ -9,6 +9,7 @@ mod hold;
 mod host_mode;
 mod lifecycle;
 mod limits;
+mod network_test;
 mod operator;
 mod resume;
 mod waivers;
