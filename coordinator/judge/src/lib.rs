@@ -4,7 +4,6 @@
 //! a network. Missing, unknown or unparsable is never taken for good.
 
 pub mod alone;
-pub mod changes;
 pub mod course;
 pub mod duration;
 pub mod facts;

@@ -71,9 +71,10 @@ pub fn allows(work: &StageWork) -> bool {
         | StageWork::Smart { .. }
         | StageWork::CpuStress { .. }
         | StageWork::Storage { .. }
+        | StageWork::Network { .. }
         | StageWork::Psu { .. } => true,
-        // takes nearly all memory
-        StageWork::Memory { .. } => false,
+        // they take the whole machine
+        StageWork::Memory { .. } | StageWork::Burn { .. } => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Agents on installed systems: their tokens, their heartbeats, what their machines are made of, and the runs they take.
 
 use serde_json::json;
-use vetting_judge::changes;
+use vetting_judge::parts;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::host_mode::{self, HostDirective, HostHeartbeat, HostInventory, HostRun};
@@ -112,7 +112,7 @@ impl Driver {
             .write(move |connection| {
                 let before = host_agents::inventory(connection, host)?;
                 host_agents::set_inventory(connection, host, digest, &text, now_ms)?;
-                let changed = before.map(|before| changes::words(&before, &told.inventory));
+                let changed = before.map(|before| parts::changes(&before, &told.inventory));
                 let Some(lines) = changed.filter(|lines| !lines.is_empty()) else { return Ok(()) };
                 let name = hosts::name_of(connection, host)?;
                 let message = format!("host {name} is made of other parts than before: {}", lines.join("; "));
