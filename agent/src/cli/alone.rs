@@ -234,6 +234,8 @@ fn run(
             expected_spec_yaml: order.spec.unwrap_or_default(),
             consent: if order.choice.wipe { DiskConsent::WipeAllowed } else { DiskConsent::EmptyDisksOnly },
             stages,
+            resumed: None,
+            serial_console: false,
         },
         subject: subject.clone(),
         stages: stages::ALL,
@@ -243,6 +245,7 @@ fn run(
         shown: Arc::new(ConsoleReporter::new(Arc::clone(console), shown)),
         console: Arc::clone(console),
         inventory_doubt,
+        restarts: false,
         cancel,
         grace: pipeline::STAGE_GRACE,
     };
@@ -251,7 +254,8 @@ fn run(
         RunEnd::Aborted { .. } | RunEnd::Interrupted => {
             conclude(&link, Some("interrupted"), &subject, &**console)?
         }
-        RunEnd::Lost(_) => conclude(&link, None, &subject, &**console)?,
+        // nothing here restarts the machine
+        RunEnd::Rebooting { .. } | RunEnd::Lost(_) => conclude(&link, None, &subject, &**console)?,
     };
     Ok((result, results))
 }

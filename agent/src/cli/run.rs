@@ -179,6 +179,7 @@ pub(super) fn run(machine: &Machine, arguments: &RunArguments) -> Result<Exit, C
         shown: Arc::new(ConsoleReporter::new(Arc::clone(&console), order)),
         console: Arc::clone(&console),
         inventory_doubt,
+        restarts: arguments.live_image,
         cancel,
         grace: pipeline::STAGE_GRACE,
     };
@@ -222,7 +223,7 @@ fn exit_of(end: &RunEnd) -> Exit {
         RunEnd::Finished { result: RunResult::Pass, .. } => Exit::Pass,
         RunEnd::Finished { result: RunResult::Fail, .. } => Exit::Fail,
         RunEnd::Aborted { .. } => Exit::Aborted,
-        RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
+        RunEnd::Rebooting { .. } | RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
     }
 }
 
@@ -233,6 +234,9 @@ fn leave(
     interrupted: &Cancel,
     console: &dyn Console,
 ) -> Result<Exit, CliError> {
+    if matches!(end, RunEnd::Rebooting { .. }) {
+        return Ok(Exit::Reboot);
+    }
     let then = match end.then() {
         None => return Ok(Exit::Error),
         Some(AfterRun::Stay) => {

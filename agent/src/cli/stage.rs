@@ -23,7 +23,7 @@ use crate::console::{Console as _, ConsoleReporter, Terminal};
 use crate::inventory;
 use crate::pipeline::{STAGE_GRACE, Work, run_alone};
 use crate::reporter::{Reporter, Tee};
-use crate::stages::{self, Facts};
+use crate::stages::{self, Facts, Reboots};
 
 /// Arguments of `stage`.
 #[derive(Debug, clap::Args)]
@@ -91,6 +91,8 @@ fn quick(stage: StageName) -> StageWork {
             budget: DiskBudget::UNLIMITED,
         },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
+        StageName::Reboot => StageWork::Reboot { restarts: 1 },
+        StageName::Memtest => StageWork::Memtest { kernel_patterns: 1, passes: 0, budget_ms: 0 },
     }
 }
 
@@ -167,6 +169,7 @@ pub(super) fn stage(machine: &Machine, arguments: &StageArguments) -> Result<Exi
         reporter,
         consent: arguments.consent.into(),
         expected_spec_yaml,
+        reboots: Reboots::default(),
         facts: facts.clone(),
     };
     let (outcome, details) = run_alone(work, Duration::MAX, STAGE_GRACE, &cancel, &mut facts);

@@ -153,6 +153,7 @@ pub(super) struct Machine {
     pub(super) consent: DiskConsent,
     pub(super) spec: Option<String>,
     pub(super) cancel: Cancel,
+    pub(super) reboots: Reboots,
     firmware: Option<FirmwareReport>,
 }
 
@@ -166,6 +167,7 @@ impl Machine {
             consent: DiskConsent::EmptyDisksOnly,
             spec: None,
             cancel: Cancel::new(),
+            reboots: Reboots::default(),
             firmware: None,
         };
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
@@ -251,6 +253,7 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: None,
+            reboots: &self.reboots,
             facts: &mut facts,
         })
     }
@@ -265,6 +268,19 @@ impl Machine {
         self.run_on_with(&Host::recorded(self.folder.path()), facts, work, tools)
     }
 
+    /// Runs what the stage does in this boot.
+    pub(super) fn run_in_this_boot(
+        &self,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<BootEnd, StageError>, Kept) {
+        let host = Host::recorded(self.folder.path());
+        let mut facts = Facts { inventory: Some(self.inventory.clone()), ..Facts::default() };
+        self.in_a_context(&host, &mut facts, work, tools, |stage, context| {
+            stage.run_in_this_boot(context, work)
+        })
+    }
+
     fn run_on_with(
         &self,
         host: &Host,
@@ -272,6 +288,17 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept) {
+        self.in_a_context(host, facts, work, tools, |stage, context| stage.run(context, work))
+    }
+
+    fn in_a_context<T>(
+        &self,
+        host: &Host,
+        facts: &mut Facts,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+        act: impl FnOnce(&dyn Stage, &mut StageContext<'_>) -> T,
+    ) -> (T, Kept) {
         let kept = Kept::default();
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
         let mut context = StageContext {
@@ -282,10 +309,11 @@ impl Machine {
             cancel: self.cancel.clone(),
             consent: self.consent,
             expected_spec_yaml: self.spec.as_deref(),
+            reboots: &self.reboots,
             facts,
         };
-        let report = stage.run(&mut context, work);
-        (report, kept)
+        let end = act(*stage, &mut context);
+        (end, kept)
     }
 }
 
@@ -384,6 +412,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             StageWork::Smart { self_test: SelfTest::None }
         };
         let mut facts = Facts::default();
+        let reboots = Reboots::default();
         let mut context = StageContext {
             stage: name,
             host: &host,
@@ -392,6 +421,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             cancel: Cancel::new(),
             consent: DiskConsent::NonDestructive,
             expected_spec_yaml: None,
+            reboots: &reboots,
             facts: &mut facts,
         };
         let answer = stage.run(&mut context, &other);

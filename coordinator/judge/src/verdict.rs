@@ -292,6 +292,12 @@ fn advice_after(stage: StageName) -> &'static str {
             "Replace the memory module that is named, or find it by swapping, then vet again."
         }
         StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
+        StageName::Reboot => {
+            "Reseat the part that went missing and its cables, or replace it, then vet again."
+        }
+        StageName::Memtest => {
+            "Replace the DIMM that holds the failing addresses; swap DIMMs to find it, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -187,6 +187,10 @@ named_enum! {
         Storage = "Storage",
         /// Power supplies, idle and under load.
         Psu = "PSU",
+        /// Restarts, with the inventory compared after each.
+        Reboot = "Reboot",
+        /// Memory tested by programs that have the machine to themselves.
+        Memtest = "Memtest",
     }
 }
 

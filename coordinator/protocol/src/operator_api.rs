@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent_api::EventLevel;
+use crate::agent_api::{AfterRun, EventLevel};
 use crate::diff::{Severity, SpecDiff};
 use crate::enrolment::HostIdentityView;
 use crate::ids::{HostId, MacAddress, RunId, Sha256Hex};
@@ -42,6 +42,9 @@ pub struct HostView {
     pub expected_spec_yaml: String,
     /// Operator's notes.
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
     /// UTC, `YYYY-MM-DD HH:MM:SS`.
     pub created_at: String,
     /// UTC.
@@ -69,6 +72,9 @@ pub struct HostCreate {
     /// Operator's notes.
     #[serde(default)]
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
 }
 
 /// Changes to a machine: what is absent stays.
@@ -93,6 +99,9 @@ pub struct HostEdit {
     /// New notes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
+    /// Another serial line; `none` takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_console: Option<String>,
 }
 
 /// Starts a vetting.
@@ -109,6 +118,12 @@ pub struct RunCreate {
     /// Disks with content may be overwritten. Refused together with `non_destructive`.
     #[serde(default)]
     pub wipe: bool,
+    /// What becomes of the machine if it passes; absent: as the config says.
+    #[serde(default)]
+    pub after_pass: Option<AfterRun>,
+    /// What becomes of the machine if it fails; absent: as the config says.
+    #[serde(default)]
+    pub after_fail: Option<AfterRun>,
 }
 
 /// A run in a list.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunCreate, RunDetail, RunSummary};
 use vetting_protocol::profile::ProfileName;
@@ -15,7 +16,7 @@ use super::{CommandError, output, watch};
 pub(super) enum RunCommand {
     /// Start a vetting: wakes the machine and waits for it to netboot.
     #[command(after_help = "Examples:\n  vetting-coordinator run start rack1-u07 --profile quick\n  \
-                            vetting-coordinator run start rack1-u07 --profile deep --wipe")]
+                            vetting-coordinator run start rack1-u07 --profile deep --wipe --after-pass reboot --after-fail stay")]
     Start(Start),
     /// Runs, newest first.
     List {
@@ -61,6 +62,12 @@ pub(super) struct Start {
     /// Disks with content may be overwritten.
     #[arg(long)]
     wipe: bool,
+    /// What the machine does if it passes: power_off, reboot (into its own disk) or stay [default: as the config says].
+    #[arg(long, value_name = "WHAT")]
+    after_pass: Option<AfterRun>,
+    /// What the machine does if it fails: power_off, reboot (into its own disk) or stay [default: as the config says].
+    #[arg(long, value_name = "WHAT")]
+    after_fail: Option<AfterRun>,
 }
 
 impl RunCommand {
@@ -68,8 +75,8 @@ impl RunCommand {
         let client = &connect()?;
         match self {
             Self::Start(start) => {
-                let Start { host, profile, non_destructive, wipe } = start;
-                let body = RunCreate { host, profile, non_destructive, wipe };
+                let Start { host, profile, non_destructive, wipe, after_pass, after_fail } = start;
+                let body = RunCreate { host, profile, non_destructive, wipe, after_pass, after_fail };
                 said(&client.put_in(Method::POST, &["runs"], &body).await?, json)?;
             }
             Self::List { host, limit } => {

@@ -170,7 +170,9 @@ impl From<RunError> for ApiError {
             RunError::Random(_) | RunError::Corrupt { .. } | RunError::Task(_) => {
                 return Self::internal(&error);
             }
-            RunError::WipeNonDestructive | RunError::Invalid { .. } => ProblemKind::Invalid,
+            RunError::WipeNonDestructive | RunError::NoHold | RunError::Invalid { .. } => {
+                ProblemKind::Invalid
+            }
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
             RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,

@@ -13,11 +13,11 @@ use vetting_protocol::run::RunState;
 use super::claimant::identify;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
-use super::secrets;
 use super::stages::running_stage;
 use super::state::RunEvent;
+use super::{reboot, secrets};
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
+use crate::store::{Connection, StoreError, events, hosts, plans, runs, serial_consoles, stages};
 
 /// A request whose token was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,9 @@ impl Driver {
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
                 identify(connection, &claim, &driver.settings.enrolment.ignored_uuids, now_ms)?;
                 let done = enter(connection, &claim, kind, remote, now_ms)?;
+                if kind == Kind::Return {
+                    reboot::returned(connection, run, now_ms)?;
+                }
                 if kind == Kind::First {
                     seed_stages(connection, run)?;
                     note_first_claim(connection, &claim, now_ms)?;
@@ -136,6 +139,8 @@ impl Driver {
             sampling_interval_ms: profile.sampling_interval_ms,
             expected_spec_yaml: host.expected_spec_yaml,
             consent,
+            resumed: reboot::resumed(connection, run)?,
+            serial_console: serial_consoles::get(connection, host.id)?.is_some(),
             stages: planned,
         })
     }

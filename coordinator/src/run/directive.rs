@@ -44,8 +44,10 @@ fn directive(
     verdict: Option<&VerdictRow>,
     halted: Option<String>,
 ) -> Directive {
-    let aborted =
-        || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
+    let after_pass = row.override_flags.after_pass.unwrap_or(settings.after_pass);
+    let after_fail = row.override_flags.after_fail.filter(|then| *then != AfterRun::Stay);
+    let after_fail = after_fail.unwrap_or(settings.after_fail);
+    let aborted = || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: after_fail };
     let finished = |then| Directive::Finished {
         result: row.result.unwrap_or(RunResult::Fail),
         reasons: verdict.map(|verdict| verdict.reasons.clone()).unwrap_or_default(),
@@ -61,8 +63,8 @@ fn directive(
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),
         RunState::Reporting => Directive::AwaitVerdict,
         RunState::Completed => finished(match row.result {
-            Some(RunResult::Pass) => settings.after_pass,
-            Some(RunResult::Fail) | None => settings.after_fail,
+            Some(RunResult::Pass) => after_pass,
+            Some(RunResult::Fail) | None => after_fail,
         }),
         RunState::FailedHolding => finished(AfterRun::Stay),
         RunState::Released => finished(AfterRun::PowerOff),

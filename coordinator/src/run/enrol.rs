@@ -23,6 +23,7 @@ use crate::enrolment::words;
 use crate::store::enrolment::{self, EnrolmentRow, EnrolmentState, NewEnrolment, TokenRow};
 use crate::store::events::{self, EventValues};
 use crate::store::hosts::{self, HostRow, HostValues};
+use crate::store::runs::OverrideFlags;
 use crate::store::{Connection, identities};
 
 /// Between two questions of a machine that waits.
@@ -177,7 +178,8 @@ impl Driver {
         };
         let spec = token.values.expected_spec_yaml.clone();
         let host = self.register(connection, &question.identity, name, spec, now_ms)?;
-        let recipe = token.values.start_profile.map(|profile| self.recipe(profile, false, false));
+        let recipe =
+            token.values.start_profile.map(|profile| self.recipe(profile, false, OverrideFlags::default()));
         let started = recipe.map(|recipe| place(connection, &host, &recipe, now_ms)).transpose()?;
         let uses = token.uses + 1;
         let message = format!(
@@ -218,7 +220,8 @@ impl Driver {
         let driver = self.clone();
         to_its_end(async move {
             let now_ms = driver.clock.now_ms();
-            let recipe = adopt.start_run.map(|profile| driver.recipe(profile, false, false));
+            let recipe =
+                adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::default()));
             let taking = driver.clone();
             let adopted = driver
                 .store

@@ -42,6 +42,11 @@ pub enum RunError {
     /// Contradicting wishes.
     #[error("`wipe` and `non_destructive` exclude each other; leave one out")]
     WipeNonDestructive,
+    /// A machine that nobody would let go.
+    #[error(
+        "a failed machine cannot be kept up: `hold.limit` of the config is 0s; set a time, or choose another `after_fail`"
+    )]
+    NoHold,
     /// `step()` refused.
     #[error("run {run} is {state}: {why}")]
     NotNow {
@@ -176,6 +181,7 @@ impl RunError {
             | Self::Corrupt { .. }
             | Self::Task(_) => false,
             Self::WipeNonDestructive
+            | Self::NoHold
             | Self::NotNow { .. }
             | Self::ProtocolVersion { .. }
             | Self::ClaimUnknown { .. }

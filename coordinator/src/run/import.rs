@@ -159,7 +159,7 @@ impl Importer<'_> {
             host_id: host,
             profile: header.profile,
             non_destructive: false,
-            override_flags: OverrideFlags { wipe: header.wipe },
+            override_flags: OverrideFlags { wipe: header.wipe, after_pass: None, after_fail: None },
             next_boot_target: BootTarget::Linux,
         };
         let run = runs::create(self.connection, &values, header.started_ms)?;

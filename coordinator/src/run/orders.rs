@@ -1,7 +1,7 @@
 //! What operators order: a run, its abort, the release of a held machine.
 
 use vetting_judge::facts::Ending;
-use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::profile::ProfileName;
@@ -21,7 +21,7 @@ use crate::store::{Connection, events, hosts, thresholds};
 pub(super) struct Recipe {
     profile: ProfileName,
     non_destructive: bool,
-    wipe: bool,
+    override_flags: OverrideFlags,
     rules: Vec<ThresholdValues>,
     plan: Vec<PlanStage>,
 }
@@ -36,7 +36,7 @@ pub(super) fn place(
     recipe: &Recipe,
     now_ms: i64,
 ) -> Result<RunId, RunError> {
-    let Recipe { profile, non_destructive, wipe, rules, plan } = recipe;
+    let Recipe { profile, non_destructive, override_flags, rules, plan } = recipe;
     if host.expected_spec_yaml.trim().is_empty() {
         let what = format!(
             "host {name} has no expected spec yet, and a machine that nobody described cannot pass; \
@@ -49,7 +49,7 @@ pub(super) fn place(
         host_id: host.id,
         profile: *profile,
         non_destructive: *non_destructive,
-        override_flags: OverrideFlags { wipe: *wipe },
+        override_flags: *override_flags,
         next_boot_target: BootTarget::Linux,
     };
     let run = runs::create(connection, &values, now_ms)?;
@@ -74,8 +74,13 @@ impl Driver {
         if order.wipe && order.non_destructive {
             return Err(RunError::WipeNonDestructive);
         }
+        if order.after_fail == Some(AfterRun::Stay) && self.settings.limits.hold_ms == 0 {
+            return Err(RunError::NoHold);
+        }
         let now_ms = self.clock.now_ms();
-        let recipe = self.recipe(order.profile, order.non_destructive, order.wipe);
+        let override_flags =
+            OverrideFlags { wipe: order.wipe, after_pass: order.after_pass, after_fail: order.after_fail };
+        let recipe = self.recipe(order.profile, order.non_destructive, override_flags);
         let run = self
             .store
             .write(move |connection| {
@@ -89,7 +94,12 @@ impl Driver {
     }
 
     /// What a run of a profile is made with.
-    pub(super) fn recipe(&self, profile: ProfileName, non_destructive: bool, wipe: bool) -> Recipe {
+    pub(super) fn recipe(
+        &self,
+        profile: ProfileName,
+        non_destructive: bool,
+        override_flags: OverrideFlags,
+    ) -> Recipe {
         let shipped = self.profiles.get(profile);
         let stages = shipped.stages.iter();
         let plan =
@@ -97,7 +107,7 @@ impl Driver {
         Recipe {
             profile,
             non_destructive,
-            wipe,
+            override_flags,
             rules: shipped.rules().filter_map(rules::stored).collect(),
             plan,
         }

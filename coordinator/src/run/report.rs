@@ -3,6 +3,7 @@
 //! May be done again at any time while the run is in `Reporting`: it leaves the same files and rows.
 
 use vetting_judge::report::Report;
+use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::RunId;
 
 use super::driver::{Driver, transition};
@@ -33,7 +34,7 @@ impl Driver {
             made.await?.map_err(|error| RunError::Corrupt { run, what: format!("the report: {error}") })?;
         let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
         let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
-        let hold = self.settings.hold_failed;
+        let held_by_config = self.settings.hold_failed;
         let done = self
             .store
             .write(move |connection| {
@@ -45,6 +46,8 @@ impl Driver {
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;
                 }
+                let chosen = runs::get(connection, run)?.override_flags.after_fail;
+                let hold = chosen.map_or(held_by_config, |chosen| chosen == AfterRun::Stay);
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, reasons.join(" "));
                 transition(connection, now_ms, run, event, &why, None)

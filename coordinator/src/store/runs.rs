@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
+use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunResult, RunState};
@@ -15,8 +16,14 @@ use crate::run::state::EndedBy;
 #[serde(deny_unknown_fields)]
 pub struct OverrideFlags {
     /// Disks with content may be overwritten.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wipe: bool,
+    /// What becomes of the machine if it passes; absent: as the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_pass: Option<AfterRun>,
+    /// What becomes of the machine if it fails; absent: as the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_fail: Option<AfterRun>,
 }
 
 /// One vetting of one host.
@@ -153,6 +160,7 @@ const CHANGE: &str = "UPDATE runs SET state = :state,
      WHERE id = :id";
 const SET_FAILED_STAGE: &str = "UPDATE runs SET failed_stage = COALESCE(failed_stage, ?2) WHERE id = ?1";
 const SET_REPORT: &str = "UPDATE runs SET report_path = ?2 WHERE id = ?1";
+const SET_TARGET: &str = "UPDATE runs SET next_boot_target = ?2 WHERE id = ?1";
 const SET_TOKEN: &str = "UPDATE runs SET agent_token_hash = ?2 WHERE id = ?1";
 const SINCE: &str = "INSERT INTO run_timeline (run_id, state_since_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET state_since_ms = excluded.state_since_ms";
@@ -212,7 +220,8 @@ pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Resul
             "host {host} is held since run {held} failed; look at it, then `run release {held}` and start again"
         )));
     }
-    let flags = if values.override_flags.wipe { r#"{"wipe":true}"# } else { "{}" };
+    // truth values and words always have a JSON form
+    let flags = serde_json::to_string(&values.override_flags).unwrap_or_default();
     connection.prepare_cached(INSERT)?.execute(named_params! {
         ":host": values.host_id.0,
         ":state": RunState::Queued.as_str(),
@@ -314,6 +323,18 @@ pub fn set_failed_stage(connection: &Connection, id: RunId, stage: &str) -> Resu
 /// [`StoreError::NotFound`].
 pub fn set_report_path(connection: &Connection, id: RunId, path: &str) -> Result<(), StoreError> {
     changed_one(connection.prepare_cached(SET_REPORT)?.execute(params![id.0, path])?, id)
+}
+
+/// Notes what the machine boots next.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub fn set_next_boot_target(
+    connection: &Connection,
+    id: RunId,
+    target: BootTarget,
+) -> Result<(), StoreError> {
+    changed_one(connection.prepare_cached(SET_TARGET)?.execute(params![id.0, target.as_str()])?, id)
 }
 
 /// Notes the hash of the agent's token.

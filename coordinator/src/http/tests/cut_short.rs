@@ -50,6 +50,8 @@ async fn an_order_that_is_not_waited_for_still_wakes_the_machine() {
         profile: ProfileName::Quick,
         non_destructive: false,
         wipe: false,
+        after_pass: None,
+        after_fail: None,
     };
     assert!(lab.server.driver.start_run(order).now_or_never().is_none());
     within_reason(async {
@@ -95,7 +97,7 @@ async fn a_run_that_was_never_woken_is_woken_by_the_next_look() {
                 host_id: host.id,
                 profile: ProfileName::Quick,
                 non_destructive: false,
-                override_flags: OverrideFlags { wipe: false },
+                override_flags: OverrideFlags { wipe: false, after_pass: None, after_fail: None },
                 next_boot_target: BootTarget::Linux,
             };
             runs::create(connection, &values, START_MS)

@@ -58,7 +58,7 @@ fn run_values(host_id: HostId) -> runs::RunValues {
         host_id,
         profile: ProfileName::Quick,
         non_destructive: false,
-        override_flags: runs::OverrideFlags { wipe: true },
+        override_flags: runs::OverrideFlags { wipe: true, ..runs::OverrideFlags::default() },
         next_boot_target: BootTarget::Linux,
     }
 }
