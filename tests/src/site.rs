@@ -248,10 +248,22 @@ impl Site {
 
     /// Registers a host with this spec and starts a quick run of it.
     pub fn host_with_run(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<RunId> {
+        self.host_with_run_as(name, mac, spec_yaml, &[])
+    }
+
+    /// The same, with further options of `run start`.
+    pub fn host_with_run_as(
+        &self,
+        name: &str,
+        mac: &str,
+        spec_yaml: &str,
+        options: &[&str],
+    ) -> anyhow::Result<RunId> {
         let spec = self.directory.join(format!("{name}.spec.yaml"));
         fs::write(&spec, spec_yaml)?;
         self.cli_text(&["host", "add", name, "--mac", mac, "--spec", &spec.to_string_lossy()])?;
-        let run: RunSummary = self.cli(&["run", "start", name, "--profile", "quick"])?;
+        let start = [&["run", "start", name, "--profile", "quick"], options].concat();
+        let run: RunSummary = self.cli(&start)?;
         Ok(run.id)
     }
 

@@ -12,11 +12,14 @@ use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::{RunResult, RunState};
 use vetting_tests::console_server::{port_arguments, serve};
+use vetting_tests::local_disk;
 use vetting_tests::machines::HEALTHY;
 use vetting_tests::site::{Built, Site, SiteOptions};
 
 /// Bounds only how long a broken build hangs.
 const PATIENCE: Duration = Duration::from_mins(15);
+/// A pass of memtest86+ over this much takes an emulated machine a few minutes, and the live image needs no more.
+const SMALL_MIB: u32 = 512;
 /// In the middle of the machine's memory, where neither firmware nor boot loader lie.
 const BAD_ADDRESS: u64 = 0x1800_0123;
 
@@ -27,7 +30,8 @@ fn profile(stages: &str) -> String {
     )
 }
 
-/// A machine with a second serial port and a gdbstub, whose run has these stages.
+/// A machine with a second serial port, a gdbstub and a disk that boots, whose run has these stages. After a pass it is
+/// to start that disk.
 struct Lab {
     folder: tempfile::TempDir,
     site: Site,
@@ -36,18 +40,22 @@ struct Lab {
 }
 
 impl Lab {
-    fn power_on(stages: &str, firmware: Firmware) -> anyhow::Result<Self> {
+    fn power_on(stages: &str, firmware: Firmware, memory_mib: u32) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vetting-reboot-").tempdir()?;
         let options = SiteOptions { quick_profile: Some(profile(stages)), ..SiteOptions::default() };
         let site = Site::start(&Built::find()?, folder.path(), &options)?;
-        let run = site.host_with_run(HEALTHY.name, &HEALTHY.mac().to_string(), HEALTHY.spec_yaml)?;
+        let mac = HEALTHY.mac().to_string();
+        let after = ["--after-pass", "reboot"];
+        let run = site.host_with_run_as(HEALTHY.name, &mac, HEALTHY.spec_yaml, &after)?;
         let line = serve(&folder.path().join("ttyS1"))?;
         site.cli_text(&["host", "edit", HEALTHY.name, "--serial", &format!("tcp://{line}?port=ttyS1")])?;
         let machine = HEALTHY
             .machine(&site, folder.path(), firmware)
+            .memory_mib(memory_mib)
             .on_reboot(OnReboot::Restart)
             .extra_args(port_arguments(&folder.path().join("ttyS1")))
             .extra_args(stub_arguments(&gdb(folder.path())))
+            .extra_args(local_disk::bios(folder.path())?)
             .power_on()?;
         Ok(Self { folder, site, run, machine })
     }
@@ -83,22 +91,23 @@ fn until_memtest86plus_errs(lab: &Lab, detail: &RunDetail) -> bool {
     detail.summary.state == RunState::Rebooting && under_test(&events())
 }
 
+/// The names of what passed in this run, sub-steps in order.
+fn passed(detail: &RunDetail) -> Vec<&str> {
+    let steps = detail.stages.iter().flat_map(|stage| &stage.sub_steps);
+    steps.filter(|step| step.state == StepState::Passed).map(|step| step.name.as_str()).collect()
+}
+
 #[test]
 fn qemu_restarts_and_the_kernels_memory_test_pass_on_a_good_machine() -> anyhow::Result<()> {
     let lab = Lab::power_on(
         "  - {stage: Reboot, limit: 5m, restarts: 2}\n  - {stage: Memtest, limit: 5m, kernel_patterns: 2, passes: 0, budget: 0s}",
         Firmware::Bios,
+        HEALTHY.memory_mib,
     )?;
     let detail = lab.verdict(|_, _| false)?;
     assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
-    let names: Vec<&str> = detail
-        .stages
-        .iter()
-        .flat_map(|stage| &stage.sub_steps)
-        .filter(|step| step.state == StepState::Passed)
-        .map(|step| step.name.as_str())
-        .collect();
-    assert_eq!(names, ["restart 1", "restart 2", "kernel memtest=2"]);
+    assert_eq!(passed(&detail), ["restart 1", "restart 2", "kernel memtest=2"]);
+    lab.machine.wait_for(local_disk::STARTED, PATIENCE).context("the machine starts its own disk")?;
     Ok(())
 }
 
@@ -107,11 +116,28 @@ fn qemu_bad_memory_is_named_by_the_kernels_test() -> anyhow::Result<()> {
     let lab = Lab::power_on(
         "  - {stage: Memtest, limit: 5m, kernel_patterns: 2, passes: 0, budget: 0s}",
         Firmware::Bios,
+        HEALTHY.memory_mib,
     )?;
     let detail = lab.verdict(rebooting)?;
     assert_eq!(detail.summary.result, Some(RunResult::Fail));
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memtest"), "{:#?}", detail.reasons);
-    assert!(detail.reasons.join("\n").contains("0x18000120"), "{:#?}", detail.reasons);
+    let reasons = detail.reasons.join("\n");
+    assert!(reasons.contains("0x18000120") && reasons.contains("DIMM_A"), "{reasons}");
+    Ok(())
+}
+
+#[test]
+fn qemu_good_memory_passes_memtest86plus_which_is_ended_over_the_serial_line() -> anyhow::Result<()> {
+    let lab = Lab::power_on(
+        "  - {stage: Memtest, limit: 5m, kernel_patterns: 0, passes: 1, budget: 30m}",
+        Firmware::Bios,
+        SMALL_MIB,
+    )?;
+    let detail = lab.verdict(|_, _| false)?;
+    assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
+    assert_eq!(passed(&detail), ["memtest86+"]);
+    let events = lab.site.cli_text(&["events", "--json"])?;
+    assert!(events.contains("memtest86+ is told to end (stopped) after 1 of 1 passes"), "{events}");
     Ok(())
 }
 
@@ -119,12 +145,15 @@ fn memtest86plus_names_bad_memory(firmware: Firmware) -> anyhow::Result<()> {
     let lab = Lab::power_on(
         "  - {stage: Memtest, limit: 5m, kernel_patterns: 0, passes: 1, budget: 30m}",
         firmware,
+        HEALTHY.memory_mib,
     )?;
     let detail = lab.verdict(until_memtest86plus_errs)?;
     assert_eq!(detail.summary.result, Some(RunResult::Fail));
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memtest"), "{:#?}", detail.reasons);
     let reasons = detail.reasons.join("\n");
-    assert!(reasons.contains("memtest86+ found") && reasons.contains("0x18000120"), "{reasons}");
+    for word in ["memtest86+ found", "0x18000120", "DIMM_A"] {
+        assert!(reasons.contains(word), "`{word}` is in\n{reasons}");
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use vetting_protocol::run::BootTarget;
 
 use super::restarts::{made, not_here, over};
 use super::{BootEnd, Effect, PlannedReboot, Stage, StageContext, StageDescription, StageError, StageReport};
+use crate::inventory::dimm_map::DimmMap;
 
 /// The kernel writes and reads each pattern once; servers do several GiB a second.
 const KERNEL_MS_PER_GIB_AND_PATTERN: u64 = 1_000;
@@ -145,7 +146,10 @@ fn result(context: &StageContext<'_>, part: Part, made: &RebootMade) -> Outcome 
                     found.bad_kib.map(|kib| kib as f64 * 1024.0),
                     "bytes",
                 );
-                found.outcome(patterns)
+                // the kernel names the first byte after a range
+                let ends = |(from, to): &(u64, u64)| [*from, to.saturating_sub(1).max(*from)];
+                let addresses = found.bad_ranges.iter().flat_map(ends);
+                with_slots(found.outcome(patterns), addresses, &DimmMap::read(context.host))
             }
             Err(error) => Outcome::error(crate::console::chain(&error)),
         },
@@ -153,11 +157,28 @@ fn result(context: &StageContext<'_>, part: Part, made: &RebootMade) -> Outcome 
             Some(seen) => {
                 context.measure("memtest", "memtest86+/passes", Some(f64::from(seen.passes)), "count");
                 context.measure("memtest", "memtest86+/errors", Some(seen.errors as f64), "count");
-                memtest::outcome(seen, passes)
+                let addresses = seen.addresses.iter().copied();
+                with_slots(memtest::outcome(seen, passes), addresses, &DimmMap::read(context.host))
             }
             None => Outcome::error("the coordinator told nothing of memtest86+"),
         },
         (_, target) => Outcome::error(format!("the machine was sent to {target} instead")),
+    }
+}
+
+/// A failure with the slots that its addresses may lie in.
+fn with_slots(outcome: Outcome, addresses: impl Iterator<Item = u64>, dimms: &DimmMap) -> Outcome {
+    let mut slots: Vec<String> = Vec::new();
+    for of_address in addresses.map(|address| dimms.slots_of(address).to_string()) {
+        if !slots.contains(&of_address) {
+            slots.push(of_address);
+        }
+    }
+    match outcome {
+        Outcome::Fail { reason } if !slots.is_empty() => {
+            Outcome::fail(format!("{reason} ({})", slots.join("; ")))
+        }
+        other => other,
     }
 }
 

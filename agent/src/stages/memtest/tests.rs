@@ -5,6 +5,7 @@ use vetting_protocol::plan::Resumed;
 
 use super::super::tests::{Kept, Machine, Told, log_to, missing};
 use super::*;
+use crate::inventory::dimm_map::tests::two_modules;
 use crate::stages::Reboots;
 
 const WORK: StageWork = StageWork::Memtest { kernel_patterns: 1, passes: 2, budget_ms: 60_000 };
@@ -82,6 +83,30 @@ fn what_the_coordinator_saw_decides() {
     assert!(matches!(seen(1, 0, MemtestEnd::Stopped), Outcome::Error { .. }));
     assert!(matches!(seen(2, 0, MemtestEnd::Left), Outcome::Error { .. }));
     assert!(matches!(outcome(&machine(true, vec![kernel(), memtest86plus(None)])), Outcome::Error { .. }));
+}
+
+#[test]
+fn failing_addresses_are_named_with_their_slots() {
+    let reason = |machine: &Machine| {
+        two_modules(&machine.path(""));
+        outcome(machine).reason().unwrap_or_default().to_owned()
+    };
+    let seen = MemtestObservation {
+        errors: 3,
+        addresses: vec![0x1800_0123, 0x1800_0124, 0x5000_0000],
+        end: Some(MemtestEnd::Stopped),
+        ..MemtestObservation::nothing()
+    };
+    let seen = reason(&machine(true, vec![kernel(), memtest86plus(Some(seen))]));
+    assert!(seen.contains("0x18000123") && seen.ends_with("(DIMM_A1; DIMM_B1)"), "{seen}");
+    let back = machine(true, vec![kernel()]);
+    tested_by_the_kernel(&back, "4");
+    log_to(
+        &back.path("dev/kmsg"),
+        "  0000000000000000 bad mem addr 0x000000003ffffff8 - 0x0000000040000000 reserved",
+    );
+    let found = reason(&back);
+    assert!(found.ends_with("(DIMM_A1)"), "{found}");
 }
 
 #[test]
