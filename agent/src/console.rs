@@ -223,7 +223,7 @@ impl<C: Console> ConsoleReporter<C> {
                 EventLevel::Warning => Some(format!("warning: {message}")),
                 EventLevel::Error => Some(format!("error: {message}")),
             },
-            Record::RebootPlanned { reason } => Some(format!("reboots on purpose: {reason}")),
+            Record::RebootPlanned { reason, .. } => Some(format!("reboots on purpose: {reason}")),
             Record::Measurement(_)
             | Record::HardwareLimits { .. }
             | Record::Inventory(_)

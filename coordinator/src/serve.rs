@@ -28,6 +28,7 @@ use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
+use crate::serial_console::IpmiSecrets;
 use crate::signing::{SigningError, SigningKey};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
@@ -197,6 +198,7 @@ impl Server {
         let Self { stop, tasks, driver, netboot_counters, .. } = self;
         async move {
             let _ = stop.send(true);
+            driver.hang_up();
             for task in tasks {
                 if let Err(error) = task.await {
                     tracing::error!(%error, "a task died");
@@ -241,7 +243,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             boot_ms: ms(config.timeouts.boot),
             silence_ms: ms(config.timeouts.silence),
             reboot_ms: ms(config.timeouts.reboot),
-            hold_ms: hold.map_or(0, |hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
+            hold_ms: ms(config.hold.limit),
         },
         claim_valid_ms: ms(config.claim.lifetime),
         hold_failed: hold.is_some(),
@@ -259,6 +261,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             code_valid_ms: ms(config.enrolment.code_lifetime),
             ignored_uuids: config.enrolment.ignored_uuids.clone(),
         },
+        ipmi: IpmiSecrets::from_environment(),
     }
 }
 

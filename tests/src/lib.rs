@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod bmc;
+pub mod console_server;
 pub mod lan_site;
 pub mod local_disk;
 pub mod machines;

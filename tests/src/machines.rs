@@ -21,7 +21,8 @@ pub struct Candidate {
     mac_octet: u8,
     /// Spec that the host is registered with.
     pub spec_yaml: &'static str,
-    memory_mib: u32,
+    /// Its memory.
+    pub memory_mib: u32,
     cpus: u32,
     disks: fn() -> Vec<Disk>,
 }

@@ -274,8 +274,20 @@ impl Site {
 
     /// Registers a host with this spec and starts a quick run of it.
     pub fn host_with_run(&self, name: &str, mac: &str, spec_yaml: &str) -> anyhow::Result<RunId> {
+        self.host_with_run_as(name, mac, spec_yaml, &[])
+    }
+
+    /// The same, with further options of `run start`.
+    pub fn host_with_run_as(
+        &self,
+        name: &str,
+        mac: &str,
+        spec_yaml: &str,
+        options: &[&str],
+    ) -> anyhow::Result<RunId> {
         self.host(name, mac, spec_yaml)?;
-        let run: RunSummary = self.cli(&["run", "start", name, "--profile", "quick"])?;
+        let start = [&["run", "start", name, "--profile", "quick"], options].concat();
+        let run: RunSummary = self.cli(&start)?;
         Ok(run.id)
     }
 

@@ -235,6 +235,8 @@ fn run(
             expected_spec_yaml: order.spec.unwrap_or_default(),
             consent: if order.choice.wipe { DiskConsent::WipeAllowed } else { DiskConsent::EmptyDisksOnly },
             stages,
+            resumed: None,
+            serial_console: false,
         },
         subject: subject.clone(),
         stages: stages::ALL,
@@ -245,6 +247,7 @@ fn run(
         console: Arc::clone(console),
         counterpart: Arc::new(Nobody),
         inventory_doubt,
+        restarts: false,
         cancel,
         grace: pipeline::STAGE_GRACE,
     };
@@ -253,7 +256,8 @@ fn run(
         RunEnd::Aborted { .. } | RunEnd::Interrupted => {
             conclude(&link, Some("interrupted"), &subject, &**console)?
         }
-        RunEnd::Lost(_) => conclude(&link, None, &subject, &**console)?,
+        // nothing here restarts the machine
+        RunEnd::Rebooting { .. } | RunEnd::Lost(_) => conclude(&link, None, &subject, &**console)?,
     };
     Ok((result, results))
 }

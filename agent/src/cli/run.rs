@@ -288,6 +288,7 @@ impl Work<'_> {
             console: Arc::clone(&self.console),
             counterpart: Arc::new(counterpart),
             inventory_doubt: self.inventory_doubt.clone(),
+            restarts: self.arguments.live_image,
             cancel,
             grace: pipeline::STAGE_GRACE,
         };
@@ -297,6 +298,7 @@ impl Work<'_> {
     /// In the live image the machine's fate follows the run's; while it is to stay, this stays. `None`: the run goes on.
     fn leave(&self, end: &RunEnd, link: &dyn Link, session: &Session) -> Result<Option<Exit>, CliError> {
         let then = match end {
+            RunEnd::Rebooting { .. } => return Ok(Some(Exit::Reboot)),
             RunEnd::Finished { then: AfterRun::Stay, hold, .. } => {
                 self.console.line("this machine is kept up as it is; the coordinator says when to let it go");
                 let _door = hold.as_ref().map(|order| self.open_door(order, session));
@@ -379,7 +381,7 @@ fn exit_of(end: &RunEnd) -> Exit {
         RunEnd::Finished { result: RunResult::Pass, .. } => Exit::Pass,
         RunEnd::Finished { result: RunResult::Fail, .. } => Exit::Fail,
         RunEnd::Aborted { .. } => Exit::Aborted,
-        RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
+        RunEnd::Rebooting { .. } | RunEnd::Interrupted | RunEnd::Lost(_) => Exit::Error,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::counterpart::Nobody;
 use crate::inventory;
 use crate::pipeline::{STAGE_GRACE, Work, run_alone};
 use crate::reporter::{Reporter, Tee};
-use crate::stages::{self, Facts};
+use crate::stages::{self, Facts, Reboots};
 
 /// Arguments of `stage`.
 #[derive(Debug, clap::Args)]
@@ -94,6 +94,8 @@ fn quick(stage: StageName) -> StageWork {
         StageName::Network => StageWork::Network { duration_ms: 5_000, links: ExpectedLinks::Connected },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
         StageName::Burn => StageWork::Burn { duration_ms: 30_000, memory_percent: 50 },
+        StageName::Reboot => StageWork::Reboot { restarts: 1 },
+        StageName::Memtest => StageWork::Memtest { kernel_patterns: 1, passes: 0, budget_ms: 0 },
     }
 }
 
@@ -171,6 +173,7 @@ pub(super) fn stage(machine: &Machine, arguments: &StageArguments) -> Result<Exi
         consent: arguments.consent.into(),
         expected_spec_yaml,
         counterpart: Arc::new(Nobody),
+        reboots: Reboots::default(),
         facts: facts.clone(),
     };
     let (outcome, details) = run_alone(work, Duration::MAX, STAGE_GRACE, &cancel, &mut facts);

@@ -19,6 +19,15 @@ pub struct KernelLog {
 impl Host {
     /// The kernel log from now on (`/dev/kmsg`; in a recorded tree a file that lines may be added to).
     pub fn kernel_log_from_now(&self) -> Result<KernelLog, HostError> {
+        self.kernel_log(SeekFrom::End(0))
+    }
+
+    /// The kernel log from the oldest message that its ring still has.
+    pub fn kernel_log_from_boot(&self) -> Result<KernelLog, HostError> {
+        self.kernel_log(SeekFrom::Start(0))
+    }
+
+    fn kernel_log(&self, from: SeekFrom) -> Result<KernelLog, HostError> {
         let absolute = "/dev/kmsg";
         let path = PathBuf::from(absolute);
         let failed = |source| HostError::Read { path: path.clone(), source };
@@ -27,7 +36,7 @@ impl Host {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(self.path(absolute))
             .map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
+        file.seek(from).map_err(failed)?;
         Ok(KernelLog { file, path })
     }
 

@@ -128,7 +128,9 @@ fn slots(tables: &Tables, belongs: impl Fn(&SMBiosMemoryDevice<'_>) -> bool) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn structure(table: &mut Vec<u8>, kind: u8, handle: u16, body: &[u8], strings: &[&str]) {
@@ -172,13 +174,27 @@ mod tests {
 
     fn map(build: impl Fn(&mut Vec<u8>)) -> DimmMap {
         let folder = tempfile::tempdir().unwrap();
-        let tables = folder.path().join("sys/firmware/dmi/tables");
-        std::fs::create_dir_all(&tables).unwrap();
         let mut table = Vec::new();
         build(&mut table);
+        write_tables(folder.path(), table);
+        DimmMap::read(&Host::recorded(folder.path()))
+    }
+
+    fn write_tables(root: &Path, mut table: Vec<u8>) {
+        let tables = root.join("sys/firmware/dmi/tables");
+        std::fs::create_dir_all(&tables).unwrap();
         structure(&mut table, 127, 0x7f00, &[], &[]);
         std::fs::write(tables.join("DMI"), table).unwrap();
-        DimmMap::read(&Host::recorded(folder.path()))
+    }
+
+    /// Gives a recorded machine two modules of 1 GiB, `DIMM_A1` below `DIMM_B1`.
+    pub(crate) fn two_modules(root: &Path) {
+        let mut table = Vec::new();
+        device(&mut table, 0x1100, "DIMM_A1", 1024);
+        device(&mut table, 0x1101, "DIMM_B1", 1024);
+        mapped_device(&mut table, 0x1400, 0x1100, (0, 0xf_ffff));
+        mapped_device(&mut table, 0x1401, 0x1101, (0x10_0000, 0x1f_ffff));
+        write_tables(root, table);
     }
 
     #[test]

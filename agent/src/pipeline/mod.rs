@@ -23,10 +23,10 @@ use crate::host::Host;
 use crate::inventory;
 use crate::reporter::{Reporter, Tee};
 use crate::sensors::{Sidecar, StageCell};
-use crate::stages::{Facts, Stage};
+use crate::stages::{Facts, PlannedReboot, Reboots, Stage};
 use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
-use stage_thread::StageThread;
+use stage_thread::{StageEnd, StageThread};
 
 pub use stage_thread::Work;
 
@@ -58,6 +58,8 @@ pub struct Pipeline {
     pub counterpart: Arc<dyn Counterpart>,
     /// Why the inventory may lack devices; it is then an error.
     pub inventory_doubt: Option<String>,
+    /// Whether this process may have the machine restarted, and a coordinator gives it its run back afterwards.
+    pub restarts: bool,
     /// Raised by a signal, or by the link when the coordinator ends the run.
     pub cancel: Cancel,
     /// [`STAGE_GRACE`], shorter in tests.
@@ -85,6 +87,11 @@ pub enum RunEnd {
         /// What becomes of the machine.
         then: AfterRun,
     },
+    /// A stage needs the machine restarted, which the coordinator knows: the run goes on after it.
+    Rebooting {
+        /// Why.
+        reason: String,
+    },
     /// A signal ended it here.
     Interrupted,
     /// The coordinator cannot be reported to any more.
@@ -96,7 +103,7 @@ impl RunEnd {
     pub fn then(&self) -> Option<AfterRun> {
         match self {
             Self::Finished { then, .. } | Self::Aborted { then, .. } => Some(*then),
-            Self::Interrupted | Self::Lost(_) => None,
+            Self::Rebooting { .. } | Self::Interrupted | Self::Lost(_) => None,
         }
     }
 
@@ -211,7 +218,10 @@ impl Pipeline {
         });
         let transcript = Arc::new(Transcript::new(Arc::clone(&self.tools)));
         let tools = Arc::clone(&transcript) as Arc<dyn ToolRunner>;
-        let (outcome, details) = self.outcome_of(planned, &both, tools, facts);
+        let (outcome, details) = match self.end_of(planned, &both, tools, facts) {
+            StageEnd::Over(outcome, details) => (outcome, details),
+            StageEnd::Reboot(reboot) => return Onward::End(self.reboot(stage, reboot, &both)),
+        };
         current.change(None, || {
             both.record(Record::StageFinished { stage, outcome, details, ts_ms: clock::now_ms() });
         });
@@ -243,18 +253,29 @@ impl Pipeline {
         }
     }
 
-    fn outcome_of(
+    /// Tells of a planned reboot. The machine goes down only when the coordinator knows why.
+    fn reboot(&self, stage: StageName, reboot: PlannedReboot, reporter: &Arc<dyn Reporter>) -> RunEnd {
+        let PlannedReboot { target, budget, reason } = reboot;
+        let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
+        reporter.record(Record::RebootPlanned { stage, target, budget_ms, reason: reason.clone() });
+        match self.link.flush(&self.cancel) {
+            Ok(directive) => RunEnd::from_directive(&directive).unwrap_or(RunEnd::Rebooting { reason }),
+            Err(error) => self.why_it_stopped(error),
+        }
+    }
+
+    fn end_of(
         &self,
         planned: &PlannedStage,
         reporter: &Arc<dyn Reporter>,
         tools: Arc<dyn ToolRunner>,
         facts: &mut Facts,
-    ) -> (Outcome, serde_json::Value) {
+    ) -> StageEnd {
         let name = planned.work.name();
         let Some(stage) = self.stages.iter().find(|stage| stage.description().name == name) else {
             let reason =
                 format!("this agent has no stage {name}: boot the image that came with the coordinator");
-            return (Outcome::error(reason), serde_json::Value::Null);
+            return StageEnd::Over(Outcome::error(reason), serde_json::Value::Null);
         };
         let thread = StageThread::start(Work {
             stage: *stage,
@@ -266,13 +287,19 @@ impl Pipeline {
             expected_spec_yaml: Some(self.plan.expected_spec_yaml.clone())
                 .filter(|yaml| !yaml.trim().is_empty()),
             counterpart: Arc::clone(&self.counterpart),
+            reboots: Reboots {
+                possible: self.restarts,
+                serial_console: self.plan.serial_console,
+                resumed: self.plan.resumed.clone(),
+            },
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);
-        let (outcome, details) = thread.finish(limit, self.grace, &self.cancel, facts);
-        match (&self.inventory_doubt, outcome) {
-            (Some(doubt), Outcome::Pass) if name == StageName::Inventory => (Outcome::error(doubt), details),
-            (_, outcome) => (outcome, details),
+        match (&self.inventory_doubt, thread.finish(limit, self.grace, &self.cancel, facts)) {
+            (Some(doubt), StageEnd::Over(Outcome::Pass, details)) if name == StageName::Inventory => {
+                StageEnd::Over(Outcome::error(doubt), details)
+            }
+            (_, end) => end,
         }
     }
 
@@ -315,6 +342,9 @@ impl Pipeline {
                 }
             }
             RunEnd::Aborted { reason, .. } => self.console.line(&format!("aborted: {reason} ({subject})")),
+            RunEnd::Rebooting { reason } => {
+                self.console.line(&format!("the machine restarts for its test: {reason} ({subject})"));
+            }
             RunEnd::Interrupted => self.console.line(&format!("interrupted ({subject})")),
             RunEnd::Lost(error) => self.console.line(&format!("the run cannot go on: {error} ({subject})")),
         }
@@ -329,7 +359,13 @@ pub fn run_alone(
     cancel: &Cancel,
     facts: &mut Facts,
 ) -> (Outcome, serde_json::Value) {
-    StageThread::start(work).finish(limit, grace, cancel, facts)
+    match StageThread::start(work).finish(limit, grace, cancel, facts) {
+        StageEnd::Over(outcome, details) => (outcome, details),
+        StageEnd::Reboot(reboot) => (
+            Outcome::skip(format!("nothing restarts this machine: {}", reboot.reason)),
+            serde_json::Value::Null,
+        ),
+    }
 }
 
 /// What comes after a machine was kept up.

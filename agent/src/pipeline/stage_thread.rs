@@ -18,7 +18,7 @@ use crate::console::{chain, spoken};
 use crate::counterpart::Counterpart;
 use crate::host::Host;
 use crate::reporter::Reporter;
-use crate::stages::{Facts, Stage, StageContext, StageError, StageReport};
+use crate::stages::{BootEnd, Facts, PlannedReboot, Reboots, Stage, StageContext, StageError};
 use crate::tools::runner::ToolRunner;
 
 /// How often the run's cancel and the time limit are looked at.
@@ -42,8 +42,19 @@ pub struct Work {
     pub expected_spec_yaml: Option<String>,
     /// The other end of network tests.
     pub counterpart: Arc<dyn Counterpart>,
+    /// Planned reboots.
+    pub reboots: Reboots,
     /// What stages before it left.
     pub facts: Facts,
+}
+
+/// How a stage ended in this boot.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum StageEnd {
+    /// It is over.
+    Over(Outcome, Value),
+    /// It goes on after a restart of the machine.
+    Reboot(PlannedReboot),
 }
 
 /// A stage at work.
@@ -57,7 +68,7 @@ pub(crate) struct StageThread {
 }
 
 struct Ended {
-    result: std::thread::Result<Result<StageReport, StageError>>,
+    result: std::thread::Result<Result<BootEnd, StageError>>,
     facts: Facts,
 }
 
@@ -92,11 +103,12 @@ impl StageThread {
         grace: Duration,
         cancel: &Cancel,
         facts: &mut Facts,
-    ) -> (Outcome, Value) {
+    ) -> StageEnd {
         let ended = match &self.ended {
             Ok(ended) => ended,
             Err(error) => {
-                return (Outcome::error(format!("its thread cannot be started: {error}")), Value::Null);
+                let outcome = Outcome::error(format!("its thread cannot be started: {error}"));
+                return StageEnd::Over(outcome, Value::Null);
             }
         };
         let begin = clock::monotonic();
@@ -119,7 +131,17 @@ impl StageThread {
             }
         };
         self.gate.close();
-        self.outcome(end, stopped.map(|(why, _)| why), limit, facts)
+        let stopped = stopped.map(|(why, _)| why);
+        match end {
+            // one that was told to stop restarts nothing any more
+            Some(Ended { result: Ok(Ok(BootEnd::Reboot(reboot))), .. }) if stopped.is_none() => {
+                StageEnd::Reboot(reboot)
+            }
+            end => {
+                let (outcome, details) = self.outcome(end, stopped, limit, facts);
+                StageEnd::Over(outcome, details)
+            }
+        }
     }
 
     fn outcome(
@@ -145,8 +167,12 @@ impl StageThread {
                 let reason = format!("the {} stage panicked: {}", self.name, panic_words(&*panic));
                 (Outcome::error(reason), Value::Null)
             }
+            (Ok(Ok(BootEnd::Reboot(reboot))), why) => {
+                let why = why.unwrap_or_else(|| "it wants a restart".to_owned());
+                (Outcome::error(format!("{why} before {}", reboot.reason)), Value::Null)
+            }
             // what it found before it was stopped still counts if it found a fault
-            (Ok(Ok(report)), Some(why)) => {
+            (Ok(Ok(BootEnd::Finished(report))), Some(why)) => {
                 *facts = end.facts;
                 match report.outcome {
                     Outcome::Fail { reason } => (Outcome::fail(format!("{reason} ({why})")), report.details),
@@ -156,7 +182,7 @@ impl StageThread {
                 }
             }
             (Ok(Err(error)), Some(why)) => (Outcome::error(why), json!({ "error": chain(&error) })),
-            (Ok(Ok(report)), None) => {
+            (Ok(Ok(BootEnd::Finished(report))), None) => {
                 *facts = end.facts;
                 (report.outcome, report.details)
             }
@@ -166,7 +192,8 @@ impl StageThread {
 }
 
 fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
-    let Work { stage, work, host, tools, consent, expected_spec_yaml, counterpart, mut facts, .. } = work;
+    let Work { stage, work, host, tools, consent, expected_spec_yaml, counterpart, reboots, mut facts, reporter: _ } =
+        work;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut context = StageContext {
             stage: work.name(),
@@ -177,9 +204,10 @@ fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
             consent,
             expected_spec_yaml: expected_spec_yaml.as_deref(),
             counterpart: &*counterpart,
+            reboots: &reboots,
             facts: &mut facts,
         };
-        stage.run(&mut context, &work)
+        stage.run_in_this_boot(&mut context, &work)
     }));
     Ended { result, facts }
 }

@@ -8,9 +8,10 @@ use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::plan::{DiskConsent, SelfTest, StageWork};
 use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::BootTarget;
 
 use super::*;
-use crate::stages::{Effect, StageContext, StageDescription, StageError, StageReport};
+use crate::stages::{BootEnd, Effect, StageContext, StageDescription, StageError, StageReport};
 use crate::tools::runner::RecordedRunner;
 
 /// What a stage of these tests does.
@@ -117,6 +118,7 @@ impl FakeLink {
                 Some(reason) => format!("{stage} {}: {reason}", outcome.status()),
             }),
             Record::PipelineFinished { .. } => Some("end".to_owned()),
+            Record::RebootPlanned { target, .. } => Some(format!("reboots to {target}")),
             Record::Progress { .. } => Some("progress".to_owned()),
             _ => None,
         };
@@ -234,6 +236,8 @@ impl Bench {
                 expected_spec_yaml: String::new(),
                 consent: DiskConsent::NonDestructive,
                 stages: stages.iter().map(planned).collect(),
+                resumed: None,
+                serial_console: false,
             },
             stages,
             host: Host::recorded(folder.path()),
@@ -243,6 +247,7 @@ impl Bench {
             console: Arc::new(Silent),
             counterpart: Arc::new(crate::counterpart::Nobody),
             inventory_doubt: self.doubt.clone(),
+            restarts: true,
             cancel: self.cancel.clone(),
             grace: self.grace,
         }
@@ -405,6 +410,51 @@ fn a_panic_in_a_stage_is_an_error_of_that_stage() {
     assert_eq!(story[2], "end");
 }
 
+/// Wants a restart in each boot.
+struct Restless;
+
+impl Stage for Restless {
+    fn description(&self) -> StageDescription {
+        StageDescription {
+            name: StageName::Inventory,
+            effect: Effect::ReadOnly,
+            applies_to: "tests",
+            finds: "nothing",
+        }
+    }
+
+    fn estimate(&self, _: &StageWork, _: Option<&Inventory>) -> Duration {
+        Duration::ZERO
+    }
+
+    fn run(&self, _: &mut StageContext<'_>, _: &StageWork) -> Result<StageReport, StageError> {
+        Err(StageError::Other { message: "not asked for".to_owned() })
+    }
+
+    fn run_in_this_boot(&self, _: &mut StageContext<'_>, _: &StageWork) -> Result<BootEnd, StageError> {
+        let reason = "a test".to_owned();
+        Ok(BootEnd::Reboot(PlannedReboot { target: BootTarget::Memtest, budget: Duration::ZERO, reason }))
+    }
+}
+
+static RESTLESS: &[&dyn Stage] = &[&Restless, &Scripted(StageName::Firmware, |_| Ok(ends(Outcome::Pass)))];
+
+#[test]
+fn a_planned_reboot_leaves_its_stage_open_and_goes_once_the_coordinator_knows() {
+    let bench = Bench::new(FakeLink::new(|_| Directive::Continue));
+    assert!(matches!(bench.run(RESTLESS), RunEnd::Rebooting { reason } if reason == "a test"));
+    assert_eq!(bench.link.story(), ["Inventory starts", "reboots to memtest"]);
+    let announced = bench.link.records().len();
+    assert!(bench.link.flushed.lock().unwrap().contains(&announced));
+}
+
+#[test]
+fn a_run_that_is_aborted_meanwhile_does_not_restart_the_machine_for_its_test() {
+    let abort = |_: &[Record]| Directive::Abort { reason: "operator".to_owned(), then: AfterRun::PowerOff };
+    let end = Bench::new(FakeLink::new(abort)).run(RESTLESS);
+    assert!(matches!(end, RunEnd::Aborted { then: AfterRun::PowerOff, .. }));
+}
+
 #[test]
 fn a_stage_that_is_not_built_in_is_an_error() {
     let bench = Bench::new(FakeLink::new(plain));
@@ -421,6 +471,8 @@ fn a_stage_that_is_not_built_in_is_an_error() {
                 expected_spec_yaml: String::new(),
                 consent: DiskConsent::NonDestructive,
                 stages: Vec::new(),
+                resumed: None,
+                serial_console: false,
             },
             stages: &[],
             host: Host::recorded(folder.path()),
@@ -430,12 +482,16 @@ fn a_stage_that_is_not_built_in_is_an_error() {
             console: Arc::new(Silent),
             counterpart: Arc::new(crate::counterpart::Nobody),
             inventory_doubt: None,
+            restarts: true,
             cancel: Cancel::new(),
             grace: Duration::ZERO,
         };
         let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart { self_test: SelfTest::None } };
         let tools = Arc::clone(&pipeline.tools);
-        pipeline.outcome_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), tools, facts).0
+        match pipeline.end_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), tools, facts) {
+            StageEnd::Over(outcome, _) => outcome,
+            StageEnd::Reboot(reboot) => panic!("{reboot:?}"),
+        }
     };
     assert!(matches!(outcome_of_unknown, Outcome::Error { reason } if reason.contains("no stage SMART")));
 }

@@ -9,8 +9,11 @@ mod inventory;
 mod kernel_watch;
 mod load_watch;
 mod memory;
+mod memtest;
 mod network;
 mod psu;
+mod reboot;
+mod restarts;
 mod side_by_side;
 mod smart;
 mod spec_validate;
@@ -26,7 +29,8 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::{DiskConsent, StageWork};
+use vetting_protocol::plan::{DiskConsent, Resumed, StageWork};
+use vetting_protocol::run::BootTarget;
 
 use crate::cancel::Cancel;
 use crate::clock;
@@ -75,6 +79,46 @@ pub trait Stage: Sync {
 
     /// Does it. A hardware fault is an `Ok(Outcome::Fail)`; an `Err` becomes an error outcome of the stage.
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError>;
+
+    /// Does its part in this boot of the machine. Stages that never restart it leave this as it is.
+    fn run_in_this_boot(
+        &self,
+        context: &mut StageContext<'_>,
+        work: &StageWork,
+    ) -> Result<BootEnd, StageError> {
+        self.run(context, work).map(BootEnd::Finished)
+    }
+}
+
+/// How a stage's part in one boot of the machine ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BootEnd {
+    /// The stage is over.
+    Finished(StageReport),
+    /// It goes on after a restart of the machine.
+    Reboot(PlannedReboot),
+}
+
+/// A restart that a stage needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedReboot {
+    /// What the machine is to boot.
+    pub target: BootTarget,
+    /// What that does before the machine comes back may take so long, beyond an ordinary restart.
+    pub budget: Duration,
+    /// Why.
+    pub reason: String,
+}
+
+/// What there is to know of planned reboots.
+#[derive(Debug, Clone, Default)]
+pub struct Reboots {
+    /// Whether a coordinator gives the machine its run back after one.
+    pub possible: bool,
+    /// Whether the coordinator holds the machine's serial line.
+    pub serial_console: bool,
+    /// The stage that goes on after the reboots it planned.
+    pub resumed: Option<Resumed>,
 }
 
 /// How a stage ended and what there is to know beyond its measurements.
@@ -132,6 +176,8 @@ pub struct StageContext<'a> {
     pub expected_spec_yaml: Option<&'a str>,
     /// The other end of network tests.
     pub counterpart: &'a dyn Counterpart,
+    /// Planned reboots.
+    pub reboots: &'a Reboots,
     /// Facts that stages leave for later ones.
     pub facts: &'a mut Facts,
 }
@@ -227,6 +273,8 @@ pub static ALL: &[&dyn Stage] = &[
     &network::NetworkStage,
     &psu::PsuStage,
     &burn::BurnStage,
+    &reboot::RebootStage,
+    &memtest::MemtestStage,
 ];
 
 /// The outcome of work that was told to end early; the pipeline knows why.

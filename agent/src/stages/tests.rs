@@ -155,6 +155,7 @@ pub(super) struct Machine {
     pub(super) spec: Option<String>,
     pub(super) cancel: Cancel,
     pub(super) counterpart: Box<dyn Counterpart>,
+    pub(super) reboots: Reboots,
     firmware: Option<FirmwareReport>,
 }
 
@@ -179,6 +180,7 @@ impl Machine {
             spec: None,
             cancel: Cancel::new(),
             counterpart: Box::new(Nobody),
+            reboots: Reboots::default(),
             firmware: None,
         };
         machine.file("proc/meminfo", "MemTotal:       1000 kB\nMemFree: 1 kB\nMemAvailable:    800 kB\n");
@@ -265,6 +267,7 @@ impl Machine {
             consent: self.consent,
             expected_spec_yaml: None,
             counterpart: &Nobody,
+            reboots: &self.reboots,
             facts: &mut facts,
         })
     }
@@ -279,6 +282,19 @@ impl Machine {
         self.run_on_with(&Host::recorded(self.folder.path()), facts, work, tools)
     }
 
+    /// Runs what the stage does in this boot.
+    pub(super) fn run_in_this_boot(
+        &self,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+    ) -> (Result<BootEnd, StageError>, Kept) {
+        let host = Host::recorded(self.folder.path());
+        let mut facts = Facts { inventory: Some(self.inventory.clone()), ..Facts::default() };
+        self.in_a_context(&host, &mut facts, work, tools, |stage, context| {
+            stage.run_in_this_boot(context, work)
+        })
+    }
+
     fn run_on_with(
         &self,
         host: &Host,
@@ -286,6 +302,17 @@ impl Machine {
         work: &StageWork,
         tools: &dyn ToolRunner,
     ) -> (Result<StageReport, StageError>, Kept) {
+        self.in_a_context(host, facts, work, tools, |stage, context| stage.run(context, work))
+    }
+
+    fn in_a_context<T>(
+        &self,
+        host: &Host,
+        facts: &mut Facts,
+        work: &StageWork,
+        tools: &dyn ToolRunner,
+        act: impl FnOnce(&dyn Stage, &mut StageContext<'_>) -> T,
+    ) -> (T, Kept) {
         let kept = Kept::default();
         let stage = ALL.iter().find(|stage| stage.description().name == work.name()).unwrap();
         let mut context = StageContext {
@@ -297,10 +324,11 @@ impl Machine {
             consent: self.consent,
             expected_spec_yaml: self.spec.as_deref(),
             counterpart: &*self.counterpart,
+            reboots: &self.reboots,
             facts,
         };
-        let report = stage.run(&mut context, work);
-        (report, kept)
+        let end = act(*stage, &mut context);
+        (end, kept)
     }
 }
 
@@ -399,6 +427,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             StageWork::Smart { self_test: SelfTest::None }
         };
         let mut facts = Facts::default();
+        let reboots = Reboots::default();
         let mut context = StageContext {
             stage: name,
             host: &host,
@@ -408,6 +437,7 @@ fn a_stage_refuses_the_parameters_of_another() {
             consent: DiskConsent::NonDestructive,
             expected_spec_yaml: None,
             counterpart: &Nobody,
+            reboots: &reboots,
             facts: &mut facts,
         };
         let answer = stage.run(&mut context, &other);

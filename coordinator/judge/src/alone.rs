@@ -40,13 +40,15 @@ pub enum AloneError {
     },
 }
 
-/// The profile that a run without a coordinator is judged by: the text it was stored as.
+/// The profile that a run without a coordinator is judged by: the text it was stored as, without the stages that restart
+/// the machine, since nothing gives it its run back afterwards.
 ///
 /// # Errors
 /// A mistake in it, or another profile than the header names.
 pub fn profile(header: &ResultsHeader, yaml_text: &str, file_name: &str) -> Result<Profile, ProfileError> {
     let registry = Registry::builtin()?.with_replacement(header.profile, yaml_text, file_name)?;
     let profile = Profile { own: header.own_profile, ..registry.get(header.profile).clone() };
+    let profile = profile.without_restarts();
     Ok(if header.has_spec { profile } else { profile.without_spec() })
 }
 

@@ -9,6 +9,8 @@ pub mod duration;
 pub mod facts;
 pub mod glob;
 pub mod limit;
+pub mod losses;
+pub mod memtest;
 pub mod parts;
 pub mod profile;
 pub mod quantity;

@@ -342,6 +342,12 @@ fn advice_after(stage: StageName) -> &'static str {
         StageName::Burn => {
             "Look at the part that is named, and at cooling and power: it may only fail when all work, then vet again."
         }
+        StageName::Reboot => {
+            "Reseat the part that went missing and its cables, or replace it, then vet again."
+        }
+        StageName::Memtest => {
+            "Replace the DIMM that holds the failing addresses; swap DIMMs to find it, then vet again."
+        }
         StageName::CpuStress => "Find the CPU or DIMM by swapping, replace it, then vet again.",
     }
 }

@@ -17,7 +17,7 @@ use crate::limit::HardwareLimit;
 use crate::measurement::Measurement;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::run::RunResult;
+use crate::run::{BootTarget, RunResult};
 use crate::secret::Secret;
 
 /// The TLS server name that the coordinator's certificate bears, whatever its address: trust comes from the CA's
@@ -177,8 +177,14 @@ pub enum Record {
         /// When, ms since the epoch.
         ts_ms: i64,
     },
-    /// The agent is about to reboot on purpose; the next claim may bear another boot_id.
+    /// The agent is about to reboot on purpose; the next claim may bear another boot_id, and then the stage goes on.
     RebootPlanned {
+        /// The stage that needs it.
+        stage: StageName,
+        /// What the machine is to boot.
+        target: BootTarget,
+        /// What it does before it comes back may take so long, beyond an ordinary restart; ms.
+        budget_ms: u64,
         /// Why.
         reason: String,
     },

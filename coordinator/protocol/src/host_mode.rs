@@ -74,7 +74,10 @@ pub fn allows(work: &StageWork) -> bool {
         | StageWork::Network { .. }
         | StageWork::Psu { .. } => true,
         // they take the whole machine
-        StageWork::Memory { .. } | StageWork::Burn { .. } => false,
+        StageWork::Memory { .. }
+        | StageWork::Burn { .. }
+        | StageWork::Reboot { .. }
+        | StageWork::Memtest { .. } => false,
     }
 }
 

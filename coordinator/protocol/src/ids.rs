@@ -191,6 +191,10 @@ named_enum! {
         Psu = "PSU",
         /// Everything at once.
         Burn = "Burn",
+        /// Restarts, with the inventory compared after each.
+        Reboot = "Reboot",
+        /// Memory tested by programs that have the machine to themselves.
+        Memtest = "Memtest",
     }
 }
 

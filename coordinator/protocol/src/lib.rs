@@ -14,6 +14,7 @@ pub mod ids;
 pub mod inventory;
 pub mod limit;
 pub mod measurement;
+pub mod memtest;
 pub mod network_test;
 pub mod operator_api;
 pub mod outcome;

@@ -44,6 +44,9 @@ pub struct HostView {
     pub expected_spec_yaml: String,
     /// Operator's notes.
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
     /// UTC, `YYYY-MM-DD HH:MM:SS`.
     pub created_at: String,
     /// UTC.
@@ -73,6 +76,9 @@ pub struct HostCreate {
     /// Operator's notes.
     #[serde(default)]
     pub notes: String,
+    /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
+    #[serde(default)]
+    pub serial_console: Option<String>,
 }
 
 /// Changes to a machine: what is absent stays.
@@ -97,6 +103,9 @@ pub struct HostEdit {
     /// New notes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notes: Option<String>,
+    /// Another serial line; `none` takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_console: Option<String>,
 }
 
 /// Starts a vetting.
@@ -119,6 +128,12 @@ pub struct RunCreate {
     /// On which system. The installed one is never written to, so it is refused together with `wipe`.
     #[serde(default = "live_image")]
     pub place: RunPlace,
+    /// What becomes of the machine if it passes; absent: as the config says.
+    #[serde(default)]
+    pub after_pass: Option<AfterRun>,
+    /// What becomes of the machine if it fails; absent: as the config says.
+    #[serde(default)]
+    pub after_fail: Option<AfterRun>,
 }
 
 fn live_image() -> RunPlace {

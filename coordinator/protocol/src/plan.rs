@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RunId, StageName};
+use crate::inventory::Inventory;
+use crate::memtest::MemtestObservation;
 use crate::profile::ProfileName;
+use crate::run::BootTarget;
 
 /// The work of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +26,34 @@ pub struct Plan {
     pub consent: DiskConsent,
     /// Stages in the order they run. A stage already finished in an earlier boot of the run is not among them.
     pub stages: Vec<PlannedStage>,
+    /// The stage that goes on after the reboots it planned.
+    pub resumed: Option<Resumed>,
+    /// Whether the coordinator holds this machine's serial line, so that it can watch memtest86+ and end it.
+    pub serial_console: bool,
+}
+
+/// A stage that goes on after its reboots.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resumed {
+    /// Which.
+    pub stage: StageName,
+    /// Every reboot it planned so far, in order.
+    pub reboots: Vec<RebootMade>,
+    /// What the machine was made of when the run began; absent where the run has no inventory.
+    pub first_inventory: Option<Box<Inventory>>,
+}
+
+/// A reboot that a stage planned, and that the machine came back from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RebootMade {
+    /// What the machine was to boot.
+    pub target: BootTarget,
+    /// From the announcement to the claim, ms, by the coordinator's clock.
+    pub away_ms: u64,
+    /// What was seen of memtest86+, where that was the target.
+    pub memtest: Option<MemtestObservation>,
 }
 
 /// What a run may do to the data on a machine's disks.
@@ -115,6 +146,20 @@ pub enum StageWork {
         /// Part of the available memory that is used, percent, 1 to 95.
         memory_percent: u8,
     },
+    /// Restarts.
+    Reboot {
+        /// How many.
+        restarts: u32,
+    },
+    /// The kernel's early memory test, and memtest86+; at least one of them.
+    Memtest {
+        /// Patterns of the kernel's test (`memtest=N`); 0: not run.
+        kernel_patterns: u8,
+        /// Passes of memtest86+; 0: not run.
+        passes: u32,
+        /// Time for these passes, milliseconds.
+        budget_ms: u64,
+    },
 }
 
 impl StageWork {
@@ -131,6 +176,8 @@ impl StageWork {
             Self::Network { .. } => StageName::Network,
             Self::Psu { .. } => StageName::Psu,
             Self::Burn { .. } => StageName::Burn,
+            Self::Reboot { .. } => StageName::Reboot,
+            Self::Memtest { .. } => StageName::Memtest,
         }
     }
 }

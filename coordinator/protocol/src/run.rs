@@ -70,6 +70,8 @@ named_enum! {
         Linux = "linux",
         /// memtest86+.
         Memtest = "memtest",
+        /// The live image, with the kernel's own early memory test before it.
+        MemtestKernel = "memtest-kernel",
         /// The machine's own disk.
         Disk = "disk",
     }

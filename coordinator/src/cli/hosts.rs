@@ -26,7 +26,8 @@ pub(super) enum HostCommand {
         name: String,
     },
     /// Change a machine; what is not named stays.
-    #[command(after_help = "Example:\n  vetting-coordinator host edit rack1-u07 --spec model-v2.yaml")]
+    #[command(after_help = "Examples:\n  vetting-coordinator host edit rack1-u07 --spec model-v2.yaml\n  \
+                            vetting-coordinator host edit rack1-u07 --serial tcp://console.lab.example:7001?port=ttyS1")]
     Edit(Edit),
     /// Machines that nobody registered and that wait in the live image.
     Pending,
@@ -113,13 +114,17 @@ struct Rest {
     /// Notes.
     #[arg(long)]
     notes: Option<String>,
+    /// Its serial line, for memtest86+: tcp://HOST:PORT of a serial console server, device:/dev/ttyUSB0 of this box, or
+    /// ipmi://BMC; `?port=ttyS1` after it where the machine's end is not ttyS0; `none` takes it away.
+    #[arg(long, value_name = "LINE")]
+    serial: Option<String>,
 }
 
 impl HostCommand {
     pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
         match self {
             Self::Add(add) => {
-                let Rest { wol_broadcast_ip, wol_port, notes } = add.rest;
+                let Rest { wol_broadcast_ip, wol_port, notes, serial } = add.rest;
                 let body = HostCreate {
                     name: add.name,
                     mac: add.mac,
@@ -127,6 +132,7 @@ impl HostCommand {
                     wol_port,
                     expected_spec_yaml: read(&add.spec)?,
                     notes: notes.unwrap_or_default(),
+                    serial_console: serial,
                 };
                 let host: HostView = client.put_in(Method::POST, &["hosts"], &body).await?;
                 said(&host, json, "registered")
@@ -156,7 +162,7 @@ impl HostCommand {
             Self::List => list(&client.get(&["hosts"], &[]).await?, json),
             Self::Show { name } => show(&client.get(&["hosts", &name], &[]).await?, json),
             Self::Edit(edit) => {
-                let Rest { wol_broadcast_ip, wol_port, notes } = edit.rest;
+                let Rest { wol_broadcast_ip, wol_port, notes, serial } = edit.rest;
                 let expected_spec_yaml = edit.spec.as_deref().map(read).transpose()?;
                 let body = HostEdit {
                     name: edit.rename,
@@ -165,6 +171,7 @@ impl HostCommand {
                     wol_port,
                     expected_spec_yaml,
                     notes,
+                    serial_console: serial,
                 };
                 let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
                 said(&host, json, "changed")
@@ -232,6 +239,7 @@ fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
         format!("changed     {}", host.updated_at),
         format!("agent seen  {}", output::or_dash(host.last_seen_at.as_ref())),
         format!("last run    {}", output::or_dash(run)),
+        format!("serial line {}", output::or_dash(host.serial_console.as_ref())),
         format!("notes       {}", host.notes),
         format!("spec{}{spec}", if spec.starts_with('\n') { "" } else { "        " }),
     ];

@@ -18,8 +18,7 @@ use super::{CommandError, output, report, ssh, verdict, watch};
 pub(super) enum RunCommand {
     /// Start a vetting: wakes the machine and waits for it to netboot.
     #[command(after_help = "Examples:\n  vetting-coordinator run start rack1-u07 --profile quick\n  \
-                            vetting-coordinator run start rack1-u07 --profile deep --wipe\n  \
-                            vetting-coordinator run start rack1-u07 --profile deep --wipe --erase\n  \
+                            vetting-coordinator run start rack1-u07 --profile deep --wipe --erase --after-pass reboot\n  \
                             vetting-coordinator run start rack1-u07 --host-mode")]
     Start(Start),
     /// Runs, newest first.
@@ -126,6 +125,12 @@ pub(super) struct Start {
     /// On the installed system, by its agent: only stages that leave it alone, and no write to any disk.
     #[arg(long, conflicts_with = "wipe")]
     host_mode: bool,
+    /// What the machine does if it passes: power_off, reboot (into its own disk) or stay [default: as the config says].
+    #[arg(long, value_name = "WHAT")]
+    after_pass: Option<AfterRun>,
+    /// What the machine does if it fails: power_off, reboot (into its own disk) or stay [default: as the config says].
+    #[arg(long, value_name = "WHAT")]
+    after_fail: Option<AfterRun>,
 }
 
 impl RunCommand {
@@ -133,9 +138,10 @@ impl RunCommand {
         let client = &connect()?;
         match self {
             Self::Start(start) => {
-                let Start { host, profile, non_destructive, wipe, erase, host_mode } = start;
+                let Start { host, profile, non_destructive, wipe, erase, host_mode, after_pass, after_fail } = start;
                 let place = if host_mode { RunPlace::InstalledSystem } else { RunPlace::LiveImage };
-                let body = RunCreate { host, profile, non_destructive, wipe, erase, place };
+                let body =
+                    RunCreate { host, profile, non_destructive, wipe, erase, place, after_pass, after_fail };
                 said(&client.put_in(Method::POST, &["runs"], &body).await?, json)?;
             }
             Self::List { host, limit } => {

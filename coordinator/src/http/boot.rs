@@ -16,6 +16,7 @@ use super::files;
 use super::listener::Connection;
 use super::problem::{ApiError, ProblemKind};
 use crate::netboot::files::{BootFiles, FileError};
+use crate::netboot::ipxe;
 use crate::netboot::script::{Errand, INITRD, KERNEL, Language, LiveBoot};
 use crate::run::boot::{BootAnswer, ScriptRequest};
 
@@ -56,7 +57,14 @@ pub async fn script(
         Ok(mac) => mac,
         Err(error) => return Ok(text(StatusCode::BAD_REQUEST, format!("{error}\n"))),
     };
-    let asked = app.driver.boot_script(ScriptRequest { mac, remote: connection.remote }).await;
+    let asked = app
+        .driver
+        .boot_script(ScriptRequest {
+            mac,
+            remote: connection.remote,
+            starts_memtest: language == Language::Ipxe,
+        })
+        .await;
     let answer = match asked.map_err(ApiError::from) {
         // a boot loader would give up at a 503 and start whatever is on the disk
         Err(error) if error.kind == ProblemKind::StorageUnavailable => {
@@ -64,7 +72,7 @@ pub async fn script(
         }
         asked => asked?,
     };
-    let live_boot = |now_ms, errand| {
+    let live_boot = |now_ms, errand, memtest_patterns| {
         language.live_boot(&LiveBoot {
             base_url: &base_url,
             coordinator: &app.public_endpoint(reached.host()),
@@ -72,22 +80,26 @@ pub async fn script(
             mac,
             errand,
             now_ms,
+            memtest_patterns,
             extra_kernel_args: &app.extra_kernel_args,
         })
     };
     let script = match answer {
         BootAnswer::Unknown => language.unknown_machine(mac),
         BootAnswer::LocalDisk { host_name } => language.local_disk(&host_name),
-        BootAnswer::Enrol { now_ms } => live_boot(now_ms, Errand::Enrol),
-        BootAnswer::Live { host_name, run_id, claim_secret, now_ms } => {
+        BootAnswer::Enrol { now_ms } => live_boot(now_ms, Errand::Enrol, None),
+        BootAnswer::Memtest { host_name, run_id, port } => {
+            ipxe::memtest_boot(&base_url, &host_name, mac, run_id, &port.to_string())
+        }
+        BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns } => {
             let (host_name, claim_secret) = (host_name.as_str(), &claim_secret);
-            live_boot(now_ms, Errand::Run { host_name, run_id, claim_secret })
+            live_boot(now_ms, Errand::Run { host_name, run_id, claim_secret }, memtest_patterns)
         }
     };
     Ok(text(StatusCode::OK, script))
 }
 
-/// `GET` and `HEAD /boot/files/{name}`. Only the two names of the live image exist.
+/// `GET` and `HEAD /boot/files/{name}`. Only the names of the live image and of memtest86+ exist.
 pub async fn file(
     app: App,
     name: String,
@@ -95,6 +107,9 @@ pub async fn file(
     headers: HeaderMap,
     query: BootQuery,
 ) -> Result<Response, ApiError> {
+    if let Some((_, memtest)) = ipxe::MEMTEST.into_iter().find(|(known, _)| *known == name) {
+        return memtest_file(app, memtest, method, headers, query).await;
+    }
     let name = [KERNEL, INITRD]
         .into_iter()
         .find(|known| *known == name)
@@ -111,6 +126,25 @@ pub async fn file(
         Some(_) | None => None,
     };
     files::serve(&app.image_dir.join(name), "application/octet-stream", &method, &headers, on_complete).await
+}
+
+/// memtest86+. Once a machine has it whole, it is told to boot the live image next.
+async fn memtest_file(
+    app: App,
+    name: &'static str,
+    method: Method,
+    headers: HeaderMap,
+    query: BootQuery,
+) -> Result<Response, ApiError> {
+    let mac: Option<MacAddress> = query.mac.and_then(|mac| mac.parse().ok());
+    let on_complete = mac.map(|mac| {
+        let driver = app.driver.clone();
+        Box::new(move || {
+            tokio::spawn(async move { driver.memtest_served(mac).await });
+        }) as files::OnComplete
+    });
+    let path = app.image_dir.join("netboot").join(name);
+    files::serve(&path, "application/octet-stream", &method, &headers, on_complete).await
 }
 
 /// `GET` and `HEAD /boot/netboot/{name}`: the boot loaders that TFTP serves, for UEFI HTTP Boot.

@@ -19,8 +19,9 @@ use super::problem::{ApiError, ProblemKind};
 use super::{App, body, files};
 use crate::run::error::RunError;
 use crate::run::{secrets, views};
+use crate::serial_console::{ParseConsoleError, SerialConsole};
 use crate::store::hosts::{self, HostValues};
-use crate::store::{Connection, StoreError, artifacts, events, runs, tokens};
+use crate::store::{Connection, StoreError, artifacts, events, runs, serial_consoles, tokens};
 
 /// UDP port of Wake-on-LAN, unless told otherwise.
 pub(crate) const WOL_PORT: u16 = 9;
@@ -89,6 +90,16 @@ pub(super) fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
     mac.parse().map_err(|error: ParseIdError| ApiError::new(ProblemKind::Invalid, error.to_string()))
 }
 
+/// `none` takes the serial line away.
+fn check_serial_console(text: &str) -> Result<Option<SerialConsole>, ApiError> {
+    if text == "none" {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|error: ParseConsoleError| ApiError::new(ProblemKind::Invalid, error.to_string()))
+}
+
 /// `GET hosts`.
 pub async fn hosts(app: App) -> Result<Response, ApiError> {
     let views: Vec<_> = app
@@ -129,12 +140,14 @@ where
         expected_spec_yaml: new.expected_spec_yaml,
         notes: new.notes,
     };
+    let console = new.serial_console.as_deref().map(check_serial_console).transpose()?.flatten();
     let now_ms = app.driver.clock.now_ms();
     let view = app
         .driver
         .store
         .write(move |connection| {
-            hosts::insert(connection, &values, now_ms)?;
+            let id = hosts::insert(connection, &values, now_ms)?;
+            serial_consoles::set(connection, id, console.as_ref())?;
             host_view(connection, &values.name)
         })
         .await?;
@@ -151,6 +164,7 @@ where
     edit.name.as_deref().map(check_name).transpose()?;
     edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
+    let console = edit.serial_console.as_deref().map(check_serial_console).transpose()?;
     let now_ms = app.driver.clock.now_ms();
     let view = app
         .driver
@@ -166,6 +180,9 @@ where
             values.expected_spec_yaml = edit.expected_spec_yaml.unwrap_or(values.expected_spec_yaml);
             values.notes = edit.notes.unwrap_or(values.notes);
             hosts::update(connection, id, &values, now_ms)?;
+            if let Some(console) = &console {
+                serial_consoles::set(connection, id, console.as_ref())?;
+            }
             host_view(connection, &values.name)
         })
         .await?;

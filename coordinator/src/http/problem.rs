@@ -173,6 +173,7 @@ impl From<RunError> for ApiError {
             RunError::WipeNonDestructive
             | RunError::EraseWithoutWipe
             | RunError::WipeInstalledSystem
+            | RunError::NoHold
             | RunError::Invalid { .. } => ProblemKind::Invalid,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,

@@ -124,6 +124,7 @@ mod tests {
             mac: mac(),
             errand: Errand::Run { host_name: "rack1-u07", run_id: RunId(7), claim_secret: &secret },
             now_ms: 1_700_000_000_000,
+            memtest_patterns: None,
             extra_kernel_args: "mitigations=off\nopt='a;${b}'",
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));

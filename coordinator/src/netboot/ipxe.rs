@@ -1,8 +1,32 @@
 //! iPXE scripts, as pure text: boot the live image, go to the local disk, ask again with the MAC address.
 
-use vetting_protocol::ids::MacAddress;
+use vetting_protocol::ids::{MacAddress, RunId};
 
 use super::script::{INITRD, KERNEL, LiveBoot, kernel_parameters};
+
+/// Names below `/boot/files/` of memtest86+, for BIOS and for UEFI, and the files of the image's netboot folder.
+pub const MEMTEST: [(&str, &str); 2] =
+    [("memtest.bin", "memtest86+x64.bin"), ("memtest.efi", "memtest86+x64.efi")];
+
+/// Loads memtest86+. If it does not load, the machine asks again; nothing it does is lost.
+pub fn memtest_boot(base_url: &str, host_name: &str, mac: MacAddress, run_id: RunId, port: &str) -> String {
+    let parameters = format!("console={port},115200 nopause nobench");
+    format!(
+        "#!ipxe\n\
+         echo vetting: host {host_name}, run {run_id}: memtest86+, watched over {port}\n\
+         imgfree\n\
+         iseq ${{platform}} efi && goto efi ||\n\
+         kernel --name memtest {base_url}/boot/files/memtest.bin?mac={mac} {parameters} || goto failed\n\
+         boot || goto failed\n\
+         :efi\n\
+         kernel --name memtest {base_url}/boot/files/memtest.efi?mac={mac} {parameters} || goto failed\n\
+         boot || goto failed\n\
+         :failed\n\
+         echo vetting: memtest86+ did not load; trying again in 10 s\n\
+         sleep 10\n\
+         chain --autofree --replace {base_url}/boot/ipxe?mac={mac} || goto failed\n"
+    )
+}
 
 /// Loads the live image with what the agent must know. A download that fails is tried again, since the coordinator
 /// may be restarting.
@@ -108,11 +132,16 @@ mod tests {
             mac: mac(),
             errand: Errand::Run { host_name: "rack1-u07", run_id: RunId(7), claim_secret: &secret },
             now_ms: 1_700_000_000_000,
+            memtest_patterns: None,
             extra_kernel_args: "mitigations=off\nboot",
         };
         insta::assert_snapshot!("live_boot", live_boot(&boot));
         let enrolling = live_boot(&LiveBoot { errand: Errand::Enrol, ..boot });
         assert!(enrolling.contains(" vetting.enrol ") && !enrolling.contains("vetting.claim"), "{enrolling}");
+        let tested = live_boot(&LiveBoot { memtest_patterns: Some(4), ..boot });
+        assert!(tested.contains(" memtest=4 "), "{tested}");
+        let memtest = memtest_boot("http://10.0.2.2:8080", "rack1-u07", mac(), RunId(7), "ttyS1");
+        insta::assert_snapshot!("memtest_boot", memtest);
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
         insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));
         insta::assert_snapshot!("local_disk", local_disk("rack1-u07"));

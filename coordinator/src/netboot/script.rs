@@ -71,6 +71,8 @@ pub struct LiveBoot<'a> {
     pub errand: Errand<'a>,
     /// The coordinator's clock, ms since the epoch.
     pub now_ms: i64,
+    /// Patterns of the kernel's early memory test (`memtest=N`).
+    pub memtest_patterns: Option<u8>,
     /// `config.boot.kernel_args`, after ours.
     pub extra_kernel_args: &'a str,
 }
@@ -127,6 +129,8 @@ pub(super) fn kernel_parameters(boot: &LiveBoot<'_>) -> Vec<String> {
          console=tty0 console=ttyS0,115200n8 panic=30 loglevel=4",
         errand = errand.parameters(),
     );
+    let memtest = boot.memtest_patterns.map(|patterns| format!("memtest={patterns}"));
     // a line end in the config's would end the command and start another
-    ours.split(' ').chain(boot.extra_kernel_args.split_whitespace()).map(str::to_owned).collect()
+    let words = ours.split(' ').chain(memtest.as_deref());
+    words.chain(boot.extra_kernel_args.split_whitespace()).map(str::to_owned).collect()
 }

@@ -1,26 +1,33 @@
 //! A machine asks for its boot script: who is it, is a run waiting for it, which secret may it claim the run with.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, MacAddress, RunId};
-use vetting_protocol::run::{RunPlace, RunState};
+use vetting_protocol::plan::StageWork;
+use vetting_protocol::profile::ProfileName;
+use vetting_protocol::run::{BootTarget, RunPlace, RunState};
 use vetting_protocol::secret::Secret;
 
 use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
 use super::secrets;
 use super::state::RunEvent;
+use crate::serial_console::{MachinePort, SerialConsole};
 use crate::store::events::{self, EventValues};
 use crate::store::sessions::{self, TimelineEntry};
 use crate::store::runs::RunRow;
-use crate::store::{Connection, StoreError, enrolment, hosts, runs};
+use crate::store::{Connection, StoreError, enrolment, hosts, runs, serial_consoles};
 
 /// An unknown machine that boots over and over is told of once in this time.
 const UNKNOWN_AGAIN_MS: i64 = 10 * 60 * 1_000;
 /// Unknown machines that are remembered; more are told of no more until a restart: anyone can make up addresses.
 const MOST_UNKNOWN: usize = 1_000;
+
+/// A machine that should boot memtest86+ waits so long for its serial line to be open.
+const LINE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A request for a boot script.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +36,8 @@ pub struct ScriptRequest {
     pub mac: MacAddress,
     /// Whence it came.
     pub remote: SocketAddr,
+    /// Whether its boot loader can start memtest86+, which nobody has signed for Secure Boot.
+    pub starts_memtest: bool,
 }
 
 /// What the script says.
@@ -46,6 +55,15 @@ pub enum BootAnswer {
         /// Its name.
         host_name: String,
     },
+    /// Boot memtest86+.
+    Memtest {
+        /// Its name.
+        host_name: String,
+        /// The run.
+        run_id: RunId,
+        /// The machine's port that our serial line ends at.
+        port: MachinePort,
+    },
     /// Boot the live image and claim the run.
     Live {
         /// Its name.
@@ -56,6 +74,8 @@ pub enum BootAnswer {
         claim_secret: Secret,
         /// The coordinator's clock.
         now_ms: i64,
+        /// Patterns of the kernel's early memory test, which comes before the live image; absent: it is not run.
+        memtest_patterns: Option<u8>,
     },
 }
 
@@ -81,17 +101,18 @@ impl Driver {
     }
 
     async fn make_script(&self, request: ScriptRequest) -> Result<BootAnswer, RunError> {
-        let ScriptRequest { mac, remote } = request;
+        let ScriptRequest { mac, remote, starts_memtest } = request;
         let now_ms = self.clock.now_ms();
         let found = self
             .store
             .read(move |connection| {
                 let Some(host) = hosts::by_mac(connection, mac)? else { return Ok(None) };
                 let run = runs::active_of_host(connection, host.id)?;
-                Ok::<_, RunError>(Some((host, run)))
+                let console = serial_consoles::get(connection, host.id)?;
+                Ok::<_, RunError>(Some((host, run, console)))
             })
             .await?;
-        let Some((host, run)) = found else {
+        let Some((host, run, console)) = found else {
             if self.may_enrol(mac, now_ms).await? {
                 tracing::info!(%mac, %remote, "an unknown machine boots to be enrolled");
                 return Ok(BootAnswer::Enrol { now_ms });
@@ -107,10 +128,56 @@ impl Driver {
             return Ok(BootAnswer::LocalDisk { host_name });
         };
         let run_id = run.id;
+        let memtest_patterns = match run.next_boot_target {
+            Some(BootTarget::Memtest) if run.state == RunState::Rebooting => {
+                match self.memtest_port(run_id, console, starts_memtest).await? {
+                    Some(port) => return Ok(BootAnswer::Memtest { host_name, run_id, port }),
+                    None => None,
+                }
+            }
+            Some(BootTarget::MemtestKernel) if run.state == RunState::Rebooting => {
+                self.memtest_patterns(run.profile)
+            }
+            Some(BootTarget::Linux | BootTarget::Memtest | BootTarget::MemtestKernel | BootTarget::Disk)
+            | None => None,
+        };
         let why = format!("boot script served to {mac} at {}", remote.ip());
         Ok(match self.offer(run_id, why, now_ms).await? {
-            Some(claim_secret) => BootAnswer::Live { host_name, run_id, claim_secret, now_ms },
+            Some(claim_secret) => {
+                BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns }
+            }
             None => BootAnswer::LocalDisk { host_name },
+        })
+    }
+
+    /// The port that memtest86+ shall use on a machine that a stage sent into it; `None` if it is kept out, which is noted.
+    async fn memtest_port(
+        &self,
+        run: RunId,
+        console: Option<SerialConsole>,
+        starts_memtest: bool,
+    ) -> Result<Option<MachinePort>, RunError> {
+        let why = match console {
+            Some(_) if !starts_memtest => {
+                "its boot loader is that of Secure Boot, which starts no memtest86+"
+            }
+            Some(console) if self.line_is_open(run, LINE_PATIENCE).await => {
+                return Ok(Some(console.machine_port));
+            }
+            Some(_) | None => "its serial line is not open",
+        };
+        self.keep_out_of_memtest(run, why).await?;
+        Ok(None)
+    }
+
+    /// How many patterns the kernel's memory test runs in a profile.
+    fn memtest_patterns(&self, profile: ProfileName) -> Option<u8> {
+        self.profiles.get(profile).stages.iter().find_map(|stage| {
+            if let StageWork::Memtest { kernel_patterns, .. } = stage.work {
+                Some(kernel_patterns)
+            } else {
+                None
+            }
         })
     }
 

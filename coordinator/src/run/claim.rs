@@ -14,11 +14,11 @@ use vetting_protocol::run::{RunPlace, RunState};
 use super::claimant::identify;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
-use super::secrets;
 use super::stages::running_stage;
 use super::state::RunEvent;
+use super::{reboot, secrets};
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
+use crate::store::{Connection, StoreError, events, hosts, plans, runs, serial_consoles, stages};
 
 /// What Storage gets on top of its limit where it erases the disks, for large rotating ones: ms.
 const ERASE_MS: u64 = 48 * 60 * 60 * 1000;
@@ -111,6 +111,9 @@ impl Driver {
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
                 identify(connection, &claim, &driver.settings.enrolment.ignored_uuids, now_ms)?;
                 let done = enter(connection, &claim, kind, remote, now_ms)?;
+                if kind == Kind::Return {
+                    reboot::returned(connection, run, now_ms)?;
+                }
                 if kind == Kind::First {
                     seed_stages(connection, run)?;
                     note_first_claim(connection, &claim, now_ms)?;
@@ -171,6 +174,8 @@ impl Driver {
             sampling_interval_ms: profile.sampling_interval_ms,
             expected_spec_yaml: host.expected_spec_yaml,
             consent,
+            resumed: reboot::resumed(connection, run)?,
+            serial_console: serial_consoles::get(connection, host.id)?.is_some(),
             stages: planned,
         })
     }

@@ -27,6 +27,8 @@ pub struct Times {
     pub entered_ms: i64,
     /// The agent's last word.
     pub last_contact_ms: Option<i64>,
+    /// What the machine does in a planned reboot may take so long, beyond the restart.
+    pub away_ms: i64,
 }
 
 /// When a run in `state` has waited long enough, and what happens then; `None` where nothing is waited for.
@@ -41,7 +43,10 @@ pub fn deadline(state: RunState, times: Times, limits: Limits) -> Option<(i64, R
             let last_word = times.last_contact_ms.unwrap_or(times.entered_ms).max(times.entered_ms);
             Some((after(last_word, limits.silence_ms), RunEvent::WentSilent))
         }
-        RunState::Rebooting => Some((after(times.entered_ms, limits.reboot_ms), RunEvent::WentSilent)),
+        RunState::Rebooting => {
+            let limit_ms = limits.reboot_ms.saturating_add(times.away_ms);
+            Some((after(times.entered_ms, limit_ms), RunEvent::WentSilent))
+        }
         RunState::FailedHolding => Some((after(times.entered_ms, limits.hold_ms), RunEvent::HoldExpired)),
         RunState::Reporting | RunState::Completed | RunState::Released | RunState::Aborted => None,
     }
@@ -59,13 +64,13 @@ mod tests {
 
     #[test]
     fn each_waiting_has_its_own_limit() {
-        let times = Times { entered_ms: 0, last_contact_ms: Some(5) };
+        let times = Times { entered_ms: 0, last_contact_ms: Some(5), away_ms: 30 };
         for (state, expected) in [
             (RunState::Queued, (70, RunEvent::NeverAppeared)),
             (RunState::Waking, (70, RunEvent::NeverAppeared)),
             (RunState::Booting, (100, RunEvent::NeverAppeared)),
             (RunState::Running, (15, RunEvent::WentSilent)),
-            (RunState::Rebooting, (50, RunEvent::WentSilent)),
+            (RunState::Rebooting, (80, RunEvent::WentSilent)),
             (RunState::FailedHolding, (1_000, RunEvent::HoldExpired)),
         ] {
             assert_eq!(deadline(state, times, LIMITS), Some(expected), "{state}");
@@ -81,8 +86,9 @@ mod tests {
             state in proptest::sample::select(RunState::ALL.to_vec()),
             entered_ms: i64,
             last_contact_ms: Option<i64>,
+            away_ms: i64,
         ) {
-            let times = Times { entered_ms, last_contact_ms };
+            let times = Times { entered_ms, last_contact_ms, away_ms };
             if let Some((_, event)) = deadline(state, times, LIMITS) {
                 let moves = matches!(step(state, event), Step::Move { .. });
                 prop_assert!(moves);

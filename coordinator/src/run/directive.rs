@@ -47,8 +47,10 @@ fn directive(
     hold: Option<&HoldRow>,
     halted: Option<String>,
 ) -> Directive {
-    let aborted =
-        || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
+    let after_pass = row.override_flags.after_pass.unwrap_or(settings.after_pass);
+    let after_fail = row.override_flags.after_fail.filter(|then| *then != AfterRun::Stay);
+    let after_fail = after_fail.unwrap_or(settings.after_fail);
+    let aborted = || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: after_fail };
     let finished = |then, hold| Directive::Finished {
         result: row.result.unwrap_or(RunResult::Fail),
         reasons: verdict.map(|verdict| verdict.reasons.clone()).unwrap_or_default(),
@@ -66,8 +68,8 @@ fn directive(
         RunState::Reporting => Directive::AwaitVerdict,
         RunState::Completed => {
             let then = match row.result {
-                Some(RunResult::Pass) => settings.after_pass,
-                Some(RunResult::Fail) | None => settings.after_fail,
+                Some(RunResult::Pass) => after_pass,
+                Some(RunResult::Fail) | None => after_fail,
             };
             finished(then, None)
         }

@@ -16,12 +16,13 @@ use vetting_judge::profile::Registry;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
 use vetting_protocol::operator_api::RunDetail;
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{BootTarget, RunState};
 
 use super::deadline::Limits;
 use super::error::RunError;
 use super::hold;
 use super::live::Live;
+use super::memtest::Watched;
 use super::patience::Since;
 use super::stages::close_stages;
 use super::state::{Effect, RunEvent, Step, step};
@@ -30,6 +31,7 @@ use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::enrolment::uuid::SystemUuid;
 use crate::power::Power;
+use crate::serial_console::IpmiSecrets;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
@@ -59,6 +61,8 @@ pub struct Settings {
     pub artifacts_dir: PathBuf,
     /// Machines that nobody registered.
     pub enrolment: EnrolmentSettings,
+    /// Who the machines' BMCs know this box as.
+    pub ipmi: IpmiSecrets,
 }
 
 /// What becomes of machines that nobody registered.
@@ -107,6 +111,8 @@ pub(super) struct Memory {
     pub since: Since,
     /// Unknown machines, and when they were last told of.
     pub unknown: HashMap<MacAddress, i64>,
+    /// Machines in memtest86+.
+    pub watched: HashMap<RunId, Watched>,
 }
 
 impl std::ops::Deref for Driver {
@@ -157,6 +163,8 @@ pub(super) fn transition(
         match effect {
             Effect::Complete { result } => {
                 change.result = Some(*result);
+                // whatever restarts the machine now, nothing waits for it here
+                change.next_boot_target = Some(BootTarget::Disk);
                 change.completed_at_ms = Some(now_ms);
             }
             Effect::NoteHoldAddress => {
@@ -301,6 +309,9 @@ impl Driver {
             memory.since.forget(run);
         }
         drop(memory);
+        if state == RunState::Rebooting {
+            self.watch_memtest(run);
+        }
         self.changed.notify_one();
     }
 
@@ -383,10 +394,10 @@ impl Driver {
             match row.state {
                 RunState::Queued => self.wake(row.id).await,
                 RunState::Reporting => self.start_judging(row.id),
+                RunState::Rebooting => self.watch_memtest(row.id),
                 RunState::Waking
                 | RunState::Booting
                 | RunState::Running
-                | RunState::Rebooting
                 | RunState::Completed
                 | RunState::FailedHolding
                 | RunState::Released

@@ -52,6 +52,11 @@ pub enum RunError {
     /// The installed system would lose its disks.
     #[error("a run on the installed system writes to no disk; leave `wipe` out, or run in the live image")]
     WipeInstalledSystem,
+    /// A machine that nobody would let go.
+    #[error(
+        "a failed machine cannot be kept up: `hold.limit` of the config is 0s; set a time, or choose another `after_fail`"
+    )]
+    NoHold,
     /// `step()` refused.
     #[error("run {run} is {state}: {why}")]
     NotNow {
@@ -189,6 +194,7 @@ impl RunError {
             Self::WipeNonDestructive
             | Self::EraseWithoutWipe
             | Self::WipeInstalledSystem
+            | Self::NoHold
             | Self::NotNow { .. }
             | Self::ProtocolVersion { .. }
             | Self::ClaimUnknown { .. }

@@ -196,7 +196,7 @@ fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> 
 ///
 /// # Errors
 /// There is a row, but not the file that goes with it.
-fn latest_document<T: DeserializeOwned>(
+pub(super) fn latest_document<T: DeserializeOwned>(
     connection: &Connection,
     run: RunId,
     kind: &str,

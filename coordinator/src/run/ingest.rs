@@ -22,7 +22,7 @@ use super::records::Applier;
 use super::rules::RuleKey;
 use super::stages::running_stage;
 use super::state::RunEvent;
-use super::{rules, upload};
+use super::{reboot, rules, upload};
 use crate::store::sessions::{self, SequenceStep, TimelineEntry};
 use crate::store::{Connection, StoreError, events, measurements, runs};
 
@@ -124,15 +124,9 @@ impl Driver {
         let mut finished = false;
         for record in batch.records {
             match record {
-                Record::RebootPlanned { reason } => {
-                    transitions.push(transition(
-                        connection,
-                        now_ms,
-                        run,
-                        RunEvent::RebootPlanned,
-                        &reason,
-                        None,
-                    )?);
+                Record::RebootPlanned { stage, target, budget_ms, reason } => {
+                    let planned = (stage, target, budget_ms);
+                    transitions.push(reboot::announce(connection, run, planned, &reason, now_ms)?);
                 }
                 Record::PipelineFinished { .. } => finished = true,
                 Record::Inventory(_) | Record::Firmware(_) => {

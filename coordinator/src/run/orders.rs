@@ -1,7 +1,7 @@
 //! What operators order: a run, and its abort.
 
 use vetting_judge::facts::Ending;
-use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::host_mode;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
@@ -82,8 +82,17 @@ impl Driver {
         if order.wipe && installed {
             return Err(RunError::WipeInstalledSystem);
         }
+        if order.after_fail == Some(AfterRun::Stay) && self.settings.limits.hold_ms == 0 {
+            return Err(RunError::NoHold);
+        }
         let now_ms = self.clock.now_ms();
-        let flags = OverrideFlags { wipe: order.wipe, erase: order.erase, place: order.place };
+        let flags = OverrideFlags {
+            wipe: order.wipe,
+            erase: order.erase,
+            place: order.place,
+            after_pass: order.after_pass,
+            after_fail: order.after_fail,
+        };
         let recipe = self.recipe(order.profile, order.non_destructive || installed, flags);
         let run = self
             .store

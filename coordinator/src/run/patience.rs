@@ -17,7 +17,7 @@ use super::driver::Driver;
 use super::error::RunError;
 use super::stages::running_stage;
 use super::state::RunEvent;
-use crate::store::{Connection, StoreError, runs};
+use crate::store::{Connection, StoreError, reboots, runs};
 
 /// Longest sleep of the task: how long something left undone may wait.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ impl Since {
     fn times(&mut self, run: RunId, state: RunState, now_ms: i64) -> Times {
         self.entered(run, state, now_ms);
         let entered_ms = self.entered.get(&run).map_or(now_ms, |(_, at_ms)| *at_ms);
-        Times { entered_ms, last_contact_ms: self.heard.get(&run).copied() }
+        Times { entered_ms, last_contact_ms: self.heard.get(&run).copied(), away_ms: 0 }
     }
 }
 
@@ -71,7 +71,8 @@ impl Driver {
             if row.state == RunState::Reporting {
                 self.start_judging(row.id);
             }
-            let times = self.memory().since.times(row.id, row.state, now_ms);
+            let times =
+                Times { away_ms: row.away_ms, ..self.memory().since.times(row.id, row.state, now_ms) };
             let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
             if due_ms > now_ms {
                 let due_ms = self.hold_warning(&row, due_ms, now_ms).await?;
@@ -140,6 +141,7 @@ struct Waiting {
     id: RunId,
     state: RunState,
     running_stage: Option<StageName>,
+    away_ms: i64,
 }
 
 fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
@@ -148,7 +150,8 @@ fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
     rows.into_iter()
         .map(|row| {
             let running_stage = running_stage(connection, row.id)?;
-            Ok(Waiting { id: row.id, state: row.state, running_stage })
+            let away_ms = reboots::away(connection, row.id)?.map_or(0, |reboot| reboot.budget_ms);
+            Ok(Waiting { id: row.id, state: row.state, running_stage, away_ms })
         })
         .collect()
 }

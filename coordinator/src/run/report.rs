@@ -6,6 +6,7 @@
 use vetting_judge::facts::RunFacts;
 use vetting_judge::report::{Certificate, Report};
 use vetting_judge::verdict::Verdict;
+use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::run::{RunPlace, RunResult, RunState};
 
@@ -76,9 +77,13 @@ impl Driver {
             })
             .await?;
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
-        // an installed system goes on with its own work, whatever was found
-        let hold = self.settings.hold_failed && facts.run.place == RunPlace::LiveImage;
+        let place = facts.run.place;
         let made = self.make_report(run, facts).await?;
+        let chosen: Result<_, StoreError> =
+            self.store.read(move |connection| Ok(runs::get(connection, run)?.override_flags.after_fail)).await;
+        let wanted = chosen?.map_or(self.settings.hold_failed, |chosen| chosen == AfterRun::Stay);
+        // an installed system goes on with its own work, whatever was found
+        let hold = wanted && place == RunPlace::LiveImage;
         let may_hold = hold && made.verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
         let key = if may_hold { Some(self.make_hold_key(run).await?) } else { None };
         let done = self
@@ -89,6 +94,8 @@ impl Driver {
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;
                 }
+                let chosen = runs::get(connection, run)?.override_flags.after_fail;
+                let hold = chosen.map_or(held_by_config, |chosen| chosen == AfterRun::Stay);
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, made.reasons().join(" "));
                 let done = transition(connection, now_ms, run, event, &why, None)?;

@@ -3,9 +3,10 @@
 use serde_json::Value;
 use vetting_judge::step::{FINISHED_WITHOUT_IT, StepSummary};
 use vetting_protocol::ids::{RunId, StageName};
-use vetting_protocol::outcome::{Outcome, StepState};
+use vetting_protocol::outcome::StepState;
 
 use super::error::RunError;
+use super::memtest::outcome_of_lost;
 use super::state::EndedBy;
 use crate::store::stages::{self, StageRow};
 use crate::store::{Connection, StoreError, runs};
@@ -46,7 +47,7 @@ pub(super) fn close_stages(
     if let Some(stage) = running_stage(connection, run)? {
         runs::set_failed_stage(connection, run, stage.as_str())?;
     }
-    let ended = StepSummary::ended(Outcome::error(why), Value::Null);
+    let ended = StepSummary::ended(outcome_of_lost(connection, run, why)?, Value::Null);
     stages::fail_running(connection, run, now_ms, &ended.stored())?;
     stages::skip_remaining(connection, run, now_ms, &StepSummary::not_reached(why).stored())?;
     Ok(())

@@ -53,7 +53,7 @@ pub fn summary(row: &RunRow) -> Result<RunSummary, StoreError> {
 
 /// A machine with its newest run.
 pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
-    let HostWithRun { host, latest_run, further_macs, identity } = row;
+    let HostWithRun { host, latest_run, further_macs, identity, serial_console } = row;
     Ok(HostView {
         id: host.id,
         name: host.name,
@@ -64,6 +64,7 @@ pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
         wol_port: host.wol_port,
         expected_spec_yaml: host.expected_spec_yaml,
         notes: host.notes,
+        serial_console: serial_console.map(|console| console.to_string()),
         created_at: seconds_text(host.created_at_ms)?,
         updated_at: seconds_text(host.updated_at_ms)?,
         last_seen_at: host.last_seen_at_ms.map(seconds_text).transpose()?,

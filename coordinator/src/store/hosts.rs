@@ -7,8 +7,9 @@ use vetting_protocol::ids::{HostId, MacAddress};
 
 use super::identities::{self, IdentityRow};
 use super::runs::{self, RunRow};
-use super::{Connection, StoreError, row};
+use super::{Connection, StoreError, row, serial_consoles};
 use crate::clock::timestamp_text;
+use crate::serial_console::SerialConsole;
 
 /// A registered machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +81,8 @@ pub struct HostWithRun {
     pub further_macs: Vec<MacAddress>,
     /// What was recorded of it, once it showed a UUID that tells it from others.
     pub identity: Option<IdentityRow>,
+    /// Its serial line, if it has one.
+    pub serial_console: Option<SerialConsole>,
 }
 
 const INSERT: &str =
@@ -214,6 +217,7 @@ pub fn with_run(connection: &Connection, host: HostRow) -> Result<HostWithRun, S
         latest_run: runs::latest_of_host(connection, host.id)?,
         further_macs: identities::further_macs(connection, host.id)?,
         identity: identities::of_host(connection, host.id)?,
+        serial_console: serial_consoles::get(connection, host.id)?,
         host,
     })
 }

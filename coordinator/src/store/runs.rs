@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
+use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
@@ -16,38 +17,35 @@ use crate::run::state::EndedBy;
 #[serde(deny_unknown_fields)]
 pub struct OverrideFlags {
     /// Disks with content may be overwritten.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wipe: bool,
     /// Every disk is erased at the end of Storage.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erase: bool,
     /// On which system.
-    #[serde(default = "live_image")]
+    #[serde(default = "live_image", skip_serializing_if = "is_live_image")]
     pub place: RunPlace,
+    /// What becomes of the machine if it passes; absent: as the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_pass: Option<AfterRun>,
+    /// What becomes of the machine if it fails; absent: as the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_fail: Option<AfterRun>,
 }
 
 impl OverrideFlags {
     /// Nothing out of the ordinary.
-    pub const NONE: Self = Self { wipe: false, erase: false, place: RunPlace::LiveImage };
-
-    /// What is out of the ordinary.
-    fn text(self) -> String {
-        let mut members = Vec::new();
-        if self.wipe {
-            members.push(r#""wipe":true"#.to_owned());
-        }
-        if self.erase {
-            members.push(r#""erase":true"#.to_owned());
-        }
-        if self.place != RunPlace::LiveImage {
-            members.push(format!(r#""place":"{}""#, self.place));
-        }
-        format!("{{{}}}", members.join(","))
-    }
+    pub const NONE: Self =
+        Self { wipe: false, erase: false, place: RunPlace::LiveImage, after_pass: None, after_fail: None };
 }
 
 fn live_image() -> RunPlace {
     RunPlace::LiveImage
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_live_image(place: &RunPlace) -> bool {
+    *place == RunPlace::LiveImage
 }
 
 /// One vetting of one host.
@@ -198,6 +196,7 @@ const CHANGE: &str = "UPDATE runs SET state = :state,
 const SET_FAILED_STAGE: &str = "UPDATE runs SET failed_stage = COALESCE(failed_stage, ?2) WHERE id = ?1";
 const SET_REPORT: &str = "UPDATE runs SET report_path = ?2 WHERE id = ?1";
 const SET_JUDGED: &str = "UPDATE runs SET result = ?2, failed_stage = ?3 WHERE id = ?1";
+const SET_TARGET: &str = "UPDATE runs SET next_boot_target = ?2 WHERE id = ?1";
 const SET_TOKEN: &str = "UPDATE runs SET agent_token_hash = ?2 WHERE id = ?1";
 const SINCE: &str = "INSERT INTO run_timeline (run_id, state_since_ms) VALUES (?1, ?2)
      ON CONFLICT (run_id) DO UPDATE SET state_since_ms = excluded.state_since_ms";
@@ -246,6 +245,8 @@ fn changed_one(changed: usize, id: RunId) -> Result<(), StoreError> {
 /// without the host.
 pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Result<RunId, StoreError> {
     refuse_second(connection, values.host_id)?;
+    // truth values and words always have a JSON form
+    let flags = serde_json::to_string(&values.override_flags).unwrap_or_default();
     connection.prepare_cached(INSERT)?.execute(named_params! {
         ":host": values.host_id.0,
         ":state": RunState::Queued.as_str(),
@@ -383,6 +384,18 @@ pub fn set_judged(
 /// [`StoreError::NotFound`].
 pub fn set_report_path(connection: &Connection, id: RunId, path: &str) -> Result<(), StoreError> {
     changed_one(connection.prepare_cached(SET_REPORT)?.execute(params![id.0, path])?, id)
+}
+
+/// Notes what the machine boots next.
+///
+/// # Errors
+/// [`StoreError::NotFound`].
+pub fn set_next_boot_target(
+    connection: &Connection,
+    id: RunId,
+    target: BootTarget,
+) -> Result<(), StoreError> {
+    changed_one(connection.prepare_cached(SET_TARGET)?.execute(params![id.0, target.as_str()])?, id)
 }
 
 /// Notes the hash of the agent's token.

@@ -4,6 +4,7 @@
 //! Refuses: KVM (it hangs on nested hosts; TCG works everywhere), machines that outlive their owner, and the host's own
 //! networks: machines are on QEMU's user network or on a [`Lan`] of their own.
 
+pub mod bad_memory;
 pub mod disk;
 pub mod doctor;
 pub mod lan;
@@ -16,6 +17,7 @@ pub mod serial;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use bad_memory::StuckByte;
 pub use disk::{Disk, DiskBus};
 pub use lan::{Lan, Member, Running, Tap};
 pub use machine::{Machine, MachineBuilder};

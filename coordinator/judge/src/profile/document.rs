@@ -46,6 +46,10 @@ struct FlatStage {
     surface: Option<SurfaceScan>,
     disks_at_once: Option<u32>,
     disks_per_controller: Option<u32>,
+    restarts: Option<u32>,
+    kernel_patterns: Option<u8>,
+    passes: Option<u32>,
+    budget: Option<HumanDuration>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +128,7 @@ impl TryFrom<FlatStage> for StageEntry {
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
         let FlatStage { links, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
+        let FlatStage { restarts, kernel_patterns, passes, budget, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
@@ -132,6 +137,7 @@ impl TryFrom<FlatStage> for StageEntry {
         let percent = memory_percent
             .filter(|percent| (1..=95).contains(percent))
             .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest");
+        let is_memtest = stage == StageName::Memtest;
         for (key, present, belongs) in [
             ("self_test", self_test.is_some(), stage == StageName::Smart),
             ("cpu", cpu.is_some(), is_cpu),
@@ -145,6 +151,10 @@ impl TryFrom<FlatStage> for StageEntry {
             ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
             ("load", load.is_some(), stage == StageName::Psu),
+            ("restarts", restarts.is_some(), stage == StageName::Reboot),
+            ("kernel_patterns", kernel_patterns.is_some(), is_memtest),
+            ("passes", passes.is_some(), is_memtest),
+            ("budget", budget.is_some(), is_memtest),
         ] {
             if present && !belongs {
                 return Err(format!("the stage {stage} takes no `{key}`; remove it"));
@@ -189,6 +199,12 @@ impl TryFrom<FlatStage> for StageEntry {
             },
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
             StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
+            StageName::Reboot => StageWork::Reboot {
+                restarts: restarts
+                    .filter(|restarts| (1..=1_000).contains(restarts))
+                    .ok_or("restarts must be 1 to 1000")?,
+            },
+            StageName::Memtest => memtest(kernel_patterns.unwrap_or(0), passes.unwrap_or(0), ms(budget))?,
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
@@ -209,6 +225,25 @@ impl TryFrom<FlatStage> for StageEntry {
         }
         Ok(Self(ProfileStage { work, limit_ms: limit.as_ms(), required }))
     }
+}
+
+/// The kernel has 17 patterns and begins anew after them.
+const MOST_KERNEL_PATTERNS: u8 = 17;
+
+fn memtest(kernel_patterns: u8, passes: u32, budget_ms: u64) -> Result<StageWork, String> {
+    if kernel_patterns > MOST_KERNEL_PATTERNS {
+        return Err(format!("kernel_patterns must be 0 to {MOST_KERNEL_PATTERNS}"));
+    }
+    if kernel_patterns == 0 && passes == 0 {
+        return Err("Memtest needs kernel_patterns, passes or both above 0, or it tests nothing".to_owned());
+    }
+    if (passes == 0) != (budget_ms == 0) {
+        return Err(
+            "passes of memtest86+ need a budget of time, and the other way round; 0 and 0s leave it out"
+                .to_owned(),
+        );
+    }
+    Ok(StageWork::Memtest { kernel_patterns, passes, budget_ms })
 }
 
 impl TryFrom<FlatThreshold> for ThresholdEntry {

@@ -64,6 +64,13 @@ impl Profile {
             .collect()
     }
 
+    /// Without the stages that restart the machine.
+    #[must_use]
+    pub fn without_restarts(mut self) -> Self {
+        self.stages.retain(|stage| !matches!(stage.work.name(), StageName::Reboot | StageName::Memtest));
+        self
+    }
+
     /// Whether a run passes only if this stage does. A stage the profile does not have is not required.
     pub fn requires(&self, stage: StageName) -> bool {
         self.stages.iter().any(|planned| planned.work.name() == stage && planned.required)

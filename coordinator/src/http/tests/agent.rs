@@ -184,7 +184,8 @@ async fn an_announced_restart_goes_on_with_what_is_left() {
     let records = vec![
         started(inventory),
         finished(inventory, Outcome::Pass),
-        Record::RebootPlanned { reason: "test".to_owned() },
+        started(StageName::Firmware),
+        reboot_planned(StageName::Firmware, BootTarget::Linux),
     ];
     lab.send(&claimed, 1, records).await;
     assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Rebooting);

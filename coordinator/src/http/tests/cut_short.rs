@@ -52,6 +52,8 @@ async fn an_order_that_is_not_waited_for_still_wakes_the_machine() {
         wipe: false,
         erase: false,
         place: RunPlace::LiveImage,
+        after_pass: None,
+        after_fail: None,
     };
     assert!(lab.server.driver.start_run(order).now_or_never().is_none());
     within_reason(async {

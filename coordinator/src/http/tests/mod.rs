@@ -9,6 +9,7 @@ mod hold;
 mod host_mode;
 mod lifecycle;
 mod limits;
+mod memtest;
 mod network_test;
 mod operator;
 mod resume;
@@ -33,6 +34,7 @@ use vetting_protocol::measurement::Measurement;
 use vetting_protocol::operator_api::{EventView, RunDetail, RunSummary};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::problem::Problem;
+use vetting_protocol::run::BootTarget;
 use vetting_protocol::secret::Secret;
 
 use crate::clock::Clock;
@@ -284,6 +286,10 @@ pub(super) fn refusal(status: u16, word: &str) -> (u16, String) {
 
 pub(super) fn started(stage: StageName) -> Record {
     Record::StageStarted { stage, ts_ms: START_MS }
+}
+
+pub(super) fn reboot_planned(stage: StageName, target: BootTarget) -> Record {
+    Record::RebootPlanned { stage, target, budget_ms: 0, reason: "test".to_owned() }
 }
 
 pub(super) fn finished(stage: StageName, outcome: Outcome) -> Record {

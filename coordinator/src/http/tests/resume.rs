@@ -82,7 +82,12 @@ async fn running_an_agent_that_never_saw_its_token_claims_once_more() {
 async fn rebooting_the_machine_may_come_back_to_another_coordinator() {
     let (lab, run) = ordered().await;
     let claimed = lab.claim_again(run, BOOT).await;
-    lab.send(&claimed, 1, vec![Record::RebootPlanned { reason: "test".to_owned() }]).await;
+    lab.send(
+        &claimed,
+        1,
+        vec![started(StageName::Inventory), reboot_planned(StageName::Inventory, BootTarget::Linux)],
+    )
+    .await;
     let lab = lab.restarted().await;
     assert_eq!(state(&lab, run).await, RunState::Rebooting);
     let lab = {
@@ -96,7 +101,12 @@ async fn rebooting_the_machine_may_come_back_to_another_coordinator() {
 async fn rebooting_a_machine_that_does_not_come_back_is_told_so() {
     let (lab, run) = ordered().await;
     let claimed = lab.claim_again(run, BOOT).await;
-    lab.send(&claimed, 1, vec![Record::RebootPlanned { reason: "test".to_owned() }]).await;
+    lab.send(
+        &claimed,
+        1,
+        vec![started(StageName::Inventory), reboot_planned(StageName::Inventory, BootTarget::Linux)],
+    )
+    .await;
     let lab = lab.restarted().await;
     lab.clock.set(START_MS + i64::try_from(lab.config.timeouts.reboot.as_ms()).unwrap());
     lab.server.driver.check_deadlines().await.unwrap();

@@ -231,6 +231,8 @@ const OWN_TABLES: &[&str] = &[
     "hardware_limits",
     "hardware_limit_evaluations",
     "fallback_thresholds",
+    "planned_reboots",
+    "host_serial_consoles",
     "waivers",
     "run_judgements",
     "run_holds",
