@@ -21,16 +21,14 @@ use crate::uplink::{self, Client, Timing};
 
 /// Arguments of `host`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "The configuration file:
+#[command(after_help = "The configuration file:
   coordinator: https://10.0.0.1:8443
   ca: sha256:…                     # `vetting-coordinator init` shows it
   token_file: /etc/vetting/agent.token
   # proxy: http://proxy.example:3128
 
 `vetting-coordinator host agent-token NAME` makes the token. Runs are ordered with
-`vetting-coordinator run start NAME --host-mode`. SIGTERM ends it; a run at work is ended too."
-)]
+`vetting-coordinator run start NAME --host-mode`. SIGTERM ends it; a run at work is ended too.")]
 pub struct HostArguments {
     /// Configuration file
     #[arg(long, value_name = "FILE", default_value = "/etc/vetting/agent.yaml")]
@@ -107,7 +105,8 @@ mod tests {
     #[test]
     fn a_mistake_in_the_configuration_is_told_with_its_place() {
         let ca = format!("sha256:{}", "ab".repeat(32));
-        let good = format!("coordinator: https://[fd00::1]:8443\nca: {ca}\ntoken_file: /etc/vetting/agent.token\n");
+        let good =
+            format!("coordinator: https://[fd00::1]:8443\nca: {ca}\ntoken_file: /etc/vetting/agent.token\n");
         assert_eq!(config(&good).unwrap().coordinator.port, 8443);
         for (text, place) in [
             (good.replace("token_file", "token"), "line 3"),

@@ -192,8 +192,18 @@ impl StageThread {
 }
 
 fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
-    let Work { stage, work, host, tools, consent, expected_spec_yaml, counterpart, reboots, mut facts, reporter: _ } =
-        work;
+    let Work {
+        stage,
+        work,
+        host,
+        tools,
+        consent,
+        expected_spec_yaml,
+        counterpart,
+        reboots,
+        mut facts,
+        reporter: _,
+    } = work;
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut context = StageContext {
             stage: work.name(),

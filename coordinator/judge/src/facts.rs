@@ -190,6 +190,8 @@ impl StageFacts {
         let failed = matches!(self.outcome, Some(Outcome::Fail { .. }));
         failed && (self.reported == Some(Outcome::Pass) || self.name == StageName::SpecValidate.as_str())
     }
+}
+
 /// An attempt at a stage that another one followed. It decides nothing any more, and is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

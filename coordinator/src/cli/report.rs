@@ -66,8 +66,8 @@ impl ReportCommand {
         };
         let public = PublicKey::from_file(&key).map_err(unusable(&key))?;
         let signed = Signature::from_file(&signature).map_err(unusable(&signature))?;
-        let bytes = std::fs::read(&file)
-            .map_err(|source| CommandError::File { path: file.clone(), source })?;
+        let bytes =
+            std::fs::read(&file).map_err(|source| CommandError::File { path: file.clone(), source })?;
         public
             .verify(&bytes, &signed, false)
             .map_err(|source| ReportError::Forged { path: file.clone(), source })?;

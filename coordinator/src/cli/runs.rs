@@ -138,7 +138,8 @@ impl RunCommand {
         let client = &connect()?;
         match self {
             Self::Start(start) => {
-                let Start { host, profile, non_destructive, wipe, erase, host_mode, after_pass, after_fail } = start;
+                let Start { host, profile, non_destructive, wipe, erase, host_mode, after_pass, after_fail } =
+                    start;
                 let place = if host_mode { RunPlace::InstalledSystem } else { RunPlace::LiveImage };
                 let body =
                     RunCreate { host, profile, non_destructive, wipe, erase, place, after_pass, after_fail };

@@ -17,8 +17,8 @@ use super::secrets;
 use super::state::RunEvent;
 use crate::serial_console::{MachinePort, SerialConsole};
 use crate::store::events::{self, EventValues};
-use crate::store::sessions::{self, TimelineEntry};
 use crate::store::runs::RunRow;
+use crate::store::sessions::{self, TimelineEntry};
 use crate::store::{Connection, StoreError, enrolment, hosts, runs, serial_consoles};
 
 /// An unknown machine that boots over and over is told of once in this time.

@@ -220,8 +220,7 @@ impl Driver {
         let driver = self.clone();
         to_its_end(async move {
             let now_ms = driver.clock.now_ms();
-            let recipe =
-                adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::NONE));
+            let recipe = adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::NONE));
             let taking = driver.clone();
             let adopted = driver
                 .store

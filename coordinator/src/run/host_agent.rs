@@ -49,7 +49,15 @@ impl Driver {
                 let was = host_agents::revoke(connection, host.id)?;
                 if was {
                     let message = format!("the agent of host {} has lost its token", host.name);
-                    of_host(connection, host.id, now_ms, EventLevel::Info, "host_agent_revoked", message, None)?;
+                    of_host(
+                        connection,
+                        host.id,
+                        now_ms,
+                        EventLevel::Info,
+                        "host_agent_revoked",
+                        message,
+                        None,
+                    )?;
                 }
                 Ok::<_, RunError>(was)
             })
@@ -87,7 +95,8 @@ impl Driver {
                 host_agents::heard(connection, host, boot_id, agent_version)?;
                 let stored = host_agents::inventory_digest(connection, host)?;
                 let run = runs::active_of_host(connection, host)?;
-                let waiting = run.filter(|run| run.override_flags.place == RunPlace::InstalledSystem && waits(run.state));
+                let waiting = run
+                    .filter(|run| run.override_flags.place == RunPlace::InstalledSystem && waits(run.state));
                 Ok::<_, RunError>((stored == Some(heartbeat.inventory_sha256), waiting.map(|run| run.id)))
             })
             .await?;
@@ -105,7 +114,8 @@ impl Driver {
     /// What a machine is made of now. A change is an event.
     pub async fn host_inventory(&self, host: HostId, told: HostInventory) -> Result<(), RunError> {
         let now_ms = self.clock.now_ms();
-        let no_text = |error: serde_json::Error| RunError::Invalid { what: format!("the inventory: {error}") };
+        let no_text =
+            |error: serde_json::Error| RunError::Invalid { what: format!("the inventory: {error}") };
         let digest = host_mode::digest(&told.inventory).map_err(no_text)?;
         let text = serde_json::to_string(&told.inventory).map_err(no_text)?;
         self.store

@@ -79,8 +79,10 @@ impl Driver {
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
         let place = facts.run.place;
         let made = self.make_report(run, facts).await?;
-        let chosen: Result<_, StoreError> =
-            self.store.read(move |connection| Ok(runs::get(connection, run)?.override_flags.after_fail)).await;
+        let chosen: Result<_, StoreError> = self
+            .store
+            .read(move |connection| Ok(runs::get(connection, run)?.override_flags.after_fail))
+            .await;
         let wanted = chosen?.map_or(self.settings.hold_failed, |chosen| chosen == AfterRun::Stay);
         // an installed system goes on with its own work, whatever was found
         let hold = wanted && place == RunPlace::LiveImage;
@@ -141,7 +143,9 @@ impl Driver {
             ("report_html_signature", name("html.minisig"), of_html),
         ];
         files.extend(
-            certificates.into_iter().map(|Certificate { file_name, html }| ("wipe_certificate", file_name, html)),
+            certificates
+                .into_iter()
+                .map(|Certificate { file_name, html }| ("wipe_certificate", file_name, html)),
         );
         let mut papers = Vec::new();
         for (kind, name, text) in files {

@@ -80,7 +80,11 @@ impl Driver {
             .store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
-                Ok::<_, StoreError>((hosts::get(connection, row.host_id)?, row.state, row.override_flags.place))
+                Ok::<_, StoreError>((
+                    hosts::get(connection, row.host_id)?,
+                    row.state,
+                    row.override_flags.place,
+                ))
             })
             .await?;
         // an agent on the installed system asks for its run by itself

@@ -224,7 +224,8 @@ fn run(row: &Row<'_>) -> Result<RunRow, StoreError> {
         completed_at_ms: row::time_or_null(row, ("runs", "completed_at"))?,
         report_path: row.get("report_path")?,
         hold_ip: row.get("hold_ip")?,
-        override_flags: row::json_or_null(row, ("runs", "override_flags_json"))?.unwrap_or(OverrideFlags::NONE),
+        override_flags: row::json_or_null(row, ("runs", "override_flags_json"))?
+            .unwrap_or(OverrideFlags::NONE),
         non_destructive: row.get("non_destructive")?,
         profile: row::parsed(row, ("runs", "profile"))?,
     })

@@ -48,7 +48,10 @@ fn verdict(report: &Report) -> TestSuite {
 fn suite(stage: &StageFacts) -> TestSuite {
     let mut suite = TestSuite::new(stage.name.as_str());
     suite.set_time(span(stage.started_ms, stage.ended_ms));
-    let steps = stage.sub_steps.iter().map(|step| (step.name.as_str(), &step.outcome, step.started_ms, step.ended_ms));
+    let steps = stage
+        .sub_steps
+        .iter()
+        .map(|step| (step.name.as_str(), &step.outcome, step.started_ms, step.ended_ms));
     let whole = std::iter::once((stage.name.as_str(), &stage.outcome, stage.started_ms, stage.ended_ms));
     for (name, outcome, from, to) in whole.chain(steps) {
         let mut case = TestCase::new(name, status(outcome.as_ref()));
@@ -103,6 +106,9 @@ mod tests {
         let mut facts = fixtures::passing();
         facts.stages.last_mut().unwrap().outcome = None;
         let text = document(&Report::new(facts)).unwrap();
-        assert!(text.contains("it did not come to its end") && !text.contains("errors=\"0\">\n    <testsuite name=\"verdict\""));
+        assert!(
+            text.contains("it did not come to its end")
+                && !text.contains("errors=\"0\">\n    <testsuite name=\"verdict\"")
+        );
     }
 }

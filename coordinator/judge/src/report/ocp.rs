@@ -104,7 +104,8 @@ fn hardware(inventory: &Inventory) -> Vec<Value> {
     };
     let system = &inventory.system;
     let product = system.product.as_deref().unwrap_or("system");
-    let mut parts = vec![part("system".to_owned(), product, system.serial.as_ref(), system.manufacturer.as_ref())];
+    let mut parts =
+        vec![part("system".to_owned(), product, system.serial.as_ref(), system.manufacturer.as_ref())];
     for (number, dimm) in inventory.memory.dimms.iter().enumerate() {
         let name = dimm.part_number.as_deref().unwrap_or("DIMM");
         parts.push(part(format!("dimm-{number}"), name, dimm.serial.as_ref(), dimm.manufacturer.as_ref()));
@@ -127,7 +128,8 @@ fn stage_lines(output: &mut Output, facts: &RunFacts, number: usize, stage: &Sta
         output.step(from, &id, "testStepStart", json!({ "name": format!("{}: {}", stage.name, step.name) }));
         outcome_lines(output, to, &id, step.outcome.as_ref());
     }
-    let of_stage = |evaluation: &&Evaluation| evaluation.stage.is_some_and(|found| found.as_str() == stage.name);
+    let of_stage =
+        |evaluation: &&Evaluation| evaluation.stage.is_some_and(|found| found.as_str() == stage.name);
     for evaluation in facts.evaluations.iter().filter(of_stage) {
         if let Some(measurement) = measurement(evaluation) {
             output.step(end, &id, "measurement", measurement);
@@ -179,7 +181,8 @@ fn outcome_lines(output: &mut Output, ms: i64, id: &str, outcome: Option<&Outcom
 fn measurement(evaluation: &Evaluation) -> Option<Value> {
     let worst = evaluation.worst.filter(|value| value.is_finite())?;
     let rule = &evaluation.rule;
-    let validator = |kind: &str, value: f64| json!({"type": kind, "value": value, "name": evaluation.rule_text});
+    let validator =
+        |kind: &str, value: f64| json!({"type": kind, "value": value, "name": evaluation.rule_text});
     let validators = match rule.op {
         Op::Lt => vec![validator("LESS_THAN", rule.threshold)],
         Op::Lte => vec![validator("LESS_THAN_OR_EQUAL", rule.threshold)],
@@ -213,7 +216,10 @@ mod tests {
 
     #[test]
     fn a_failed_run_as_lines() {
-        insta::assert_snapshot!("ocp_failing_in_storage", lines(&Report::new(fixtures::failing_in_storage())));
+        insta::assert_snapshot!(
+            "ocp_failing_in_storage",
+            lines(&Report::new(fixtures::failing_in_storage()))
+        );
     }
 
     #[test]

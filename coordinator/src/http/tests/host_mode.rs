@@ -9,7 +9,8 @@ use vetting_protocol::run::RunState;
 use super::*;
 
 fn inventory(serial: &str) -> Inventory {
-    let mut inventory: Inventory = serde_json::from_str(include_str!("../../../judge/fixtures/qemu-q35.inventory.json")).unwrap();
+    let mut inventory: Inventory =
+        serde_json::from_str(include_str!("../../../judge/fixtures/qemu-q35.inventory.json")).unwrap();
     inventory.system.serial = Some(serial.to_owned());
     inventory
 }
@@ -30,7 +31,8 @@ struct Agent<'l> {
 
 impl<'l> Agent<'l> {
     async fn of(lab: &'l Lab, host: &str) -> Self {
-        let made: HostAgentToken = good(lab.operator(Method::POST, &format!("hosts/{host}/agent-token"))).await;
+        let made: HostAgentToken =
+            good(lab.operator(Method::POST, &format!("hosts/{host}/agent-token"))).await;
         Self { lab, token: made.token }
     }
 
@@ -83,7 +85,8 @@ async fn only_the_newest_token_is_good_until_it_is_revoked() {
     let first = Agent::of(&lab, "node1").await;
     let second = Agent::of(&lab, "node1").await;
     let inventory = inventory("A1");
-    let asking = |agent: &Agent<'_>| refused(agent.asking(Method::POST, "heartbeat").json(&heartbeat(&inventory)));
+    let asking =
+        |agent: &Agent<'_>| refused(agent.asking(Method::POST, "heartbeat").json(&heartbeat(&inventory)));
     assert_eq!(asking(&first).await, refusal(401, "token-unknown"));
     second.beat(&inventory).await;
     let revoked = lab.operator(Method::DELETE, "hosts/node1/agent-token").send().await.unwrap();
@@ -91,7 +94,10 @@ async fn only_the_newest_token_is_good_until_it_is_revoked() {
     assert_eq!(asking(&second).await, refusal(401, "token-unknown"));
     let nobody = lab.https(Method::POST, "/agent/v1/host/heartbeat").json(&heartbeat(&inventory));
     assert_eq!(refused(nobody).await, refusal(401, "token-missing"));
-    assert_eq!(refused(lab.operator(Method::POST, "hosts/none/agent-token")).await, refusal(404, "not-found"));
+    assert_eq!(
+        refused(lab.operator(Method::POST, "hosts/none/agent-token")).await,
+        refusal(404, "not-found")
+    );
 }
 
 #[tokio::test]
@@ -108,7 +114,10 @@ async fn a_run_on_the_installed_system_leaves_it_alone_and_says_so() {
 
     let run = order(&lab).await;
     assert!(lab.power.0.lock().unwrap().is_empty(), "it is on already");
-    assert!(!lab.script(MAC).await.contains("vetting.claim="), "its disk is started, whatever boots meanwhile");
+    assert!(
+        !lab.script(MAC).await.contains("vetting.claim="),
+        "its disk is started, whatever boots meanwhile"
+    );
     let offered = agent.beat(&inventory("A1")).await.run.unwrap();
     assert_eq!(offered.run_id, run);
     let request = Lab::claim_request(run, &offered.claim_secret, BOOT);
