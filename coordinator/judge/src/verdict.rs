@@ -109,12 +109,9 @@ pub fn judge(facts: &RunFacts) -> Verdict {
     }
     stage_reasons(&facts.stages, &mut reasons, &mut remarks);
     if !facts.parts_in_doubt.is_empty() {
-        reasons.push(Reason {
-            cause: Cause::PartsChanged,
-            stage: None,
-            text: format!("The machine changed during its run: {}.", facts.parts_in_doubt.join("; ")),
-            next: "What passed before says nothing of it now; start a new run.".to_owned(),
-        });
+        let text = format!("The machine changed during its run: {}.", facts.parts_in_doubt.join("; "));
+        let next = "What passed before says nothing of it now; start a new run.";
+        reasons.push(Reason::of(Cause::PartsChanged, None, text, next));
     }
     remarks.extend(facts.attempts.iter().map(attempt_remark));
     diff_reasons(facts, &mut reasons, &mut remarks);
@@ -126,14 +123,10 @@ pub fn judge(facts: &RunFacts) -> Verdict {
         }
     }
     if facts.run.place == RunPlace::InstalledSystem {
-        remarks.push(Reason {
-            cause: Cause::Record,
-            stage: None,
-            text: "The run was made on the installed system: stages that would disturb it were left out, and no disk \
-                   was written to. It is no vetting of the whole machine."
-                .to_owned(),
-            next: "Vet the machine in the live image before it carries data.".to_owned(),
-        });
+        let text = "The run was made on the installed system: stages that would disturb it were left out, and no disk \
+                    was written to. It is no vetting of the whole machine.";
+        let next = "Vet the machine in the live image before it carries data.";
+        remarks.push(Reason::of(Cause::Record, None, text.to_owned(), next));
     }
     remarks.extend(waiver::set_aside(facts, &mut reasons));
     // what never ran explains nothing: it comes after what was found
@@ -175,12 +168,8 @@ fn attempt_remark(attempt: &AttemptFacts) -> Reason {
         }
         None => "did not end".to_owned(),
     };
-    Reason {
-        cause: Cause::RunAgain,
-        stage: Some(stage.to_string()),
-        text: format!("{stage} was run again; attempt {attempt} {}.", ended.trim_end_matches('.')),
-        next: String::new(),
-    }
+    let text = format!("{stage} was run again; attempt {attempt} {}.", ended.trim_end_matches('.'));
+    Reason::of(Cause::RunAgain, Some(stage.to_string()), text, "")
 }
 
 fn first_failed_stage(facts: &RunFacts, reasons: &[Reason]) -> Option<String> {

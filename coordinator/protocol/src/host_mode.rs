@@ -124,6 +124,8 @@ mod tests {
             expected_spec_yaml: String::new(),
             consent,
             stages,
+            resumed: None,
+            serial_console: false,
         }
     }
 

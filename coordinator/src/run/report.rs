@@ -17,7 +17,7 @@ use super::state::RunEvent;
 use super::upload::Stored;
 use crate::signing::SigningKey;
 use crate::store::waivers::{self, JudgementRow};
-use crate::store::{Connection, runs};
+use crate::store::{Connection, StoreError, runs};
 
 /// A report that is on the disk and waits for its rows.
 pub(super) struct Made {
@@ -96,8 +96,6 @@ impl Driver {
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;
                 }
-                let chosen = runs::get(connection, run)?.override_flags.after_fail;
-                let hold = chosen.map_or(held_by_config, |chosen| chosen == AfterRun::Stay);
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
                 let why = format!("{}: {}", verdict.result, made.reasons().join(" "));
                 let done = transition(connection, now_ms, run, event, &why, None)?;

@@ -253,7 +253,7 @@ pub fn create(connection: &Connection, values: &RunValues, now_ms: i64) -> Resul
         ":state": RunState::Queued.as_str(),
         ":target": values.next_boot_target.as_str(),
         ":now": timestamp_text(now_ms)?,
-        ":flags": values.override_flags.text(),
+        ":flags": flags,
         ":non_destructive": values.non_destructive,
         ":profile": values.profile.as_str(),
     })?;

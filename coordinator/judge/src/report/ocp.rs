@@ -56,7 +56,7 @@ impl Output {
         self.text.push('\n');
     }
 
-    fn step(&mut self, ms: i64, id: &str, name: &str, content: Value) {
+    fn step(&mut self, ms: i64, id: &str, name: &str, content: &Value) {
         self.line(ms, json!({ "testStepArtifact": {"testStepId": id, name: content} }));
     }
 }
@@ -121,18 +121,18 @@ fn stage_lines(output: &mut Output, facts: &RunFacts, number: usize, stage: &Sta
     let id = number.to_string();
     let begin = stage.started_ms.unwrap_or(facts.run.started_ms);
     let end = stage.ended_ms.unwrap_or(facts.run.ended_ms);
-    output.step(begin, &id, "testStepStart", json!({ "name": stage.name }));
+    output.step(begin, &id, "testStepStart", &json!({ "name": stage.name }));
     for (number, step) in stage.sub_steps.iter().enumerate() {
         let id = format!("{id}.{number}");
         let (from, to) = (step.started_ms.unwrap_or(begin), step.ended_ms.unwrap_or(end));
-        output.step(from, &id, "testStepStart", json!({ "name": format!("{}: {}", stage.name, step.name) }));
+        output.step(from, &id, "testStepStart", &json!({ "name": format!("{}: {}", stage.name, step.name) }));
         outcome_lines(output, to, &id, step.outcome.as_ref());
     }
     let of_stage =
         |evaluation: &&Evaluation| evaluation.stage.is_some_and(|found| found.as_str() == stage.name);
     for evaluation in facts.evaluations.iter().filter(of_stage) {
         if let Some(measurement) = measurement(evaluation) {
-            output.step(end, &id, "measurement", measurement);
+            output.step(end, &id, "measurement", &measurement);
         }
     }
     outcome_lines(output, end, &id, stage.outcome.as_ref());
@@ -149,23 +149,23 @@ fn outcome_lines(output: &mut Output, ms: i64, id: &str, outcome: Option<&Outcom
     };
     let status = match outcome {
         Some(Outcome::Pass) => {
-            output.step(ms, id, "diagnosis", told("passed", "PASS", ""));
+            output.step(ms, id, "diagnosis", &told("passed", "PASS", ""));
             Status::Complete
         }
         Some(Outcome::Fail { reason }) => {
-            output.step(ms, id, "diagnosis", told("hardware-fault", "FAIL", reason));
+            output.step(ms, id, "diagnosis", &told("hardware-fault", "FAIL", reason));
             Status::Complete
         }
         Some(Outcome::Error { reason }) => {
-            output.step(ms, id, "error", json!({"symptom": "could-not-be-judged", "message": reason}));
+            output.step(ms, id, "error", &json!({"symptom": "could-not-be-judged", "message": reason}));
             Status::Error
         }
         Some(Outcome::Skip { reason }) => {
-            output.step(ms, id, "diagnosis", told("skipped", "UNKNOWN", reason));
+            output.step(ms, id, "diagnosis", &told("skipped", "UNKNOWN", reason));
             Status::Skip
         }
         None => {
-            output.step(ms, id, "error", json!({"symptom": "did-not-end"}));
+            output.step(ms, id, "error", &json!({"symptom": "did-not-end"}));
             Status::Error
         }
     };
@@ -174,7 +174,7 @@ fn outcome_lines(output: &mut Output, ms: i64, id: &str, outcome: Option<&Outcom
         Status::Error => "ERROR",
         Status::Skip => "SKIP",
     };
-    output.step(ms, id, "testStepEnd", json!({ "status": status }));
+    output.step(ms, id, "testStepEnd", &json!({ "status": status }));
 }
 
 /// The worst value that a rule met; none where it met nothing that could be compared.
