@@ -394,7 +394,7 @@ mod tests {
         let (memory, stick) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         mount_small(stick.path(), MsFlags::empty());
         let filler = stick.path().join("somebody else's");
-        std::fs::write(&filler, [7; 48 << 10]).unwrap();
+        std::fs::write(&filler, vec![7; 48 << 10]).unwrap();
         let report = vec![b'r'; 24 << 10];
         let (shelf, shown) =
             (super::super::shelf::Folder(stick.path().to_owned()), Arc::new(Shown::default()));
