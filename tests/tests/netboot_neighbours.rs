@@ -89,12 +89,3 @@ fn qemu_beside_a_dhcp_server_with_a_boot_file_the_operator_is_told() -> anyhow::
         std::thread::sleep(Duration::from_millis(300));
     }
 }
-
-/// iPXE asks us for its script even so: the two answers are merged, and ours names it a script.
-#[test]
-fn qemu_beside_a_dhcp_server_with_a_boot_file_ipxe_comes_to_us() -> anyhow::Result<()> {
-    let lab = LanSite::beside("", &["--dhcp-boot=theirs.kpxe"])?;
-    let run = register(&lab.site, &HEALTHY)?;
-    let machine = power_on(&lab, &HEALTHY, Firmware::Bios, 0)?;
-    passes(&lab.site, run, &machine)
-}
