@@ -129,7 +129,7 @@ thresholds: []
 pub fn emulated_quick() -> anyhow::Result<String> {
     let shipped = include_str!("../../coordinator/judge/profiles/quick.yaml");
     let shorter = [
-        ("{stage: Network, limit: 2m, duration: 8s", "{stage: Network, limit: 5m, duration: 2s"),
+        ("{stage: Network, limit: 150s, duration: 5s", "{stage: Network, limit: 5m, duration: 2s"),
         ("{stage: PSU, limit: 1m, load: 20s", "{stage: PSU, limit: 5m, load: 3s"),
         ("limit: 2m, duration: 30s, memory_percent: 50", "limit: 10m, duration: 4s, memory_percent: 40"),
         // an emulated card does not reach its link's speed
