@@ -87,8 +87,9 @@ impl RunRow {
     /// What the run may do to disks.
     pub fn consent(&self) -> DiskConsent {
         match (self.non_destructive, self.override_flags) {
-            (true, _) => DiskConsent::NonDestructive,
-            (false, OverrideFlags { place: RunPlace::InstalledSystem, .. }) => DiskConsent::NonDestructive,
+            (true, _) | (false, OverrideFlags { place: RunPlace::InstalledSystem, .. }) => {
+                DiskConsent::NonDestructive
+            }
             (false, OverrideFlags { wipe: true, erase: true, .. }) => DiskConsent::EraseDisks,
             (false, OverrideFlags { wipe: true, erase: false, .. }) => DiskConsent::WipeAllowed,
             (false, OverrideFlags { wipe: false, .. }) => DiskConsent::EmptyDisksOnly,
