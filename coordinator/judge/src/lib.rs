@@ -8,6 +8,7 @@ pub mod course;
 pub mod duration;
 pub mod facts;
 pub mod glob;
+pub mod host_rules;
 pub mod limit;
 pub mod profile;
 pub mod quantity;

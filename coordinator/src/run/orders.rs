@@ -1,6 +1,8 @@
 //! What operators order: a run, its abort, the release of a held machine.
 
 use vetting_judge::facts::Ending;
+use vetting_judge::host_rules;
+use vetting_judge::threshold::Rule;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunCreate;
@@ -22,7 +24,7 @@ pub(super) struct Recipe {
     profile: ProfileName,
     non_destructive: bool,
     wipe: bool,
-    rules: Vec<ThresholdValues>,
+    rules: Vec<Rule>,
     plan: Vec<PlanStage>,
 }
 
@@ -37,6 +39,9 @@ pub(super) fn place(
     now_ms: i64,
 ) -> Result<RunId, RunError> {
     let Recipe { profile, non_destructive, wipe, rules, plan } = recipe;
+    let own = host_rules::of_spec(&host.expected_spec_yaml);
+    let rules: Vec<ThresholdValues> =
+        host_rules::applied(rules, &own).iter().filter_map(rules::stored).collect();
     if host.expected_spec_yaml.trim().is_empty() {
         let what = format!(
             "host {name} has no expected spec yet, and a machine that nobody described cannot pass; \
@@ -54,7 +59,7 @@ pub(super) fn place(
     };
     let run = runs::create(connection, &values, now_ms)?;
     plans::insert(connection, run, plan)?;
-    thresholds::seed(connection, run, rules)?;
+    thresholds::seed(connection, run, &rules)?;
     let message = format!("run {run} of {} ordered, profile {profile}", host.name);
     events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
     Ok(run)
@@ -98,7 +103,7 @@ impl Driver {
             profile,
             non_destructive,
             wipe,
-            rules: shipped.rules().filter_map(rules::stored).collect(),
+            rules: shipped.rules().cloned().collect(),
             plan,
         }
     }

@@ -23,7 +23,7 @@ use crate::store::measurements::BreachRow;
 use crate::store::runs::{self, RunRow};
 use crate::store::sessions::{self, Timeline};
 use crate::store::stages::StageRow;
-use crate::store::thresholds::{ThresholdSource, ThresholdValues};
+use crate::store::thresholds::{TermsValues, ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
 use crate::store::waivers::{self, WaiverRow};
 use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
@@ -264,6 +264,7 @@ fn breach(run: RunId, row: BreachRow) -> Result<BreachView, RunError> {
             severity: row.severity,
             source: ThresholdSource::Profile,
             fallback: false,
+            terms: TermsValues::default(),
         },
     )?;
     Ok(BreachView {

@@ -7,6 +7,7 @@ use vetting_protocol::inventory::{DiskKind, Inventory};
 use super::SpecError;
 use super::expectation::{ExpectedNumber, ExpectedText, ExpectedVersion};
 use super::generate;
+use crate::host_rules::HostRule;
 use crate::yaml::{self, Mistake};
 
 /// What a host should be.
@@ -34,6 +35,9 @@ pub struct Spec {
     /// Firmware versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareSpec>,
+    /// What is judged otherwise here than the profile says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<HostRule>>,
 }
 
 /// SMBIOS type 1.
@@ -210,7 +214,8 @@ impl Spec {
 
     /// The dotted path of a part that asks for nothing; the empty path if the whole does.
     fn first_empty_part(&self) -> Option<&'static str> {
-        let Self { system, cpu, memory, disks, nics, gpus, firmware } = self;
+        let Self { system, cpu, memory, disks, nics, gpus, firmware, thresholds } = self;
+        let _ = thresholds; // they say how is judged, not what the machine should be
         let nothing = system.is_none()
             && cpu.is_none()
             && memory.is_none()

@@ -33,6 +33,7 @@ pub(super) fn from_inventory(inventory: &Inventory, firmware: &FirmwareReport) -
         nics: Some(grouped(inventory.nics.iter().map(nic), |group| &mut group.count)),
         gpus: Some(grouped(inventory.gpus.iter().map(gpu), |group| &mut group.count)),
         firmware: firmware_spec(firmware),
+        thresholds: None,
     }
 }
 

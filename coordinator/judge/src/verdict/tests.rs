@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures;
-use crate::threshold::{Op, Rule, RuleSource};
+use crate::threshold::{Change, Op, Rule, RuleChange, RuleSource, Sustain};
 use vetting_protocol::diff::SpecDiff;
 
 fn only_reason(facts: &RunFacts) -> Reason {
@@ -26,6 +26,10 @@ fn rule(severity: RuleSeverity) -> Rule {
         severity,
         source: RuleSource::Profile,
         fallback: false,
+        sustain: Sustain::AtOnce,
+        ends_stage: false,
+        required: false,
+        change: None,
     }
 }
 
