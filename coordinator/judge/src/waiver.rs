@@ -81,31 +81,31 @@ pub fn of_stage(stage: StageName, outcome: &Outcome) -> Option<FindingId> {
 /// Takes what is waived out of the reasons; gives it back as remarks, with those of waivers that meet nothing.
 pub(crate) fn set_aside(facts: &RunFacts, reasons: &mut Vec<Reason>) -> Vec<Reason> {
     let standing: Vec<&Waiver> = facts.waivers.iter().filter(|waiver| waiver.withdrawn.is_none()).collect();
-    let mut waived = Vec::new();
+    let mut aside = Vec::new();
     reasons.retain_mut(|reason| {
         let waiver = standing.iter().find(|waiver| reason.finding.as_ref() == Some(&waiver.finding));
         let Some(waiver) = waiver else { return true };
         let next = format!("Waived by {}: {}", waiver.by, sentence(&waiver.reason));
-        waived.push(Reason { next, waiver: Some(waiver.id), ..reason.clone() });
+        aside.push(Reason { next, waiver: Some(waiver.id), ..reason.clone() });
         false
     });
     let explained: Vec<String> = facts
         .stages
         .iter()
-        .filter(|stage| stage.failed_by_judge() && is_set_aside(facts, &stage.name, reasons, &waived))
+        .filter(|stage| stage.failed_by_judge() && is_set_aside(facts, &stage.name, reasons, &aside))
         .map(|stage| stage.name.clone())
         .collect();
     reasons.retain(|reason| {
         let counts = reason.cause != Cause::StageFailed
             || !reason.stage.as_ref().is_some_and(|stage| explained.contains(stage));
         if !counts {
-            waived.push(Reason { next: "All that failed it is waived.".to_owned(), ..reason.clone() });
+            aside.push(Reason { next: "All that failed it is waived.".to_owned(), ..reason.clone() });
         }
         counts
     });
-    let met: Vec<Option<i64>> = waived.iter().map(|reason| reason.waiver).collect();
+    let met: Vec<Option<i64>> = aside.iter().map(|reason| reason.waiver).collect();
     for waiver in standing.iter().filter(|waiver| !met.contains(&Some(waiver.id))) {
-        waived.push(Reason {
+        aside.push(Reason {
             cause: Cause::Waiver,
             stage: None,
             text: format!("{} waived what is not found any more: {}", waiver.by, sentence(&waiver.found)),
@@ -114,18 +114,18 @@ pub(crate) fn set_aside(facts: &RunFacts, reasons: &mut Vec<Reason>) -> Vec<Reas
             waiver: Some(waiver.id),
         });
     }
-    waived
+    aside
 }
 
 /// Whether everything that made the judge fail a stage is waived: something is, and nothing is left.
-fn is_set_aside(facts: &RunFacts, stage: &str, reasons: &[Reason], waived: &[Reason]) -> bool {
+fn is_set_aside(facts: &RunFacts, stage: &str, reasons: &[Reason], aside: &[Reason]) -> bool {
     let speaks_of = |reason: &&Reason| {
         reason.stage.as_deref() == Some(stage)
             && matches!(reason.cause, Cause::SpecDiff | Cause::Breach | Cause::Unjudged)
     };
     let is_ignored = stage == StageName::SpecValidate.as_str()
         && facts.diffs.iter().flatten().any(|diff| diff.ignored && diff.diff.severity == Severity::Critical);
-    let something = is_ignored || waived.iter().any(|reason| speaks_of(&reason));
+    let something = is_ignored || aside.iter().any(|reason| speaks_of(&reason));
     something && !reasons.iter().any(|reason| speaks_of(&reason))
 }
 
