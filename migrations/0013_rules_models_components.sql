@@ -19,13 +19,15 @@ CREATE TABLE models (
     updated_at         TIMESTAMP NOT NULL
 );
 
--- The spec that a run was ordered with, its model's taken in, and the model's name.
+-- The spec that a run was ordered with, its model's taken in, and the model's name. `product` is what the machine calls
+-- itself, once it told.
 CREATE TABLE run_specs (
     run_id             INTEGER PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
     model              TEXT,
+    product            TEXT,
     expected_spec_yaml TEXT NOT NULL
 );
-CREATE INDEX idx_run_specs_model ON run_specs (model);
+CREATE INDEX idx_run_specs_model ON run_specs (model, product);
 
 -- Which part with a serial number was where, in which run.
 CREATE TABLE run_components (
@@ -37,3 +39,14 @@ CREATE TABLE run_components (
     PRIMARY KEY (run_id, kind, serial)
 );
 CREATE INDEX idx_run_components_serial ON run_components (serial);
+
+-- The figures by which a run is compared with those of its siblings: the largest value of a quantity in a stage.
+CREATE TABLE run_metrics (
+    run_id     INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    stage_name TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    value      REAL NOT NULL,
+    unit       TEXT NOT NULL,
+    PRIMARY KEY (run_id, stage_name, kind, key)
+);

@@ -25,7 +25,7 @@ use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, Stage};
 use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
-use stage_thread::StageThread;
+use stage_thread::{Bounds, StageThread};
 
 pub use stage_thread::Work;
 

@@ -246,6 +246,8 @@ impl Course {
             events: self.events.iter().take(MOST_EVENTS as usize).cloned().collect(),
             artifacts: Vec::new(),
             waivers: Vec::new(),
+            outliers: Vec::new(),
+            parts_before: Vec::new(),
         }
     }
 

@@ -99,6 +99,14 @@ impl HostRule {
                 == (self.stage, &flat.kind, &flat.key, flat.op, flat.severity)
     }
 
+    /// Whether it is for the same rule as another entry.
+    pub(crate) fn is_about_the_same(&self, other: &Self) -> bool {
+        let of = |rule: &Self| {
+            (rule.stage, rule.flat.kind.clone(), rule.flat.key.to_string(), rule.flat.op, rule.flat.severity)
+        };
+        of(self) == of(other)
+    }
+
     /// The rule as it stands here, as one of its own.
     fn rule(&self) -> Result<Rule, String> {
         let flat = &self.flat;

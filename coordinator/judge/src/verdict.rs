@@ -16,6 +16,7 @@ use vetting_protocol::run::RunResult;
 use crate::duration::HumanDuration;
 use crate::facts::{DiffFacts, Ending, RunFacts, StageFacts};
 use crate::quantity;
+use crate::siblings::Outlier;
 use crate::tally::Evaluation;
 use crate::threshold::{Change, Rule, RuleChange};
 use crate::waiver;
@@ -41,6 +42,8 @@ named_enum! {
         Record = "record",
         /// The host's own rules bear more than the profile's.
         HostRule = "host_rule",
+        /// A figure is far from those of other machines of the same model.
+        Outlier = "outlier",
         /// A waiver that meets nothing.
         Waiver = "waiver",
     }
@@ -113,6 +116,7 @@ pub fn judge(facts: &RunFacts) -> Verdict {
     }
     reasons.extend(facts.rules.iter().filter(|rule| rule.required).filter_map(|rule| silent_reason(facts, rule)));
     remarks.extend(facts.rules.iter().filter_map(host_rule_remark));
+    remarks.extend(facts.outliers.iter().map(outlier_remark));
     remarks.extend(waiver::set_aside(facts, &mut reasons));
     // what never ran explains nothing: it comes after what was found
     reasons.sort_by_key(|reason| reason.cause == Cause::StageNotJudged);
@@ -379,6 +383,12 @@ fn silent_reason(facts: &RunFacts, rule: &Rule) -> Option<Reason> {
     let stage = rule.stage.map(|stage| stage.to_string());
     let finding = waiver::of_silence(rule);
     Some(Reason { finding, ..Reason::of(Cause::Unjudged, stage, text, next) })
+}
+
+fn outlier_remark(outlier: &Outlier) -> Reason {
+    let stage = outlier.stage.parse::<StageName>().ok().map(|stage| stage.to_string());
+    let next = "Look what is otherwise in this machine: air flow, paste, cables, firmware.";
+    Reason::of(Cause::Outlier, stage, outlier.in_words(), next)
 }
 
 fn host_rule_remark(rule: &Rule) -> Option<Reason> {

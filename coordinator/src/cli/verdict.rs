@@ -104,7 +104,7 @@ fn in_words(view: &VerdictView) -> String {
         Some(RunResult::Pass) => vec![format!("{head} passed.")],
         Some(RunResult::Fail) => vec![format!("{head} failed, for:")],
     };
-    lines.extend(view.reasons.iter().map(|reason| entry(reason)));
+    lines.extend(view.reasons.iter().map(entry));
     if !view.remarks.is_empty() {
         lines.push("Also worth a look:".to_owned());
         lines.extend(view.remarks.iter().map(entry));

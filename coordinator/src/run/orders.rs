@@ -11,13 +11,13 @@ use vetting_protocol::run::{BootTarget, RunState};
 
 use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
-use super::rules;
 use super::state::RunEvent;
+use super::{rules, specs};
 use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::thresholds::ThresholdValues;
-use crate::store::{Connection, events, hosts, thresholds};
+use crate::store::{Connection, events, hosts, models, thresholds};
 
 /// What a run is made with.
 pub(super) struct Recipe {
@@ -39,9 +39,6 @@ pub(super) fn place(
     now_ms: i64,
 ) -> Result<RunId, RunError> {
     let Recipe { profile, non_destructive, wipe, rules, plan } = recipe;
-    let own = host_rules::of_spec(&host.expected_spec_yaml);
-    let rules: Vec<ThresholdValues> =
-        host_rules::applied(rules, &own).iter().filter_map(rules::stored).collect();
     if host.expected_spec_yaml.trim().is_empty() {
         let what = format!(
             "host {name} has no expected spec yet, and a machine that nobody described cannot pass; \
@@ -50,6 +47,10 @@ pub(super) fn place(
         );
         return Err(RunError::Invalid { what });
     }
+    let spec = specs::resolve(connection, &host.expected_spec_yaml)?;
+    let own = host_rules::of_spec(&spec.expected_spec_yaml);
+    let rules: Vec<ThresholdValues> =
+        host_rules::applied(rules, &own).iter().filter_map(rules::stored).collect();
     let values = RunValues {
         host_id: host.id,
         profile: *profile,
@@ -59,6 +60,7 @@ pub(super) fn place(
     };
     let run = runs::create(connection, &values, now_ms)?;
     plans::insert(connection, run, plan)?;
+    models::insert_run(connection, run, &spec)?;
     thresholds::seed(connection, run, &rules)?;
     let message = format!("run {run} of {} ordered, profile {profile}", host.name);
     events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;

@@ -40,6 +40,7 @@ fn entry(reason: &Reason) -> Markup {
         Cause::Breach => "rule breached",
         Cause::Unjudged => "rule not judged",
         Cause::Record => "record",
+        Cause::Outlier => "unlike its siblings",
         Cause::HostRule => "rule of the host",
         Cause::Waiver => "waiver",
     };
