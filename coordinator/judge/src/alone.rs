@@ -51,7 +51,8 @@ pub fn profile(
     spec: Option<&str>,
 ) -> Result<Profile, ProfileError> {
     let registry = Registry::builtin()?.with_replacement(header.profile, yaml_text, file_name)?;
-    let profile = Profile { own: header.own_profile, ..registry.get(header.profile).clone() };
+    let mut profile = registry.get(header.profile).clone();
+    profile.own = header.own_profile;
     let profile = profile.with_host_rules(&spec.map(host_rules::of_spec).unwrap_or_default());
     Ok(if header.has_spec { profile } else { profile.without_spec() })
 }

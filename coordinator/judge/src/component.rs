@@ -50,7 +50,8 @@ pub fn of(inventory: &Inventory) -> Vec<Component> {
         .iter()
         .map(|dimm| part(ComponentKind::Dimm, dimm.serial.as_ref(), dimm.part_number.as_ref(), &dimm.slot));
     let disks = disks.iter().filter(|disk| !disk.boot_medium);
-    let disks = disks.map(|disk| part(ComponentKind::Disk, disk.serial.as_ref(), disk.model.as_ref(), &disk.name));
+    let disks =
+        disks.map(|disk| part(ComponentKind::Disk, disk.serial.as_ref(), disk.model.as_ref(), &disk.name));
     let nics = nics.iter().map(|nic| {
         let mac = nic.mac.map(|mac| mac.to_string());
         part(ComponentKind::Nic, mac.as_ref(), nic.model.as_ref(), &nic.name)
@@ -65,9 +66,10 @@ fn tells_apart(serial: &str) -> bool {
     let letters: Vec<char> = serial.chars().filter(char::is_ascii_alphanumeric).collect();
     let is_one_letter = letters.windows(2).all(|pair| pair[0] == pair[1]);
     let lower: String = letters.iter().map(char::to_ascii_lowercase).collect();
-    let is_filler = ["notspecified", "tobefilledbyoem", "none", "unknown", "default", "defaultstring", "123456789"]
-        .iter()
-        .any(|filler| lower == *filler || (lower.starts_with(filler) && filler.len() > 8));
+    let is_filler =
+        ["notspecified", "tobefilledbyoem", "none", "unknown", "default", "defaultstring", "123456789"]
+            .iter()
+            .any(|filler| lower == *filler || (lower.starts_with(filler) && filler.len() > 8));
     letters.len() >= 4 && !is_one_letter && !is_filler
 }
 
@@ -87,7 +89,17 @@ mod tests {
 
     #[test]
     fn what_many_parts_have_tells_none_apart() {
-        for serial in ["", "0", "00000000", "Not Specified", "To Be Filled By O.E.M.", "123456789ABC", "FFFFFFFF", "none", "----"] {
+        for serial in [
+            "",
+            "0",
+            "00000000",
+            "Not Specified",
+            "To Be Filled By O.E.M.",
+            "123456789ABC",
+            "FFFFFFFF",
+            "none",
+            "----",
+        ] {
             assert!(!tells_apart(serial), "{serial}");
         }
         for serial in ["S3Z8NX0K", "PHYF8010", "38F2A1B0", "52:54:00:ab:cd:01"] {

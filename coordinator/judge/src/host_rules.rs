@@ -75,7 +75,10 @@ impl TryFrom<FlatHostRule> for HostRule {
             || flat.ends_stage
             || sustain != Sustain::AtOnce;
         if flat.off && says_what_is_good {
-            return Err("a rule that is `off` judges nothing; keep only stage, kind, key, op, severity and note".to_owned());
+            return Err(
+                "a rule that is `off` judges nothing; keep only stage, kind, key, op, severity and note"
+                    .to_owned(),
+            );
         }
         let rule = Self { flat, stage, sustain };
         if !rule.flat.off {
@@ -212,20 +215,25 @@ mod tests {
             assert_eq!(rule.source, RuleSource::HostOverride);
             assert!(rule.change.as_ref().unwrap().was.as_ref().unwrap().contains("95 °C"));
         }
-        let rules = judged("  - {kind: volt, key: '+12V', op: within_pct, threshold: 3, nominal: 12, unit: volts, severity: critical, note: x}\n");
+        let rules = judged(
+            "  - {kind: volt, key: '+12V', op: within_pct, threshold: 3, nominal: 12, unit: volts, severity: critical, note: x}\n",
+        );
         assert_eq!(rules.len(), before + 1);
         assert_eq!(changed(&rules)[0].0, Change::Added);
     }
 
     #[test]
     fn a_rule_that_is_switched_off_stays_and_judges_nothing() {
-        let rules = judged("  - {kind: smart_attr, key: '*/5_*', op: lte, severity: warning, off: true, note: refurbished}\n");
+        let rules = judged(
+            "  - {kind: smart_attr, key: '*/5_*', op: lte, severity: warning, off: true, note: refurbished}\n",
+        );
         let off = rules.iter().find(|rule| rule.is_off()).unwrap();
         assert!(!off.applies_to(None, "smart_attr", "sda/5_reallocated_sector_ct"));
         assert_eq!(off.source, RuleSource::HostOverride);
         // of another severity, or of no rule of the profile
         for other in ["severity: critical", "severity: warning, stage: Storage"] {
-            let entry = format!("  - {{kind: smart_attr, key: '*/5_*', op: lte, {other}, off: true, note: x}}\n");
+            let entry =
+                format!("  - {{kind: smart_attr, key: '*/5_*', op: lte, {other}, off: true, note: x}}\n");
             assert!(changed(&judged(&entry)).is_empty(), "{entry}");
         }
     }
@@ -235,10 +243,22 @@ mod tests {
         for (entry, part) in [
             ("{kind: temp, key: a, op: lt, unit: c, severity: critical, note: x}", "`threshold` is missing"),
             ("{kind: temp, key: a, op: lt, threshold: 1, severity: critical, note: x}", "`unit` is missing"),
-            ("{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: critical, note: ' '}", "`note` is empty"),
-            ("{kind: temp, key: a, op: lt, threshold: 1, severity: critical, off: true, note: x}", "judges nothing"),
-            ("{kind: temp, key: a, op: within_pct, threshold: 1, unit: c, severity: critical, note: x}", "nominal"),
-            ("{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: critical, samples: 0, note: x}", "samples"),
+            (
+                "{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: critical, note: ' '}",
+                "`note` is empty",
+            ),
+            (
+                "{kind: temp, key: a, op: lt, threshold: 1, severity: critical, off: true, note: x}",
+                "judges nothing",
+            ),
+            (
+                "{kind: temp, key: a, op: within_pct, threshold: 1, unit: c, severity: critical, note: x}",
+                "nominal",
+            ),
+            (
+                "{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: critical, samples: 0, note: x}",
+                "samples",
+            ),
             ("{kind: temp, key: a, op: lt, threshold: .nan, unit: c, severity: critical, note: x}", "finite"),
             ("{stage: Nowhere, kind: temp, key: a, op: lt, severity: critical, off: true, note: x}", "stage"),
             ("{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: info, note: x}", "severity"),

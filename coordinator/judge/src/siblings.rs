@@ -70,7 +70,10 @@ impl Outlier {
 /// The figures of a run that are on the bad side and far from those of its siblings: hotter, hungrier, slower, with more
 /// errors. Sensors that fewer than [`FEWEST`] siblings have say nothing.
 pub fn outliers(own: &[Metric], siblings: &[Vec<Metric>]) -> Vec<Outlier> {
-    own.iter().filter(|metric| metric.value.is_finite()).filter_map(|metric| outlier(metric, siblings)).collect()
+    own.iter()
+        .filter(|metric| metric.value.is_finite())
+        .filter_map(|metric| outlier(metric, siblings))
+        .collect()
 }
 
 fn outlier(own: &Metric, siblings: &[Vec<Metric>]) -> Option<Outlier> {
@@ -105,7 +108,8 @@ fn outlier(own: &Metric, siblings: &[Vec<Metric>]) -> Option<Outlier> {
 
 /// Throughput; of all else that is compared, more is worse.
 fn less_is_worse(kind: &str, key: &str) -> bool {
-    matches!(kind, "fio" | "iperf") && (key.contains("bandwidth") || key.contains("iops") || key.contains("throughput"))
+    matches!(kind, "fio" | "iperf")
+        && (key.contains("bandwidth") || key.contains("iops") || key.contains("throughput"))
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

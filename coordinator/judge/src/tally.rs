@@ -204,7 +204,12 @@ pub struct Tally<Id> {
 impl<Id: Copy + Ord> Tally<Id> {
     /// Nothing seen yet.
     pub fn new(rules: Arc<RuleSet<Id>>) -> Self {
-        Self { matcher: Matcher::new(rules), evaluations: BTreeMap::new(), samples: 0, ended: BTreeMap::new() }
+        Self {
+            matcher: Matcher::new(rules),
+            evaluations: BTreeMap::new(),
+            samples: 0,
+            ended: BTreeMap::new(),
+        }
     }
 
     /// Judges one sample by every rule that matches it. What a rule could not compare (no value, another unit) is not
@@ -399,10 +404,19 @@ mod tests {
             (Sustain::ForMs(10), vec![(0, hot), (10, hot), (11, cool)], true, true),
             (Sustain::ForMs(10), vec![(0, hot), (20, cool), (30, hot), (35, cool)], false, false),
             // the clock was set back on the way
-            (Sustain::ForMs(10), vec![(1_000, hot), (1_006, hot), (3, hot), (9, hot), (11, cool)], true, true),
+            (
+                Sustain::ForMs(10),
+                vec![(1_000, hot), (1_006, hot), (3, hot), (9, hot), (11, cool)],
+                true,
+                true,
+            ),
         ] {
             let found = lasting(sustain, &samples);
-            assert_eq!((found.is_breached(), found.must_end_stage()), (breached, ends), "{sustain:?} {samples:?}");
+            assert_eq!(
+                (found.is_breached(), found.must_end_stage()),
+                (breached, ends),
+                "{sustain:?} {samples:?}"
+            );
             assert_eq!(found.is_fatal(), breached);
             assert_eq!(found.is_glitch(), !breached);
             assert!(found.breaches > 0);
@@ -411,7 +425,11 @@ mod tests {
 
     #[test]
     fn a_stage_ends_once_a_breach_counts_and_only_that_stage() {
-        let hot = Rule { sustain: Sustain::Samples(2), ends_stage: true, ..rule(Op::Lt, 95.0, RuleSeverity::Critical) };
+        let hot = Rule {
+            sustain: Sustain::Samples(2),
+            ends_stage: true,
+            ..rule(Op::Lt, 95.0, RuleSeverity::Critical)
+        };
         let mut tally = Tally::new(Arc::new(RuleSet::compile(vec![(7_i64, hot)]).unwrap()));
         tally.observe(&sample(Some(99.0)));
         assert_eq!(tally.ends(StageName::CpuStress), None);

@@ -82,9 +82,13 @@ impl Sustain {
     pub(crate) fn of(samples: Option<u32>, lasting: Option<HumanDuration>) -> Result<Self, String> {
         match (samples, lasting.map(HumanDuration::as_ms)) {
             (None, None) => Ok(Self::AtOnce),
-            (Some(0 | 1), None) => Err("`samples` must be at least 2; leave it out where one counts".to_owned()),
+            (Some(0 | 1), None) => {
+                Err("`samples` must be at least 2; leave it out where one counts".to_owned())
+            }
             (Some(samples), None) => Ok(Self::Samples(samples)),
-            (None, Some(0)) => Err("`for` must be longer than 0s; leave it out where one sample counts".to_owned()),
+            (None, Some(0)) => {
+                Err("`for` must be longer than 0s; leave it out where one sample counts".to_owned())
+            }
             (None, Some(ms)) => Ok(Self::ForMs(ms)),
             (Some(_), Some(_)) => Err("`samples` and `for` exclude each other; leave one out".to_owned()),
         }
@@ -157,11 +161,14 @@ pub(crate) fn compare_strictness(new: &Rule, old: &Rule) -> Change {
         Op::Gt | Op::Gte => old.threshold.partial_cmp(&new.threshold),
     };
     let is_comparable = new.unit == old.unit && new.nominal.total_cmp(&old.nominal) == Ordering::Equal;
-    let (Some(bound), Some(sustain), true) = (bound, new.sustain.looseness(old.sustain), is_comparable) else {
+    let (Some(bound), Some(sustain), true) = (bound, new.sustain.looseness(old.sustain), is_comparable)
+    else {
         return Change::Changed;
     };
     match (bound, sustain) {
-        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => Change::Stricter,
+        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => {
+            Change::Stricter
+        }
         (Ordering::Greater, Ordering::Greater | Ordering::Equal) | (Ordering::Equal, Ordering::Greater) => {
             Change::Looser
         }

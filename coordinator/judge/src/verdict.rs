@@ -114,7 +114,9 @@ pub fn judge(facts: &RunFacts) -> Verdict {
         let into = if evaluation.is_fatal() { &mut reasons } else { &mut remarks };
         into.extend(evaluation_reason(evaluation));
     }
-    reasons.extend(facts.rules.iter().filter(|rule| rule.required).filter_map(|rule| silent_reason(facts, rule)));
+    reasons.extend(
+        facts.rules.iter().filter(|rule| rule.required).filter_map(|rule| silent_reason(facts, rule)),
+    );
     remarks.extend(facts.rules.iter().filter_map(host_rule_remark));
     remarks.extend(facts.outliers.iter().map(outlier_remark));
     remarks.extend(waiver::set_aside(facts, &mut reasons));

@@ -131,9 +131,8 @@ fn show(profile: &Profile, as_json: bool) -> Result<(), CommandError> {
 fn check(path: &Path, as_json: bool) -> Result<(), CommandError> {
     let text = hosts::read(path)?;
     let name = ProfileName::ALL.iter().find_map(|name| {
-        let read = Registry::builtin().and_then(|registry| {
-            registry.with_replacement(*name, &text, &path.to_string_lossy())
-        });
+        let read = Registry::builtin()
+            .and_then(|registry| registry.with_replacement(*name, &text, &path.to_string_lossy()));
         match read {
             // the file is for another of the three
             Err(ProfileError::OtherName { .. }) => None,

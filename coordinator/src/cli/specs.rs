@@ -62,7 +62,8 @@ impl SpecCommand {
             Self::Check { file } => check(&file, json),
             Self::FromRun { run } => {
                 let (inventory, firmware) = machine(&connect()?, run).await?;
-                let yaml = Spec::from_inventory(&inventory, &firmware).to_yaml().map_err(SpecCommandError::from)?;
+                let yaml =
+                    Spec::from_inventory(&inventory, &firmware).to_yaml().map_err(SpecCommandError::from)?;
                 if json {
                     return Ok(output::json(&serde_json::json!({"expected_spec_yaml": yaml}))?);
                 }
@@ -95,7 +96,8 @@ fn check(path: &Path, json: bool) -> Result<(), CommandError> {
     if json {
         return Ok(output::json(&serde_json::json!({"good": true, "model": spec.model}))?);
     }
-    let model = spec.model.map(|model| format!("; for the rest it takes the model {model}")).unwrap_or_default();
+    let model =
+        spec.model.map(|model| format!("; for the rest it takes the model {model}")).unwrap_or_default();
     Ok(output::line(&format!("{} can be used{model}", path.display()))?)
 }
 

@@ -71,7 +71,9 @@ pub(super) fn created<T: serde::Serialize>(value: &T) -> Response {
 }
 
 pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
-    HostSpec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
+    HostSpec::parse(yaml)
+        .map(drop)
+        .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), ApiError> {

@@ -101,13 +101,7 @@ impl Driver {
         let stages = shipped.stages.iter();
         let plan =
             stages.map(|stage| PlanStage { name: stage.work.name(), required: stage.required }).collect();
-        Recipe {
-            profile,
-            non_destructive,
-            wipe,
-            rules: shipped.rules().cloned().collect(),
-            plan,
-        }
+        Recipe { profile, non_destructive, wipe, rules: shipped.rules().cloned().collect(), plan }
     }
 
     /// What follows a run that was placed and is durable.

@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 use vetting_protocol::ids::RunId;
 
-use super::{Connection, StoreError, row};
+use super::{Connection, StoreError};
 
 /// A part with a serial number, in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub struct MetricRow {
 const SIBLINGS: u32 = 40;
 
 const FORGET: &str = "DELETE FROM run_components WHERE run_id = ?1";
-const INSERT: &str = "INSERT INTO run_components (run_id, kind, serial, model, place) VALUES (?1, ?2, ?3, ?4, ?5)
+const INSERT: &str =
+    "INSERT INTO run_components (run_id, kind, serial, model, place) VALUES (?1, ?2, ?3, ?4, ?5)
      ON CONFLICT DO NOTHING";
 const BY_SERIAL: &str = "SELECT * FROM run_components WHERE serial = ?1 ORDER BY run_id DESC LIMIT ?2";
 const EARLIER: &str = "SELECT o.* FROM run_components AS o
@@ -91,11 +92,7 @@ pub fn replace(connection: &Connection, run: RunId, parts: &[ComponentRow]) -> R
 }
 
 /// Where parts of a serial number were, the newest first.
-pub fn by_serial(
-    connection: &Connection,
-    serial: &str,
-    limit: u32,
-) -> Result<Vec<ComponentRow>, StoreError> {
+pub fn by_serial(connection: &Connection, serial: &str, limit: u32) -> Result<Vec<ComponentRow>, StoreError> {
     connection.prepare_cached(BY_SERIAL)?.query_and_then(params![serial, limit], component)?.collect()
 }
 

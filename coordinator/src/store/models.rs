@@ -58,7 +58,9 @@ pub fn unknown(name: &str) -> StoreError {
 /// [`StoreError::Conflict`] if there is one of that name.
 pub fn insert(connection: &Connection, name: &str, yaml: &str, now_ms: i64) -> Result<(), StoreError> {
     if get(connection, name)?.is_some() {
-        return Err(StoreError::conflict(format!("a model named {name} exists already; `model edit` changes it")));
+        return Err(StoreError::conflict(format!(
+            "a model named {name} exists already; `model edit` changes it"
+        )));
     }
     connection.prepare_cached(INSERT)?.execute(params![name, yaml, timestamp_text(now_ms)?])?;
     Ok(())

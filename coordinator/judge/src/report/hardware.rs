@@ -1,10 +1,10 @@
 //! Sections on what the machine is made of: summary, disks, DIMMs, network, GPUs, power, firmware.
 
 use maud::{Markup, html};
-use vetting_protocol::run::RunResult;
 use vetting_protocol::inventory::{
     Absence, Bmc, Cpu, Dimm, Disk, DiskBus, DiskKind, Gpu, Inventory, Memory, Nic, Psu,
 };
+use vetting_protocol::run::RunResult;
 
 use super::html::{Tone, badge, or_dash, section};
 use super::{format, stages};

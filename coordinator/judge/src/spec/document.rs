@@ -269,7 +269,8 @@ impl Spec {
 
     /// The dotted path of a part that asks for nothing; the empty path if the whole does.
     fn first_empty_part(&self) -> Option<&'static str> {
-        let Self { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds: _ } = self;
+        let Self { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds: _ } =
+            self;
         let nothing = system.is_none()
             && cpu.is_none()
             && memory.is_none()
@@ -350,10 +351,12 @@ impl HostSpec {
     /// The spec by which the host is judged: of each part (`cpu`, `disks`, …) the host's own, else the model's. Rules of
     /// both hold; the host's own for the same samples take the place of the model's.
     pub fn over(self, model: Spec) -> Spec {
-        let Spec { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds } = self.own;
+        let Spec { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds } =
+            self.own;
         let thresholds = match (model.thresholds, thresholds) {
             (Some(shared), Some(own)) => {
-                let kept = shared.into_iter().filter(|shared| !own.iter().any(|own| own.is_about_the_same(shared)));
+                let kept =
+                    shared.into_iter().filter(|shared| !own.iter().any(|own| own.is_about_the_same(shared)));
                 Some(kept.chain(own.clone()).collect())
             }
             (shared, own) => own.or(shared),

@@ -50,8 +50,8 @@ mod tests;
 
 pub use compare::compare;
 pub use document::{
-    BiosSpec, CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, PcieSpec, Spec,
-    SystemSpec,
+    BiosSpec, CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, PcieSpec,
+    Spec, SystemSpec,
 };
 pub use expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
 

@@ -368,13 +368,18 @@ fn pcie_links_and_settings_of_the_firmware_are_compared() {
     server.0.pci[0].link = None;
     assert_eq!(diffs_of("pcie: [{device: '*', width: {min: 8}}]", &server).len(), 1);
     server.0.cpu.flags.clear();
-    assert_eq!(diffs_of("bios: {virtualization: false}", &server), ["bios.virtualization | false | ∅ | critical"]);
+    assert_eq!(
+        diffs_of("bios: {virtualization: false}", &server),
+        ["bios.virtualization | false | ∅ | critical"]
+    );
 }
 
 #[test]
 fn a_model_holds_for_what_the_host_does_not_say() {
     let rule = |threshold: u32, key: &str| {
-        format!("{{kind: temp, key: '{key}', op: lt, threshold: {threshold}, unit: celsius, severity: critical, note: x}}")
+        format!(
+            "{{kind: temp, key: '{key}', op: lt, threshold: {threshold}, unit: celsius, severity: critical, note: x}}"
+        )
     };
     let model = Spec::parse(&format!(
         "cpu: {{sockets: 2}}\nmemory: {{total_gib: 64}}\nthresholds: [{}, {}]\n",

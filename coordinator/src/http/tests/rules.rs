@@ -71,15 +71,26 @@ async fn a_stage_that_is_too_hot_is_ended_at_once_also_after_a_restart() {
 async fn a_host_is_judged_by_rules_of_its_own_and_its_report_says_so() {
     let rule = "kind: temp, key: 'cpu/*', op: lt, severity: critical";
     for (entry, change, celsius, result) in [
-        (format!("{rule}, threshold: 60, unit: celsius, note: cold aisle"), "stricter", 70.0, RunResult::Fail),
-        (format!("{rule}, threshold: 110, unit: celsius, samples: 2, note: old rack"), "looser", 100.0, RunResult::Pass),
+        (
+            format!("{rule}, threshold: 60, unit: celsius, note: cold aisle"),
+            "stricter",
+            70.0,
+            RunResult::Fail,
+        ),
+        (
+            format!("{rule}, threshold: 110, unit: celsius, samples: 2, note: old rack"),
+            "looser",
+            100.0,
+            RunResult::Pass,
+        ),
         (format!("{rule}, off: true, note: broken sensor"), "off", 130.0, RunResult::Pass),
     ] {
         let lab = Lab::open().await;
         let claimed = claimed_with(&lab, &format!("{SPEC}thresholds:\n  - {{{entry}}}\n")).await;
         let view = judged(&lab, &claimed, &[celsius, celsius]).await;
         assert_eq!(view.summary.result, Some(result), "{change}: {view:#?}");
-        let report: Value = good(lab.operator(Method::GET, &format!("runs/{}/artifacts/report", claimed.run))).await;
+        let report: Value =
+            good(lab.operator(Method::GET, &format!("runs/{}/artifacts/report", claimed.run))).await;
         let rules = report["facts"]["rules"].as_array().unwrap();
         let own: Vec<_> = rules.iter().filter(|rule| rule["source"] == json!("host_override")).collect();
         assert_eq!(own.len(), 1, "{change}");
@@ -96,7 +107,8 @@ async fn hosts_share_the_spec_of_a_model() {
     let model = |yaml: &str| json!({"name": "r640", "expected_spec_yaml": yaml});
     let bad = lab.operator(Method::POST, "models").json(&model("model: other\n"));
     assert_eq!(refused(bad).await, refusal(422, "spec-invalid"));
-    let add = || lab.operator(Method::POST, "models").json(&model("cpu: {sockets: 2}\nmemory: {total_gib: 384}\n"));
+    let add =
+        || lab.operator(Method::POST, "models").json(&model("cpu: {sockets: 2}\nmemory: {total_gib: 384}\n"));
     let _: ModelView = good(add()).await;
     assert_eq!(refused(add()).await, refusal(409, "taken"));
 
@@ -130,10 +142,8 @@ async fn a_part_is_followed_by_its_serial_number() {
     lab.verdict(&claimed).await;
     let path = format!("components/{serial}");
     let places: Vec<ComponentView> = good(lab.operator(Method::GET, &path)).await;
-    let places: Vec<_> = places
-        .iter()
-        .map(|place| (place.kind.as_str(), place.run.host.as_str(), place.run.result))
-        .collect();
+    let places: Vec<_> =
+        places.iter().map(|place| (place.kind.as_str(), place.run.host.as_str(), place.run.result)).collect();
     assert_eq!(places, [("disk", "node1", Some(RunResult::Pass))]);
     assert_eq!(refused(lab.operator(Method::GET, "components/none")).await, refusal(404, "not-found"));
     let _: Vec<RunSummary> = good(lab.operator(Method::GET, "runs")).await;

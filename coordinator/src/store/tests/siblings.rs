@@ -68,8 +68,7 @@ fn a_part_was_before_in_other_machines_only() {
     on_a_database(|db| {
         let first = run_of(db, 1, None, RunResult::Fail)?;
         let second = run_of(db, 2, None, RunResult::Pass)?;
-        let earlier: Vec<_> =
-            components::earlier(db, second, 10)?.into_iter().map(|part| part.run).collect();
+        let earlier: Vec<_> = components::earlier(db, second, 10)?.into_iter().map(|part| part.run).collect();
         assert_eq!(earlier, [first]);
         assert!(components::earlier(db, first, 10)?.is_empty());
         let all: Vec<_> =
