@@ -25,7 +25,7 @@ use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, Stage};
 use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
-use stage_thread::StageThread;
+use stage_thread::{Bounds, StageThread};
 
 pub use stage_thread::Work;
 
@@ -101,7 +101,10 @@ impl RunEnd {
             Directive::Finished { result, reasons, then } => {
                 Some(Self::Finished { result: *result, reasons: reasons.clone(), then: *then })
             }
-            Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => None,
+            Directive::Continue
+            | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
+            | Directive::AwaitVerdict => None,
         }
     }
 }
@@ -214,7 +217,7 @@ impl Pipeline {
         }
         let onward = match directive {
             Directive::Continue => Onward::Next,
-            Directive::HaltPipeline { reason } => {
+            Directive::HaltPipeline { reason } | Directive::EndStage { reason, .. } => {
                 self.console.line(&format!("the testing ends here: {reason}"));
                 Onward::Halt
             }
@@ -258,7 +261,17 @@ impl Pipeline {
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);
-        let (outcome, details) = thread.finish(limit, self.grace, &self.cancel, facts);
+        let must_end = || match self.link.directive() {
+            Directive::EndStage { stage, reason } if stage == name => Some(reason),
+            Directive::Continue
+            | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
+            | Directive::Abort { .. }
+            | Directive::AwaitVerdict
+            | Directive::Finished { .. } => None,
+        };
+        let bounds = Bounds { limit, grace: self.grace, cancel: &self.cancel, must_end: &must_end };
+        let (outcome, details) = thread.finish(&bounds, facts);
         match (&self.inventory_doubt, outcome) {
             (Some(doubt), Outcome::Pass) if name == StageName::Inventory => (Outcome::error(doubt), details),
             (_, outcome) => (outcome, details),
@@ -318,7 +331,7 @@ pub fn run_alone(
     cancel: &Cancel,
     facts: &mut Facts,
 ) -> (Outcome, serde_json::Value) {
-    StageThread::start(work).finish(limit, grace, cancel, facts)
+    StageThread::start(work).finish(&Bounds { limit, grace, cancel, must_end: &|| None }, facts)
 }
 
 /// Keeps the machine up after its run until the coordinator says otherwise; gives what it says. `interrupt` is not

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod inventory;
 pub mod limit;
 pub mod measurement;
+pub mod models;
 pub mod operator_api;
 pub mod outcome;
 pub mod plan;

@@ -7,9 +7,12 @@ mod events;
 mod hosts;
 mod import;
 mod init;
+mod models;
 mod netboot;
 mod output;
+mod profiles;
 mod runs;
+mod specs;
 mod tokens;
 mod usb;
 mod verdict;
@@ -88,6 +91,18 @@ enum Command {
     /// Vettings.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// Specs that several machines share.
+    #[command(subcommand)]
+    Model(models::ModelCommand),
+    /// Expected specs: check one, make one from a run, compare machines.
+    #[command(subcommand)]
+    Spec(specs::SpecCommand),
+    /// What runs are made of: stages, durations, rules.
+    #[command(subcommand)]
+    Profile(profiles::ProfileCommand),
+    /// Parts, by serial number.
+    #[command(subcommand)]
+    Component(models::ComponentCommand),
     /// Take the results of machines that worked without a coordinator into the database.
     Import(import::Import),
     /// Operator tokens.
@@ -124,6 +139,12 @@ pub enum CommandError {
     /// Boot from the network.
     #[error(transparent)]
     Netboot(#[from] netboot::NetbootError),
+    /// A spec.
+    #[error(transparent)]
+    Spec(#[from] specs::SpecCommandError),
+    /// A profile.
+    #[error(transparent)]
+    Profile(#[from] vetting_judge::profile::ProfileError),
     /// A stick.
     #[error(transparent)]
     Usb(#[from] usb::UsbError),
@@ -172,6 +193,14 @@ impl CommandLine {
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
+            Command::Model(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Component(command) => {
+                command.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
+            Command::Spec(command) => {
+                command.run(&|| connect(&self.config, &self.remote), self.json).await?;
+            }
+            Command::Profile(command) => command.run(&self.config, self.json)?,
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;

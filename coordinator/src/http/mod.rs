@@ -9,6 +9,7 @@ pub mod boot;
 pub mod enrolment;
 pub mod files;
 pub mod listener;
+mod models;
 pub mod operator;
 pub mod problem;
 mod routes;

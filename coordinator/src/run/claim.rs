@@ -17,7 +17,7 @@ use super::secrets;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, plans, runs, stages};
+use crate::store::{Connection, StoreError, events, hosts, models, plans, runs, stages};
 
 /// A request whose token was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,8 @@ impl Driver {
             host_name: host.name,
             profile: row.profile,
             sampling_interval_ms: profile.sampling_interval_ms,
-            expected_spec_yaml: host.expected_spec_yaml,
+            expected_spec_yaml: models::of_run(connection, run)?
+                .map_or(host.expected_spec_yaml, |spec| spec.expected_spec_yaml),
             consent,
             stages: planned,
         })

@@ -1,5 +1,7 @@
 //! What an agent is told to do next: read from where its run stands.
 
+use std::sync::PoisonError;
+
 use vetting_judge::step::halt_words;
 use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive};
 use vetting_protocol::ids::{RunId, StageName};
@@ -7,7 +9,7 @@ use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, Settings};
 use super::error::RunError;
-use super::stages::read_summary;
+use super::stages::{read_summary, running_stage};
 use super::state::EndedBy;
 use crate::store::runs::{self, RunRow, VerdictRow};
 use crate::store::{sessions, stages};
@@ -16,9 +18,17 @@ impl Driver {
     /// The answer to a batch or heartbeat, from what is durable.
     pub(super) async fn acknowledge(&self, run: RunId) -> Result<Acknowledgement, RunError> {
         let settings = self.settings.clone();
+        let live = self.memory().live.get(&run).cloned();
         self.store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
+                let running = running_stage(connection, run)?;
+                let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
+                let ends = running.and_then(|stage| {
+                    let reason = live.as_ref()?.ends(stage)?.to_owned();
+                    Some(Directive::EndStage { stage, reason })
+                });
+                drop(live);
                 let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
                 let verdict = runs::verdict(connection, run)?;
                 let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {
@@ -31,7 +41,7 @@ impl Driver {
                 };
                 Ok::<_, RunError>(Acknowledgement {
                     acknowledged_sequence: session.last_sequence,
-                    directive: directive(&settings, &row, verdict.as_ref(), halted),
+                    directive: directive(&settings, &row, verdict.as_ref(), halted, ends),
                 })
             })
             .await
@@ -43,6 +53,7 @@ fn directive(
     row: &RunRow,
     verdict: Option<&VerdictRow>,
     halted: Option<String>,
+    ends: Option<Directive>,
 ) -> Directive {
     let aborted =
         || Directive::Abort { reason: "an operator aborted the run".to_owned(), then: settings.after_fail };
@@ -55,7 +66,7 @@ fn directive(
         RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
             match halted {
                 Some(reason) => Directive::HaltPipeline { reason },
-                None => Directive::Continue,
+                None => ends.unwrap_or(Directive::Continue),
             }
         }
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),

@@ -48,6 +48,11 @@ impl Live {
         self.tally.evaluations()
     }
 
+    /// Why a stage must not go on; absent while it may.
+    pub fn ends(&self, stage: StageName) -> Option<&str> {
+        self.tally.ends(stage)
+    }
+
     /// Notes how far something is.
     pub fn set_progress(&mut self, stage: StageName, sub_step: Option<u32>, progress: Progress) {
         self.progress.insert((stage, sub_step), progress);

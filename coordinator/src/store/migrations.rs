@@ -32,6 +32,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0008_imported_runs.sql"),
     migration!("0009_hardware_limits.sql"),
     migration!("0012_waivers.sql"),
+    migration!("0013_rules_models_components.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -13,6 +13,7 @@ mod row;
 mod writer;
 
 pub mod artifacts;
+pub mod components;
 pub mod diffs;
 pub mod enrolment;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod identities;
 pub mod imports;
 pub mod limits;
 pub mod measurements;
+pub mod models;
 pub mod plans;
 pub mod runs;
 pub mod sessions;

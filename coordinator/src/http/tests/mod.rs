@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod operator;
 mod resume;
+mod rules;
 mod waivers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -233,6 +233,11 @@ const OWN_TABLES: &[&str] = &[
     "fallback_thresholds",
     "waivers",
     "run_judgements",
+    "threshold_terms",
+    "models",
+    "run_specs",
+    "run_components",
+    "run_metrics",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
