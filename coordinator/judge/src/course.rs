@@ -199,7 +199,8 @@ impl Course {
     /// The stage that must not go on, and why; absent while all may.
     pub fn must_end(&self) -> Option<(StageName, &str)> {
         let running = self.stages.iter().filter(|track| track.state == StepState::Running);
-        running.map(|track| track.name).find_map(|stage| Some((stage, self.tally.ends(stage)?)))
+        let running: Vec<StageName> = running.map(|track| track.name).collect();
+        self.tally.ended().find(|(stage, _)| running.contains(stage))
     }
 
     /// When the agent said that the pipeline is over, ms since the epoch; absent if it did not.

@@ -254,9 +254,9 @@ impl<Id: Copy + Ord> Tally<Id> {
         self.matcher = Matcher::new(rules);
     }
 
-    /// Why a stage must not go on; absent while it may.
-    pub fn ends(&self, stage: StageName) -> Option<&str> {
-        self.ended.get(&stage).map(String::as_str)
+    /// The stages that must not go on, each with the reason.
+    pub fn ended(&self) -> impl Iterator<Item = (StageName, &str)> {
+        self.ended.iter().map(|(stage, reason)| (*stage, reason.as_str()))
     }
 
     /// Samples seen, judged or not.
@@ -432,13 +432,10 @@ mod tests {
         };
         let mut tally = Tally::new(Arc::new(RuleSet::compile(vec![(7_i64, hot)]).unwrap()));
         tally.observe(&sample(Some(99.0)));
-        assert_eq!(tally.ends(StageName::CpuStress), None);
+        assert_eq!(tally.ended().count(), 0);
         tally.observe(&sample(Some(101.0)));
         tally.observe(&sample(Some(50.0)));
-        assert_eq!(
-            tally.ends(StageName::CpuStress),
-            Some("temp cpu/0 must be < 95 °C (2 samples in a row count), but was 101 °C")
-        );
-        assert_eq!(tally.ends(StageName::Storage), None);
+        let reason = "temp cpu/0 must be < 95 °C (2 samples in a row count), but was 101 °C";
+        assert_eq!(tally.ended().collect::<Vec<_>>(), [(StageName::CpuStress, reason)]);
     }
 }

@@ -103,7 +103,6 @@ impl Sustain {
         }
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
     fn is_at_once(&self) -> bool {
         *self == Self::AtOnce
     }

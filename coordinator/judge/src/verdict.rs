@@ -352,7 +352,7 @@ fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
             ),
         };
         if evaluation.is_glitch() {
-            let text = format!("{} It came back each time before that counted.", text);
+            let text = format!("{text} It came back each time before that counted.");
             return Some(Reason::of(Cause::Breach, stage.map(|stage| stage.to_string()), text, ""));
         }
         (Cause::Breach, text, advice(kind, key))

@@ -22,13 +22,15 @@ impl Driver {
         self.store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
-                let running = running_stage(connection, run)?;
-                let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
-                let ends = running.and_then(|stage| {
-                    let reason = live.as_ref()?.ends(stage)?.to_owned();
-                    Some(Directive::EndStage { stage, reason })
-                });
-                drop(live);
+                let ended = live.map(|live| live.lock().unwrap_or_else(PoisonError::into_inner).ended());
+                let ends = match ended {
+                    Some(ended) if !ended.is_empty() => {
+                        let running = running_stage(connection, run)?;
+                        ended.into_iter().find(|(stage, _)| running == Some(*stage))
+                    }
+                    Some(_) | None => None,
+                };
+                let ends = ends.map(|(stage, reason)| Directive::EndStage { stage, reason });
                 let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
                 let verdict = runs::verdict(connection, run)?;
                 let halted = match row.failed_stage.as_deref().map(str::parse::<StageName>) {

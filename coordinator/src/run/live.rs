@@ -48,9 +48,9 @@ impl Live {
         self.tally.evaluations()
     }
 
-    /// Why a stage must not go on; absent while it may.
-    pub fn ends(&self, stage: StageName) -> Option<&str> {
-        self.tally.ends(stage)
+    /// The stages that must not go on, each with the reason; nearly always none.
+    pub fn ended(&self) -> Vec<(StageName, String)> {
+        self.tally.ended().map(|(stage, reason)| (stage, reason.to_owned())).collect()
     }
 
     /// Notes how far something is.
