@@ -158,9 +158,10 @@ impl ResultsFolder {
             return Err(FolderError::Version { path: path.to_owned(), format, protocol });
         }
         let judge = |source| FolderError::Judge { path: path.to_owned(), source };
-        let profile = alone::profile(&header, text(path, &files, PROFILE_FILE)?, PROFILE_FILE)
-            .map_err(|error| judge(error.into()))?;
         let spec = header.has_spec.then(|| text(path, &files, SPEC_FILE)).transpose()?.map(str::to_owned);
+        let profile =
+            alone::profile(&header, text(path, &files, PROFILE_FILE)?, PROFILE_FILE, spec.as_deref())
+                .map_err(|error| judge(error.into()))?;
         let stream = text(path, &files, STREAM_FILE)?;
         // a power cut may leave half a line at the end, and only there
         let whole_lines =

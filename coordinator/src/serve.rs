@@ -222,7 +222,11 @@ fn make_folders(config: &Config) -> Result<PathBuf, ServeError> {
     artifacts.canonicalize().map_err(failed)
 }
 
-fn profiles(config: &Config) -> Result<Registry, ServeError> {
+/// The profiles of a configuration.
+///
+/// # Errors
+/// A file that cannot be read, or is no profile.
+pub fn profiles(config: &Config) -> Result<Registry, ServeError> {
     let mut registry = Registry::builtin()?;
     for (name, path) in &config.profiles {
         let text = std::fs::read_to_string(path)

@@ -119,10 +119,11 @@ impl Link for AloneLink {
 
     fn directive(&self) -> Directive {
         let state = self.lock();
-        match (&state.verdict, state.course.halted()) {
-            (Some(verdict), _) => verdict.clone(),
-            (None, Some(reason)) => Directive::HaltPipeline { reason: reason.to_owned() },
-            (None, None) => Directive::Continue,
+        match (&state.verdict, state.course.halted(), state.course.must_end()) {
+            (Some(verdict), ..) => verdict.clone(),
+            (None, Some(reason), _) => Directive::HaltPipeline { reason: reason.to_owned() },
+            (None, None, Some((stage, reason))) => Directive::EndStage { stage, reason: reason.to_owned() },
+            (None, None, None) => Directive::Continue,
         }
     }
 

@@ -198,8 +198,8 @@ fn run(
     let profile_text =
         order.profile_text.clone().unwrap_or_else(|| builtin_text(order.choice.profile).to_owned());
     let file_name = arguments.profile_file.as_deref().unwrap_or(Path::new(PROFILE_FILE)).to_string_lossy();
-    let profile =
-        alone::profile(&header, &profile_text, &file_name).map_err(|error| cannot(chain(&error)))?;
+    let profile = alone::profile(&header, &profile_text, &file_name, order.spec.as_deref())
+        .map_err(|error| cannot(chain(&error)))?;
     let header_text = serde_json::to_vec_pretty(&header)?;
     let mut files: Vec<(&str, &[u8])> =
         vec![(HEADER_FILE, &header_text), (PROFILE_FILE, profile_text.as_bytes())];

@@ -14,6 +14,8 @@ use crate::host::Host;
 
 const ENTRY_POINT: &str = "/sys/firmware/dmi/tables/smbios_entry_point";
 const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
+/// Where the kernel shows the ACPI tables of the firmware.
+const ACPI_TABLES: &str = "/sys/firmware/acpi/tables";
 const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 /// The machine's SMBIOS structures; none where the machine has no readable table.
@@ -105,9 +107,11 @@ impl Tables {
     pub(super) fn bios(&self, host: &Host, absent: &mut Absences) -> Bios {
         let uefi = host.is_directory("/sys/firmware/efi");
         let secure_boot = if uefi { secure_boot(host, absent) } else { None };
+        let tables = host.list(ACPI_TABLES).ok().filter(|tables| !tables.is_empty());
+        let iommu = tables.map(|tables| tables.iter().any(|name| name == "DMAR" || name == "IVRS"));
         let Some(found) = self.all::<SMBiosInformation<'_>>().next() else {
             self.note_missing("bios", 0, absent);
-            return Bios { vendor: None, version: None, release_date: None, uefi, secure_boot };
+            return Bios { vendor: None, version: None, release_date: None, uefi, secure_boot, iommu };
         };
         Bios {
             vendor: text("bios.vendor", &found.vendor(), absent),
@@ -115,6 +119,7 @@ impl Tables {
             release_date: text("bios.release_date", &found.release_date(), absent),
             uefi,
             secure_boot,
+            iommu,
         }
     }
 

@@ -26,7 +26,7 @@ use crate::sensors::{Sidecar, StageCell};
 use crate::stages::{Facts, PlannedReboot, Reboots, Stage};
 use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
-use stage_thread::{StageEnd, StageThread};
+use stage_thread::{Bounds, StageEnd, StageThread};
 
 pub use stage_thread::Work;
 
@@ -116,7 +116,10 @@ impl RunEnd {
                 then: *then,
                 hold: hold.clone(),
             }),
-            Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => None,
+            Directive::Continue
+            | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
+            | Directive::AwaitVerdict => None,
         }
     }
 }
@@ -234,7 +237,7 @@ impl Pipeline {
         }
         let onward = match directive {
             Directive::Continue => Onward::Next,
-            Directive::HaltPipeline { reason } => {
+            Directive::HaltPipeline { reason } | Directive::EndStage { reason, .. } => {
                 self.console.line(&format!("the testing ends here: {reason}"));
                 Onward::Halt
             }
@@ -295,7 +298,17 @@ impl Pipeline {
             facts: facts.clone(),
         });
         let limit = Duration::from_millis(planned.limit_ms);
-        match (&self.inventory_doubt, thread.finish(limit, self.grace, &self.cancel, facts)) {
+        let must_end = || match self.link.directive() {
+            Directive::EndStage { stage, reason } if stage == name => Some(reason),
+            Directive::Continue
+            | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
+            | Directive::Abort { .. }
+            | Directive::AwaitVerdict
+            | Directive::Finished { .. } => None,
+        };
+        let bounds = Bounds { limit, grace: self.grace, cancel: &self.cancel, must_end: &must_end };
+        match (&self.inventory_doubt, thread.finish(&bounds, facts)) {
             (Some(doubt), StageEnd::Over(Outcome::Pass, details)) if name == StageName::Inventory => {
                 StageEnd::Over(Outcome::error(doubt), details)
             }
@@ -359,7 +372,8 @@ pub fn run_alone(
     cancel: &Cancel,
     facts: &mut Facts,
 ) -> (Outcome, serde_json::Value) {
-    match StageThread::start(work).finish(limit, grace, cancel, facts) {
+    let bounds = Bounds { limit, grace, cancel, must_end: &|| None };
+    match StageThread::start(work).finish(&bounds, facts) {
         StageEnd::Over(outcome, details) => (outcome, details),
         StageEnd::Reboot(reboot) => (
             Outcome::skip(format!("nothing restarts this machine: {}", reboot.reason)),

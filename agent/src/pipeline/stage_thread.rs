@@ -73,10 +73,23 @@ struct Ended {
 }
 
 /// Why a stage was told to stop.
-#[derive(Clone, Copy)]
 enum Stopped {
     TimeLimit,
     Cancelled,
+    /// Going on would harm the machine: the rule and what was measured.
+    MustEnd(String),
+}
+
+/// What ends a stage from outside.
+pub(crate) struct Bounds<'a> {
+    /// Time after which it is told to stop.
+    pub limit: Duration,
+    /// How long it may take to do so.
+    pub grace: Duration,
+    /// Raised when the run shall not go on.
+    pub cancel: &'a Cancel,
+    /// Why the judge ends this stage now; absent while it may go on.
+    pub must_end: &'a dyn Fn() -> Option<String>,
 }
 
 impl StageThread {
@@ -95,15 +108,10 @@ impl StageThread {
         Self { name, stop, gate, ended: started.map(|_| receiver) }
     }
 
-    /// Waits for the end, which it brings about at `limit` or when `cancel` is raised. A stage that does not end
-    /// within `grace` of that is left behind, and what it reports later is dropped.
-    pub(crate) fn finish(
-        self,
-        limit: Duration,
-        grace: Duration,
-        cancel: &Cancel,
-        facts: &mut Facts,
-    ) -> StageEnd {
+    /// Waits for the end, which it brings about at a bound. A stage that does not end within the grace after that is left
+    /// behind, and what it reports later is dropped.
+    pub(crate) fn finish(self, bounds: &Bounds<'_>, facts: &mut Facts) -> StageEnd {
+        let Bounds { limit, grace, cancel, must_end } = *bounds;
         let ended = match &self.ended {
             Ok(ended) => ended,
             Err(error) => {
@@ -120,11 +128,12 @@ impl StageThread {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             let elapsed = begin.elapsed();
-            match stopped {
-                Some((_, since)) if elapsed >= since + grace => break None,
+            match &stopped {
+                Some((_, since)) if elapsed >= *since + grace => break None,
+                Some(_) => {}
                 None if cancel.is_raised() => stopped = Some((Stopped::Cancelled, elapsed)),
                 None if elapsed >= limit => stopped = Some((Stopped::TimeLimit, elapsed)),
-                Some(_) | None => {}
+                None => stopped = must_end().map(|reason| (Stopped::MustEnd(reason), elapsed)),
             }
             if stopped.is_some() {
                 self.stop.raise();
@@ -151,16 +160,20 @@ impl StageThread {
         limit: Duration,
         facts: &mut Facts,
     ) -> (Outcome, Value) {
+        let is_fault = matches!(stopped, Some(Stopped::MustEnd(_)));
         let why = stopped.map(|why| match why {
             Stopped::TimeLimit => format!("it did not end within its time limit of {}", spoken(limit)),
             Stopped::Cancelled => "it was cancelled".to_owned(),
+            Stopped::MustEnd(reason) => format!("it was ended early, to spare the machine: {reason}"),
         });
+        // the hardware is at fault, whatever the stage would have said
+        let ended = |why: String| if is_fault { Outcome::fail(why) } else { Outcome::error(why) };
         let Some(end) = end else {
             let reason = match why {
                 Some(why) => format!("{why}, and did not stop when told to"),
                 None => "its thread vanished".to_owned(),
             };
-            return (Outcome::error(reason), Value::Null);
+            return (ended(reason), Value::Null);
         };
         match (end.result, why) {
             (Err(panic), _) => {
@@ -177,11 +190,11 @@ impl StageThread {
                 match report.outcome {
                     Outcome::Fail { reason } => (Outcome::fail(format!("{reason} ({why})")), report.details),
                     Outcome::Pass | Outcome::Error { .. } | Outcome::Skip { .. } => {
-                        (Outcome::error(why), report.details)
+                        (ended(why), report.details)
                     }
                 }
             }
-            (Ok(Err(error)), Some(why)) => (Outcome::error(why), json!({ "error": chain(&error) })),
+            (Ok(Err(error)), Some(why)) => (ended(why), json!({ "error": chain(&error) })),
             (Ok(Ok(BootEnd::Finished(report))), None) => {
                 *facts = end.facts;
                 (report.outcome, report.details)

@@ -506,6 +506,42 @@ fn a_stage_over_its_time_limit_is_told_to_end_and_is_an_error() {
     assert_eq!(story[2], "end");
 }
 
+/// A judge that ends the stage Inventory as soon as it has begun, and halts once it is over.
+fn too_hot(records: &[Record]) -> Directive {
+    let begun = records.iter().any(|record| matches!(record, Record::StageStarted { .. }));
+    match all_required(records) {
+        Directive::Continue if begun => {
+            Directive::EndStage { stage: StageName::Inventory, reason: "temp cpu/0 is 101".to_owned() }
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn a_stage_that_would_harm_the_machine_is_ended_and_fails() {
+    let bench = Bench::new(FakeLink::new(too_hot));
+    bench.run(WAIT);
+    let ended = "Inventory complete: it was ended early, to spare the machine: temp cpu/0 is 101";
+    assert_eq!(bench.link.story(), ["Inventory starts", ended, "end"]);
+}
+
+#[test]
+fn the_end_of_another_stage_ends_none() {
+    let bench = Bench::new(FakeLink::new(|records| match plain(records) {
+        Directive::Continue
+            if records.iter().all(|record| !matches!(record, Record::StageFinished { .. })) =>
+        {
+            Directive::EndStage { stage: StageName::Storage, reason: "too hot".to_owned() }
+        }
+        other => other,
+    }));
+    bench.run(PASS);
+    assert_eq!(
+        bench.link.story(),
+        ["Inventory starts", "Inventory passes", "Firmware starts", "Firmware passes", "end"]
+    );
+}
+
 #[test]
 fn a_stage_that_does_not_end_is_left_behind_and_its_late_records_are_dropped() {
     let mut bench = Bench::new(FakeLink::new(plain));

@@ -371,7 +371,14 @@ fn bare_inventory() -> Inventory {
             family: None,
         },
         board: Board { manufacturer: None, product: None, version: None, serial: None },
-        bios: Bios { vendor: None, version: None, release_date: None, uefi: false, secure_boot: None },
+        bios: Bios {
+            vendor: None,
+            version: None,
+            release_date: None,
+            uefi: false,
+            secure_boot: None,
+            iommu: None,
+        },
         chassis: Chassis { manufacturer: None, chassis_type: None, serial: None, asset_tag: None },
         cpu: Cpu {
             model: None,

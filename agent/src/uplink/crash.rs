@@ -35,7 +35,10 @@ pub fn report_crash(
                     AfterRun::PowerOff | AfterRun::Reboot => return Ok(then),
                     AfterRun::Stay => true,
                 },
-                Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => false,
+                Directive::Continue
+                | Directive::HaltPipeline { .. }
+                | Directive::EndStage { .. }
+                | Directive::AwaitVerdict => false,
             };
             if !held && tokio::time::Instant::now() > decided_by {
                 return Err(UplinkError::Undecided);

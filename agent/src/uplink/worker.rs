@@ -76,6 +76,7 @@ impl Worker {
             Directive::AwaitVerdict => self.timing.verdict_poll,
             Directive::Continue
             | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
             | Directive::Abort { .. }
             | Directive::Finished { .. } => self.timing.heartbeat,
         }

@@ -9,6 +9,7 @@ use vetting_protocol::run::RunPlace;
 
 use crate::course::{Course, CourseError};
 use crate::facts::{Ending, HostFacts, RunHeader};
+use crate::host_rules;
 use crate::profile::{Profile, ProfileError, Registry};
 use crate::report::Report;
 use crate::threshold::RuleError;
@@ -40,15 +41,22 @@ pub enum AloneError {
     },
 }
 
-/// The profile that a run without a coordinator is judged by: the text it was stored as, without the stages that restart
-/// the machine, since nothing gives it its run back afterwards.
+/// The profile that a run without a coordinator is judged by: the text it was stored as, with the rules of the spec that
+/// the machine was given, and without the stages that restart the machine, since nothing gives it its run back afterwards.
 ///
 /// # Errors
 /// A mistake in it, or another profile than the header names.
-pub fn profile(header: &ResultsHeader, yaml_text: &str, file_name: &str) -> Result<Profile, ProfileError> {
+pub fn profile(
+    header: &ResultsHeader,
+    yaml_text: &str,
+    file_name: &str,
+    spec: Option<&str>,
+) -> Result<Profile, ProfileError> {
     let registry = Registry::builtin()?.with_replacement(header.profile, yaml_text, file_name)?;
-    let profile = Profile { own: header.own_profile, ..registry.get(header.profile).clone() };
-    let profile = profile.without_restarts();
+    let mut profile = registry.get(header.profile).clone();
+    profile.own = header.own_profile;
+    let profile =
+        profile.with_host_rules(&spec.map(host_rules::of_spec).unwrap_or_default()).without_restarts();
     Ok(if header.has_spec { profile } else { profile.without_spec() })
 }
 
@@ -174,7 +182,7 @@ thresholds:
 
     fn judged(has_spec: bool, records: &[Record]) -> Report {
         let header = header(has_spec);
-        let profile = profile(&header, PROFILE, "profile.yaml").unwrap();
+        let profile = profile(&header, PROFILE, "profile.yaml", None).unwrap();
         let course = course(&header, &profile, records).unwrap();
         report(&header, &profile, &course, ending(&course))
     }
@@ -215,7 +223,7 @@ thresholds:
     #[test]
     fn a_record_that_does_not_fit_is_told_with_its_line() {
         let header = header(false);
-        let profile = profile(&header, PROFILE, "profile.yaml").unwrap();
+        let profile = profile(&header, PROFILE, "profile.yaml", None).unwrap();
         let records = [no_spec(), no_spec()].concat();
         let error = course(&header, &profile, &records).unwrap_err();
         assert!(matches!(error, AloneError::Contradiction { line: 7, .. }), "{error:?}");
@@ -250,7 +258,7 @@ thresholds:
         });
         let [start, end] = stage(StageName::Inventory, Outcome::Pass);
         let header = header(false);
-        let profile = profile(&header, PROFILE, "profile.yaml").unwrap();
+        let profile = profile(&header, PROFILE, "profile.yaml", None).unwrap();
         // told twice, as by a second boot
         let records = [limit.clone(), start, limit, hot, end];
         let course = course(&header, &profile, &records).unwrap();
@@ -273,7 +281,7 @@ thresholds:
         });
         let [start, end] = stage(StageName::Inventory, Outcome::Pass);
         let header = header(false);
-        let profile = profile(&header, PROFILE, "profile.yaml").unwrap();
+        let profile = profile(&header, PROFILE, "profile.yaml", None).unwrap();
         let course = course(&header, &profile, &[start, hot, end]).unwrap();
         assert!(course.halted().unwrap().starts_with("Inventory: temp cpu/0"), "{:?}", course.halted());
         let report = report(&header, &profile, &course, Ending::Regular);

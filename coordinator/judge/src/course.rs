@@ -196,6 +196,13 @@ impl Course {
         self.halted.as_deref()
     }
 
+    /// The stage that must not go on, and why; absent while all may.
+    pub fn must_end(&self) -> Option<(StageName, &str)> {
+        let running = self.stages.iter().filter(|track| track.state == StepState::Running);
+        let running: Vec<StageName> = running.map(|track| track.name).collect();
+        self.tally.ended().find(|(stage, _)| running.contains(stage))
+    }
+
     /// When the agent said that the pipeline is over, ms since the epoch; absent if it did not.
     pub fn finished_ms(&self) -> Option<i64> {
         self.finished_ms
@@ -242,6 +249,8 @@ impl Course {
             events: self.events.iter().take(MOST_EVENTS as usize).cloned().collect(),
             artifacts: Vec::new(),
             waivers: Vec::new(),
+            outliers: Vec::new(),
+            parts_before: Vec::new(),
         }
     }
 

@@ -10,8 +10,9 @@ use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
-use vetting_protocol::run::RunPlace;
+use vetting_protocol::run::{RunPlace, RunResult};
 
+use crate::siblings::Outlier;
 use crate::tally::Evaluation;
 use crate::threshold::Rule;
 use crate::waiver::Waiver;
@@ -64,6 +65,34 @@ pub struct RunFacts {
     /// What operators decided not to count, the oldest first; those taken back are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waivers: Vec<Waiver>,
+    /// Figures that are far from those of other machines of the same model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<Outlier>,
+    /// Where parts of this machine were before, in other machines, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts_before: Vec<PartBefore>,
+}
+
+/// A part of the machine in an earlier run, of another machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartBefore {
+    /// `disk`, `dimm`, ….
+    pub kind: String,
+    /// Serial number.
+    pub serial: String,
+    /// Slot or kernel name there.
+    pub place: String,
+    /// The other machine.
+    pub host: String,
+    /// The run.
+    pub run: RunId,
+    /// When it began, ms since the epoch.
+    pub started_ms: i64,
+    /// Its verdict; absent while it had none.
+    pub result: Option<RunResult>,
+    /// The stage it failed in.
+    pub failed_stage: Option<String>,
 }
 
 /// The machine.

@@ -261,6 +261,8 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
             size_bytes: 18_231,
         }],
         waivers: Vec::new(),
+        outliers: Vec::new(),
+        parts_before: Vec::new(),
     }
 }
 

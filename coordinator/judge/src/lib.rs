@@ -4,10 +4,12 @@
 //! a network. Missing, unknown or unparsable is never taken for good.
 
 pub mod alone;
+pub mod component;
 pub mod course;
 pub mod duration;
 pub mod facts;
 pub mod glob;
+pub mod host_rules;
 pub mod limit;
 pub mod losses;
 pub mod memtest;
@@ -16,6 +18,7 @@ pub mod profile;
 pub mod quantity;
 pub mod report;
 pub mod rules;
+pub mod siblings;
 pub mod spec;
 pub mod step;
 pub mod stick;

@@ -7,7 +7,7 @@ use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
 
 use crate::glob::{GlobError, TextGlob};
 use crate::quantity::in_words;
-use crate::threshold::{Op, Rule, RuleError, RuleSeverity, RuleSource};
+use crate::threshold::{Op, Rule, RuleError, RuleSeverity, RuleSource, Sustain};
 
 /// Why a limit is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,7 @@ pub fn rule(limit: &HardwareLimit) -> Result<Rule, NotBelieved> {
         let (value, kind) = (words(limit.value), limit.kind.clone());
         return Err(NotBelieved::Absurd { value, bound: limit.bound, kind });
     }
+    let (sustain, ends_stage) = terms(&limit.kind, limit.bound, limit.grade == LimitGrade::Critical);
     let rule = Rule {
         stage: None,
         kind: limit.kind.clone(),
@@ -71,6 +72,10 @@ pub fn rule(limit: &HardwareLimit) -> Result<Rule, NotBelieved> {
         },
         source: RuleSource::Hardware,
         fallback: false,
+        sustain,
+        ends_stage,
+        required: false,
+        change: None,
     };
     rule.check()?;
     if let Some(observed) = limit.observed.filter(|observed| rule.excess(*observed) >= 0.0) {
@@ -84,6 +89,17 @@ pub fn rule(limit: &HardwareLimit) -> Result<Rule, NotBelieved> {
         }
     }
     Ok(rule)
+}
+
+/// Samples in a row that are too hot before a stage is ended for it: one alone may be a misread.
+const SAMPLES_TOO_HOT: u32 = 2;
+
+/// How long a value must be beyond such a limit before that counts, and whether going on would then harm the machine.
+pub fn terms(kind: &str, bound: Bound, is_critical: bool) -> (Sustain, bool) {
+    match (kind, bound, is_critical) {
+        ("temp", Bound::Upper, true) => (Sustain::Samples(SAMPLES_TOO_HOT), true),
+        _ => (Sustain::AtOnce, false),
+    }
 }
 
 /// Limits named in one line of the event log.

@@ -199,7 +199,11 @@ mod tests {
         let rules = RuleSet::compile(rules).unwrap();
         assert_eq!(
             found(&rules, None, "temp", "cpu/0"),
-            ["temp cpu/* must be < 90 °C", "temp cpu/0 must be < 105 °C", "temp cpu/0 must be > 5 °C"]
+            [
+                "temp cpu/* must be < 90 °C",
+                "temp cpu/0 must be < 105 °C (2 samples in a row count)",
+                "temp cpu/0 must be > 5 °C"
+            ]
         );
         assert_eq!(found(&rules, None, "temp", "cpu/1").len(), 2, "the other has no limit of its own");
     }

@@ -10,7 +10,7 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::measurement::Measurement;
 
 use crate::rules::{Matcher, RuleSet};
-use crate::threshold::{Judged, Rule, RuleSeverity, RuleSource};
+use crate::threshold::{Judged, Rule, RuleSeverity, RuleSource, Sustain};
 
 /// What one rule said of all samples of one key in one stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,45 @@ pub struct Evaluation {
     pub first_breach_ms: Option<i64>,
     /// The unit of the last sample that was in another unit than the rule's.
     pub wrong_unit: Option<String>,
+    /// For a rule whose breaches count only after a while: when the first that counts began, ms since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sustained_ms: Option<i64>,
+    /// For such a rule: the samples out of it that the newest ones are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streak: Option<Streak>,
+}
+
+/// Samples in a row that were out of a rule. Those without a value or in another unit end none: nothing is known of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Streak {
+    /// When it began, ms since the epoch.
+    pub since_ms: i64,
+    /// When its newest sample was taken, ms since the epoch.
+    pub last_ms: i64,
+    /// How many they are.
+    pub samples: u32,
+    /// How long it lasts, ms. A clock that is set back takes nothing away.
+    pub lasted_ms: u64,
+}
+
+impl Streak {
+    fn and(streak: Option<Self>, ts_ms: i64) -> Self {
+        let Some(Self { since_ms, last_ms, samples, lasted_ms }) = streak else {
+            return Self { since_ms: ts_ms, last_ms: ts_ms, samples: 1, lasted_ms: 0 };
+        };
+        let since_last = u64::try_from(ts_ms.saturating_sub(last_ms)).unwrap_or(0);
+        let lasted_ms = lasted_ms.saturating_add(since_last);
+        Self { since_ms, last_ms: ts_ms, samples: samples.saturating_add(1), lasted_ms }
+    }
+
+    fn is_long_enough(self, sustain: Sustain) -> bool {
+        match sustain {
+            Sustain::AtOnce => true,
+            Sustain::Samples(samples) => self.samples >= samples,
+            Sustain::ForMs(ms) => self.lasted_ms >= ms,
+        }
+    }
 }
 
 impl Evaluation {
@@ -56,6 +95,8 @@ impl Evaluation {
             worst: None,
             first_breach_ms: None,
             wrong_unit: None,
+            sustained_ms: None,
+            streak: None,
         }
     }
 
@@ -64,10 +105,17 @@ impl Evaluation {
         self.samples += 1;
         let judged = self.rule.judge_sample(value, unit);
         match judged {
-            Judged::Within => {}
+            Judged::Within => self.streak = None,
             Judged::Breach => {
                 self.breaches += 1;
                 self.first_breach_ms.get_or_insert(ts_ms);
+                if self.rule.sustain != Sustain::AtOnce {
+                    let streak = Streak::and(self.streak, ts_ms);
+                    self.streak = Some(streak);
+                    if streak.is_long_enough(self.rule.sustain) {
+                        self.sustained_ms.get_or_insert(streak.since_ms);
+                    }
+                }
             }
             Judged::NoValue => self.without_value += 1,
             Judged::UnitMismatch => {
@@ -101,7 +149,29 @@ impl Evaluation {
 
     /// It is a critical rule, and it was breached or could judge none of its samples.
     pub fn is_fatal(&self) -> bool {
-        self.rule.severity == RuleSeverity::Critical && (self.breaches > 0 || self.is_unjudged())
+        self.rule.severity == RuleSeverity::Critical && (self.is_breached() || self.is_unjudged())
+    }
+
+    /// Samples were out of the rule for as long as counts, or still are: nobody knows whether those come back.
+    pub fn is_breached(&self) -> bool {
+        match self.rule.sustain {
+            Sustain::AtOnce => self.breaches > 0,
+            Sustain::Samples(_) | Sustain::ForMs(_) => self.sustained_ms.is_some() || self.streak.is_some(),
+        }
+    }
+
+    /// Samples were out of the rule, but came back before that counted.
+    pub fn is_glitch(&self) -> bool {
+        self.breaches > 0 && !self.is_breached()
+    }
+
+    /// Going on with the stage would harm the machine.
+    pub fn must_end_stage(&self) -> bool {
+        let counts = match self.rule.sustain {
+            Sustain::AtOnce => self.breaches > 0,
+            Sustain::Samples(_) | Sustain::ForMs(_) => self.sustained_ms.is_some(),
+        };
+        counts && self.rule.ends_stage && self.rule.severity == RuleSeverity::Critical
     }
 
     /// There were samples, and none could be compared.
@@ -127,12 +197,19 @@ pub struct Tally<Id> {
     matcher: Matcher<Id>,
     evaluations: BTreeMap<(Id, Option<StageName>), BTreeMap<String, Evaluation>>,
     samples: u64,
+    /// Stages that must not go on, each with the first reason.
+    ended: BTreeMap<StageName, String>,
 }
 
 impl<Id: Copy + Ord> Tally<Id> {
     /// Nothing seen yet.
     pub fn new(rules: Arc<RuleSet<Id>>) -> Self {
-        Self { matcher: Matcher::new(rules), evaluations: BTreeMap::new(), samples: 0 }
+        Self {
+            matcher: Matcher::new(rules),
+            evaluations: BTreeMap::new(),
+            samples: 0,
+            ended: BTreeMap::new(),
+        }
     }
 
     /// Judges one sample by every rule that matches it. What a rule could not compare (no value, another unit) is not
@@ -150,7 +227,17 @@ impl<Id: Copy + Ord> Tally<Id> {
                 );
             }
             let Some(evaluation) = keys.get_mut(&sample.key) else { continue };
-            let passed = match evaluation.observe(sample.ts_ms, sample.value, &sample.unit) {
+            let judged = evaluation.observe(sample.ts_ms, sample.value, &sample.unit);
+            if let (Judged::Breach, Some(stage), true) = (judged, sample.stage, evaluation.must_end_stage()) {
+                self.ended.entry(stage).or_insert_with(|| {
+                    let worst = evaluation.worst.map_or_else(
+                        || "no number".to_owned(),
+                        |worst| crate::quantity::in_words(worst, &evaluation.rule.unit),
+                    );
+                    format!("{} {} {}, but was {worst}", sample.kind, sample.key, evaluation.rule_in_words())
+                });
+            }
+            let passed = match judged {
                 Judged::Within => true,
                 Judged::Breach => false,
                 Judged::NoValue | Judged::UnitMismatch => continue,
@@ -165,6 +252,11 @@ impl<Id: Copy + Ord> Tally<Id> {
     /// Judges by these rules from now on. What was said by those that stay, by their ids, is kept.
     pub fn replace_rules(&mut self, rules: Arc<RuleSet<Id>>) {
         self.matcher = Matcher::new(rules);
+    }
+
+    /// The stages that must not go on, each with the reason.
+    pub fn ended(&self) -> impl Iterator<Item = (StageName, &str)> {
+        self.ended.iter().map(|(stage, reason)| (*stage, reason.as_str()))
     }
 
     /// Samples seen, judged or not.
@@ -200,6 +292,10 @@ mod tests {
             severity,
             source: RuleSource::Profile,
             fallback: false,
+            sustain: Sustain::AtOnce,
+            ends_stage: false,
+            required: false,
+            change: None,
         }
     }
 
@@ -281,5 +377,65 @@ mod tests {
         assert_eq!(fatal(&tally), 1);
         tally.observe(&sample(Some(20.0)));
         assert_eq!(fatal(&tally), 0);
+    }
+
+    fn lasting(sustain: Sustain, samples: &[(i64, Option<f64>)]) -> Evaluation {
+        let rule = Rule { sustain, ends_stage: true, ..rule(Op::Lt, 95.0, RuleSeverity::Critical) };
+        let mut evaluation = Evaluation::empty(rule, Some(StageName::CpuStress), "cpu/0".to_owned());
+        for (ts_ms, value) in samples {
+            evaluation.observe(*ts_ms, *value, "celsius");
+        }
+        evaluation
+    }
+
+    #[test]
+    fn a_glitch_is_counted_and_does_not_fail() {
+        let (hot, cool) = (Some(99.0), Some(50.0));
+        for (sustain, samples, breached, ends) in [
+            (Sustain::AtOnce, vec![(0, hot), (5, cool)], true, true),
+            (Sustain::Samples(2), vec![(0, hot), (5, cool), (10, hot), (15, cool)], false, false),
+            (Sustain::Samples(2), vec![(0, hot), (5, hot), (10, cool)], true, true),
+            // nothing is known of the sample between
+            (Sustain::Samples(2), vec![(0, hot), (5, None), (10, hot), (15, cool)], true, true),
+            (Sustain::Samples(2), vec![(0, hot), (5, Some(f64::NAN)), (10, cool)], true, true),
+            // it has not come back
+            (Sustain::Samples(3), vec![(0, cool), (5, hot)], true, false),
+            (Sustain::ForMs(10), vec![(0, hot), (9, hot), (10, cool)], false, false),
+            (Sustain::ForMs(10), vec![(0, hot), (10, hot), (11, cool)], true, true),
+            (Sustain::ForMs(10), vec![(0, hot), (20, cool), (30, hot), (35, cool)], false, false),
+            // the clock was set back on the way
+            (
+                Sustain::ForMs(10),
+                vec![(1_000, hot), (1_006, hot), (3, hot), (9, hot), (11, cool)],
+                true,
+                true,
+            ),
+        ] {
+            let found = lasting(sustain, &samples);
+            assert_eq!(
+                (found.is_breached(), found.must_end_stage()),
+                (breached, ends),
+                "{sustain:?} {samples:?}"
+            );
+            assert_eq!(found.is_fatal(), breached);
+            assert_eq!(found.is_glitch(), !breached);
+            assert!(found.breaches > 0);
+        }
+    }
+
+    #[test]
+    fn a_stage_ends_once_a_breach_counts_and_only_that_stage() {
+        let hot = Rule {
+            sustain: Sustain::Samples(2),
+            ends_stage: true,
+            ..rule(Op::Lt, 95.0, RuleSeverity::Critical)
+        };
+        let mut tally = Tally::new(Arc::new(RuleSet::compile(vec![(7_i64, hot)]).unwrap()));
+        tally.observe(&sample(Some(99.0)));
+        assert_eq!(tally.ended().count(), 0);
+        tally.observe(&sample(Some(101.0)));
+        tally.observe(&sample(Some(50.0)));
+        let reason = "temp cpu/0 must be < 95 °C (2 samples in a row count), but was 101 °C";
+        assert_eq!(tally.ended().collect::<Vec<_>>(), [(StageName::CpuStress, reason)]);
     }
 }

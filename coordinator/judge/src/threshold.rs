@@ -2,6 +2,7 @@
 //!
 //! A value that is missing, not a finite number, or in another unit than the rule's never passes.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::named_enum;
 
+use crate::duration::HumanDuration;
 use crate::glob::TextGlob;
 use crate::quantity::{in_words, trimmed};
 
@@ -56,6 +58,122 @@ named_enum! {
         HostOverride = "host_override",
         /// A limit that the hardware itself gives; never stored in `thresholds`.
         Hardware = "hardware",
+    }
+}
+
+/// How long samples must be out of a rule before that counts. What was out for less and came back is a glitch: shown, not
+/// counted. What is still out at the end of a stage counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Sustain {
+    /// One sample counts.
+    AtOnce,
+    /// So many samples of one key in a row.
+    Samples(u32),
+    /// So many milliseconds from the first to the last of samples in a row.
+    ForMs(u64),
+}
+
+impl Sustain {
+    /// As people write it: `samples: 3`, `for: 30s`, or neither.
+    ///
+    /// # Errors
+    /// Both, or one that means nothing.
+    pub(crate) fn of(samples: Option<u32>, lasting: Option<HumanDuration>) -> Result<Self, String> {
+        match (samples, lasting.map(HumanDuration::as_ms)) {
+            (None, None) => Ok(Self::AtOnce),
+            (Some(0 | 1), None) => {
+                Err("`samples` must be at least 2; leave it out where one counts".to_owned())
+            }
+            (Some(samples), None) => Ok(Self::Samples(samples)),
+            (None, Some(0)) => {
+                Err("`for` must be longer than 0s; leave it out where one sample counts".to_owned())
+            }
+            (None, Some(ms)) => Ok(Self::ForMs(ms)),
+            (Some(_), Some(_)) => Err("`samples` and `for` exclude each other; leave one out".to_owned()),
+        }
+    }
+
+    /// Absent for one sample: `2 samples in a row`, `30s`.
+    pub fn in_words(self) -> Option<String> {
+        match self {
+            Self::AtOnce => None,
+            Self::Samples(samples) => Some(format!("{samples} samples in a row")),
+            Self::ForMs(ms) => Some(HumanDuration::from_ms(ms).to_string()),
+        }
+    }
+
+    fn is_at_once(&self) -> bool {
+        *self == Self::AtOnce
+    }
+
+    /// The stricter one counts sooner. None where samples stand against time.
+    fn looseness(self, other: Self) -> Option<Ordering> {
+        match (self, other) {
+            (Self::AtOnce, Self::AtOnce) => Some(Ordering::Equal),
+            (Self::AtOnce, _) => Some(Ordering::Less),
+            (_, Self::AtOnce) => Some(Ordering::Greater),
+            (Self::Samples(one), Self::Samples(other)) => Some(one.cmp(&other)),
+            (Self::ForMs(one), Self::ForMs(other)) => Some(one.cmp(&other)),
+            (Self::Samples(_), Self::ForMs(_)) | (Self::ForMs(_), Self::Samples(_)) => None,
+        }
+    }
+}
+
+fn at_once() -> Sustain {
+    Sustain::AtOnce
+}
+
+named_enum! {
+    /// What the host's own rule is beside the profile's.
+    Change, "what a host's rule changes (added, stricter, looser, changed, off)" {
+        /// The profile has none such.
+        Added = "added",
+        /// It bears less.
+        Stricter = "stricter",
+        /// It bears more.
+        Looser = "looser",
+        /// Neither can be said.
+        Changed = "changed",
+        /// It judges nothing.
+        Off = "off",
+    }
+}
+
+/// How a rule came to be other than the profile has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleChange {
+    /// What it is beside the profile's.
+    pub kind: Change,
+    /// The profile's, in words; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
+    /// Why.
+    pub note: String,
+}
+
+/// What `new` is beside `old`, a rule for the same samples by the same comparison.
+pub(crate) fn compare_strictness(new: &Rule, old: &Rule) -> Change {
+    let bound = match new.op {
+        Op::Lt | Op::Lte | Op::WithinPct => new.threshold.partial_cmp(&old.threshold),
+        Op::Gt | Op::Gte => old.threshold.partial_cmp(&new.threshold),
+    };
+    let is_comparable = new.unit == old.unit && new.nominal.total_cmp(&old.nominal) == Ordering::Equal;
+    let (Some(bound), Some(sustain), true) = (bound, new.sustain.looseness(old.sustain), is_comparable)
+    else {
+        return Change::Changed;
+    };
+    match (bound, sustain) {
+        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => {
+            Change::Stricter
+        }
+        (Ordering::Greater, Ordering::Greater | Ordering::Equal) | (Ordering::Equal, Ordering::Greater) => {
+            Change::Looser
+        }
+        (Ordering::Equal, Ordering::Equal)
+        | (Ordering::Less, Ordering::Greater)
+        | (Ordering::Greater, Ordering::Less) => Change::Changed,
     }
 }
 
@@ -123,6 +241,18 @@ pub struct Rule {
     /// It stands back for a sensor for which the hardware gives a limit on the same side, of the same severity.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fallback: bool,
+    /// How long samples must be out of it before that counts.
+    #[serde(default = "at_once", skip_serializing_if = "Sustain::is_at_once")]
+    pub sustain: Sustain,
+    /// Going on would harm the machine: the stage is ended as soon as a breach counts, not at its end.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ends_stage: bool,
+    /// It must meet a sample: one that meets none fails the run, as far as its stage passed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// What the host's own rules made of it; absent where it is as the profile or the hardware has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<RuleChange>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -168,7 +298,15 @@ impl Rule {
 
     /// Whether it judges samples of this stage, kind and key. A rule of one stage leaves samples between stages alone.
     pub fn applies_to(&self, stage: Option<StageName>, kind: &str, key: &str) -> bool {
-        (self.stage.is_none() || self.stage == stage) && self.kind == kind && self.key.matches(key)
+        !self.is_off()
+            && (self.stage.is_none() || self.stage == stage)
+            && self.kind == kind
+            && self.key.matches(key)
+    }
+
+    /// The host's own rules switched it off.
+    pub fn is_off(&self) -> bool {
+        self.change.as_ref().is_some_and(|change| change.kind == Change::Off)
     }
 
     /// Whether this is a limit of the hardware that takes the place of `other` for the sensors it is for.
@@ -220,8 +358,16 @@ impl Rule {
         }
     }
 
-    /// The rule in words: `must be < 95 °C`, `must be <= 0`, `must be within 5 % of 12 volts`.
+    /// The rule in words: `must be < 95 °C`, `must be <= 0`, `must be within 5 % of 12 volts (30s count)`.
     pub fn describe(&self) -> String {
+        let good = self.good_in_words();
+        match self.sustain.in_words() {
+            Some(sustain) => format!("{good} ({sustain} count)"),
+            None => good,
+        }
+    }
+
+    fn good_in_words(&self) -> String {
         let threshold = || in_words(self.threshold, &self.unit);
         match self.op {
             Op::Lt => format!("must be < {}", threshold()),
@@ -272,6 +418,10 @@ mod tests {
             severity: RuleSeverity::Critical,
             source: RuleSource::Profile,
             fallback: false,
+            sustain: Sustain::AtOnce,
+            ends_stage: false,
+            required: false,
+            change: None,
         }
     }
 
@@ -339,6 +489,32 @@ mod tests {
         let texts: Vec<&str> = Op::ALL.iter().map(|op| op.as_str()).collect();
         assert_eq!(texts, ["lt", "lte", "gt", "gte", "within_pct"]);
         assert!("LT".parse::<Op>().is_err() && "info".parse::<RuleSeverity>().is_err());
+    }
+
+    #[test]
+    fn what_counts_only_after_a_while_says_so() {
+        let lasting = |sustain| Rule { sustain, ..rule(Op::Lt, 95.0, 0.0) }.describe();
+        assert_eq!(lasting(Sustain::Samples(3)), "must be < 95 volts (3 samples in a row count)");
+        assert_eq!(lasting(Sustain::ForMs(90_000)), "must be < 95 volts (1m30s count)");
+    }
+
+    #[test]
+    fn a_change_is_stricter_or_looser_or_neither() {
+        for op in [Op::Lt, Op::Lte, Op::WithinPct, Op::Gt, Op::Gte] {
+            let (less, more) = match op {
+                Op::Gt | Op::Gte => (Change::Looser, Change::Stricter),
+                Op::Lt | Op::Lte | Op::WithinPct => (Change::Stricter, Change::Looser),
+            };
+            let old = rule(op, 5.0, 12.0);
+            assert_eq!(compare_strictness(&rule(op, 4.0, 12.0), &old), less, "{op}");
+            assert_eq!(compare_strictness(&rule(op, 6.0, 12.0), &old), more, "{op}");
+            assert_eq!(compare_strictness(&old, &old), Change::Changed, "{op}");
+            let glitch = Rule { sustain: Sustain::Samples(2), ..old.clone() };
+            assert_eq!(compare_strictness(&glitch, &old), Change::Looser, "{op}");
+            assert_eq!(compare_strictness(&old, &glitch), Change::Stricter, "{op}");
+            let unit = Rule { unit: "millivolts".to_owned(), ..rule(op, 4.0, 12.0) };
+            assert_eq!(compare_strictness(&unit, &old), Change::Changed, "{op}");
+        }
     }
 
     proptest! {

@@ -16,8 +16,9 @@ use vetting_protocol::run::{RunPlace, RunResult};
 use crate::duration::HumanDuration;
 use crate::facts::{AttemptFacts, DiffFacts, Ending, RunFacts, StageFacts};
 use crate::quantity;
+use crate::siblings::Outlier;
 use crate::tally::Evaluation;
-use crate::threshold::RuleSeverity;
+use crate::threshold::{Change, Rule, RuleChange};
 use crate::waiver;
 
 named_enum! {
@@ -43,6 +44,10 @@ named_enum! {
         RunAgain = "run_again",
         /// What is stored of the run contradicts itself.
         Record = "record",
+        /// The host's own rules bear more than the profile's.
+        HostRule = "host_rule",
+        /// A figure is far from those of other machines of the same model.
+        Outlier = "outlier",
         /// A waiver that meets nothing.
         Waiver = "waiver",
     }
@@ -116,12 +121,14 @@ pub fn judge(facts: &RunFacts) -> Verdict {
     remarks.extend(facts.attempts.iter().map(attempt_remark));
     diff_reasons(facts, &mut reasons, &mut remarks);
     for evaluation in &facts.evaluations {
-        match (evaluation_reason(evaluation), evaluation.rule.severity) {
-            (Some(reason), RuleSeverity::Critical) => reasons.push(reason),
-            (Some(reason), RuleSeverity::Warning) => remarks.push(reason),
-            (None, _) => {}
-        }
+        let into = if evaluation.is_fatal() { &mut reasons } else { &mut remarks };
+        into.extend(evaluation_reason(evaluation));
     }
+    reasons.extend(
+        facts.rules.iter().filter(|rule| rule.required).filter_map(|rule| silent_reason(facts, rule)),
+    );
+    remarks.extend(facts.rules.iter().filter_map(host_rule_remark));
+    remarks.extend(facts.outliers.iter().map(outlier_remark));
     if facts.run.place == RunPlace::InstalledSystem {
         let text = "The run was made on the installed system: stages that would disturb it were left out, and no disk \
                     was written to. It is no vetting of the whole machine.";
@@ -385,6 +392,10 @@ fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
                 "{kind} {key} {rule_text}, but was out of it in {breaches} of {samples} samples, at worst {worst}."
             ),
         };
+        if evaluation.is_glitch() {
+            let text = format!("{text} It came back each time before that counted.");
+            return Some(Reason::of(Cause::Breach, stage.map(|stage| stage.to_string()), text, ""));
+        }
         (Cause::Breach, text, advice(kind, key))
     } else if evaluation.is_unjudged() {
         let why = evaluation.wrong_unit.as_ref().map_or_else(
@@ -396,8 +407,42 @@ fn evaluation_reason(evaluation: &Evaluation) -> Option<Reason> {
     } else {
         return None;
     };
-    let finding = waiver::of_evaluation(evaluation).filter(|_| rule.severity == RuleSeverity::Critical);
+    let finding = waiver::of_evaluation(evaluation).filter(|_| evaluation.is_fatal());
     Some(Reason { finding, ..Reason::of(cause, stage.map(|stage| stage.to_string()), text, &next) })
+}
+
+/// A rule that must meet a sample and met none, though its stage passed: where that did not, the run fails for it.
+fn silent_reason(facts: &RunFacts, rule: &Rule) -> Option<Reason> {
+    let passed = |stage: StageName| {
+        let mut stages = facts.stages.iter();
+        stages.any(|facts| facts.name == stage.as_str() && facts.outcome == Some(Outcome::Pass))
+    };
+    let met = facts.evaluations.iter().any(|evaluation| evaluation.rule == *rule && evaluation.samples > 0);
+    if rule.is_off() || met || !rule.stage.is_none_or(passed) {
+        return None;
+    }
+    let text = format!("{rule}, but no sample of it was taken.");
+    let next = "Find out why nothing measured it; what was not measured is never good.";
+    let stage = rule.stage.map(|stage| stage.to_string());
+    let finding = waiver::of_silence(rule);
+    Some(Reason { finding, ..Reason::of(Cause::Unjudged, stage, text, next) })
+}
+
+fn outlier_remark(outlier: &Outlier) -> Reason {
+    let stage = outlier.stage.parse::<StageName>().ok().map(|stage| stage.to_string());
+    let next = "Look what is otherwise in this machine: air flow, paste, cables, firmware.";
+    Reason::of(Cause::Outlier, stage, outlier.in_words(), next)
+}
+
+fn host_rule_remark(rule: &Rule) -> Option<Reason> {
+    let RuleChange { kind, was, note } = rule.change.as_ref()?;
+    let was = was.as_deref().unwrap_or("none");
+    let what = match kind {
+        Change::Off => format!("The host's own rules switch off: {} {} {was} ({note}).", rule.kind, rule.key),
+        Change::Looser => format!("The host's own rules are looser: {rule}, instead of: {was} ({note})."),
+        Change::Added | Change::Stricter | Change::Changed => return None,
+    };
+    Some(Reason::of(Cause::HostRule, rule.stage.map(|stage| stage.to_string()), what, ""))
 }
 
 fn advice(kind: &str, key: &str) -> String {

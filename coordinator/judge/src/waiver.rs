@@ -12,6 +12,7 @@ use vetting_protocol::outcome::Outcome;
 
 use crate::facts::RunFacts;
 use crate::tally::Evaluation;
+use crate::threshold::Rule;
 use crate::verdict::{Cause, Reason};
 
 /// A waiver of a run.
@@ -65,6 +66,11 @@ pub fn of_evaluation(evaluation: &Evaluation) -> Option<FindingId> {
     let rule =
         (rule.stage, &rule.kind, &rule.key, rule.op, rule.threshold, rule.nominal, &rule.unit, rule.severity);
     id_of(&("evaluation", rule, stage, key, (samples, breaches, without_value, in_wrong_unit, worst)))
+}
+
+/// The finding that a rule which must meet a sample met none.
+pub fn of_silence(rule: &Rule) -> Option<FindingId> {
+    id_of(&("silence", rule.stage, &rule.kind, &rule.key, rule.op, rule.threshold, rule.nominal, &rule.unit))
 }
 
 /// The finding that a stage did not pass.

@@ -236,6 +236,13 @@ pub enum Directive {
         /// Why, for the console.
         reason: String,
     },
+    /// End this stage now: going on with it would harm the machine. It fails, and no further one starts.
+    EndStage {
+        /// Which; one that is over by now stays as it is.
+        stage: StageName,
+        /// Why: the rule and what was measured.
+        reason: String,
+    },
     /// An operator aborted the run: kill what runs, then do `then`.
     Abort {
         /// Why, for the console.

@@ -96,6 +96,9 @@ pub struct Bios {
     pub uefi: bool,
     /// Whether Secure Boot is on; absent under BIOS or when the variable cannot be read.
     pub secure_boot: Option<bool>,
+    /// Whether the firmware describes an IOMMU (ACPI table DMAR or IVRS); absent where the kernel shows no ACPI tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu: Option<bool>,
 }
 
 /// SMBIOS type 3.

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod limit;
 pub mod measurement;
 pub mod memtest;
+pub mod models;
 pub mod network_test;
 pub mod operator_api;
 pub mod outcome;

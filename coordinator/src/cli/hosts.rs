@@ -14,7 +14,8 @@ use super::{CommandError, enrolment, output};
 pub(super) enum HostCommand {
     /// Register a machine with the spec it should meet.
     #[command(
-        after_help = "Example:\n  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n\n\
+        after_help = "Example:\n  vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n  \
+                            vetting-coordinator host add rack1-u08 --mac 3c:ec:ef:12:34:57 --model r640\n\n\
                             `vetting-agent inventory --spec` on a machine you trust prints a spec to start from."
     )]
     Add(Add),
@@ -80,8 +81,11 @@ pub(super) struct Add {
     #[arg(long)]
     mac: String,
     /// YAML file with the expected spec.
+    #[arg(long, required_unless_present = "model")]
+    spec: Option<PathBuf>,
+    /// Take the spec of this model; a --spec beside it has what is otherwise here.
     #[arg(long)]
-    spec: PathBuf,
+    model: Option<String>,
     #[command(flatten)]
     rest: Rest,
 }
@@ -96,9 +100,12 @@ pub(super) struct Edit {
     /// Another MAC address.
     #[arg(long)]
     mac: Option<String>,
-    /// YAML file with another spec.
+    /// YAML file with another spec, and with rules of its own (`thresholds`).
     #[arg(long)]
     spec: Option<PathBuf>,
+    /// Take the spec of this model; a --spec beside it has what is otherwise here.
+    #[arg(long)]
+    model: Option<String>,
     #[command(flatten)]
     rest: Rest,
 }
@@ -130,7 +137,8 @@ impl HostCommand {
                     mac: add.mac,
                     wol_broadcast_ip,
                     wol_port,
-                    expected_spec_yaml: read(&add.spec)?,
+                    expected_spec_yaml: spec_of(add.model.as_deref(), add.spec.as_deref())?
+                        .unwrap_or_default(),
                     notes: notes.unwrap_or_default(),
                     serial_console: serial,
                 };
@@ -163,7 +171,7 @@ impl HostCommand {
             Self::Show { name } => show(&client.get(&["hosts", &name], &[]).await?, json),
             Self::Edit(edit) => {
                 let Rest { wol_broadcast_ip, wol_port, notes, serial } = edit.rest;
-                let expected_spec_yaml = edit.spec.as_deref().map(read).transpose()?;
+                let expected_spec_yaml = spec_of(edit.model.as_deref(), edit.spec.as_deref())?;
                 let body = HostEdit {
                     name: edit.rename,
                     mac: edit.mac,
@@ -185,6 +193,19 @@ impl HostCommand {
             }
         }
     }
+}
+
+/// The spec that model and file give together.
+fn spec_of(model: Option<&str>, file: Option<&Path>) -> Result<Option<String>, CommandError> {
+    let own = file.map(read).transpose()?;
+    // in quotes: a model may be named `true` or `640`
+    Ok(match (model, own) {
+        (None, own) => own,
+        (Some(model), own) => {
+            let model = serde_json::Value::from(model);
+            Some(format!("model: {model}\n{}", own.unwrap_or_default()))
+        }
+    })
 }
 
 pub(super) fn read(path: &Path) -> Result<String, CommandError> {

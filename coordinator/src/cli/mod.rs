@@ -7,10 +7,13 @@ mod events;
 mod hosts;
 mod import;
 mod init;
+mod models;
 mod netboot;
 mod output;
+mod profiles;
 mod report;
 mod runs;
+mod specs;
 mod ssh;
 mod tokens;
 mod usb;
@@ -94,6 +97,18 @@ enum Command {
     /// Signed reports.
     #[command(subcommand)]
     Report(report::ReportCommand),
+    /// Specs that several machines share.
+    #[command(subcommand)]
+    Model(models::ModelCommand),
+    /// Expected specs: check one, make one from a run, compare machines.
+    #[command(subcommand)]
+    Spec(specs::SpecCommand),
+    /// What runs are made of: stages, durations, rules.
+    #[command(subcommand)]
+    Profile(profiles::ProfileCommand),
+    /// Parts, by serial number.
+    #[command(subcommand)]
+    Component(models::ComponentCommand),
     /// Take the results of machines that worked without a coordinator into the database.
     Import(import::Import),
     /// Operator tokens.
@@ -133,6 +148,12 @@ pub enum CommandError {
     /// A report.
     #[error(transparent)]
     Report(#[from] report::ReportError),
+    /// A spec.
+    #[error(transparent)]
+    Spec(#[from] specs::SpecCommandError),
+    /// A profile.
+    #[error(transparent)]
+    Profile(#[from] vetting_judge::profile::ProfileError),
     /// A stick.
     #[error(transparent)]
     Usb(#[from] usb::UsbError),
@@ -185,6 +206,14 @@ impl CommandLine {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
             Command::Report(command) => command.run(self.json)?,
+            Command::Model(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Component(command) => {
+                command.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
+            Command::Spec(command) => {
+                command.run(&|| connect(&self.config, &self.remote), self.json).await?;
+            }
+            Command::Profile(command) => command.run(&self.config, self.json)?,
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;

@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod files;
 mod host_agent;
 pub mod listener;
+mod models;
 pub mod operator;
 pub mod problem;
 mod routes;

@@ -7,7 +7,7 @@ use bytes::Buf;
 use futures_util::Stream;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
-use vetting_judge::spec::Spec;
+use vetting_judge::spec::HostSpec;
 use vetting_protocol::ids::{MacAddress, ParseIdError, RunId};
 use vetting_protocol::operator_api::{
     HostCreate, HostEdit, HostView, RunCreate, RunRelease, RunRetry, RunSummary, TokenCreate, TokenCreated,
@@ -18,7 +18,7 @@ use warp::reply::{Reply, Response};
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body, files};
 use crate::run::error::RunError;
-use crate::run::{secrets, views};
+use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
 use crate::store::hosts::{self, HostValues};
 use crate::store::{Connection, StoreError, artifacts, events, runs, serial_consoles, tokens};
@@ -72,7 +72,9 @@ pub(super) fn created<T: serde::Serialize>(value: &T) -> Response {
 }
 
 pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
-    Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
+    HostSpec::parse(yaml)
+        .map(drop)
+        .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
@@ -146,6 +148,8 @@ where
         .driver
         .store
         .write(move |connection| {
+            // a model that does not exist is refused now, not when the first run is ordered
+            specs::resolve(connection, &values.expected_spec_yaml)?;
             let id = hosts::insert(connection, &values, now_ms)?;
             serial_consoles::set(connection, id, console.as_ref())?;
             host_view(connection, &values.name)
@@ -177,7 +181,10 @@ where
             values.mac = mac.unwrap_or(values.mac);
             values.wol_broadcast_ip = edit.wol_broadcast_ip.unwrap_or(values.wol_broadcast_ip);
             values.wol_port = edit.wol_port.unwrap_or(values.wol_port);
-            values.expected_spec_yaml = edit.expected_spec_yaml.unwrap_or(values.expected_spec_yaml);
+            if let Some(yaml) = edit.expected_spec_yaml {
+                specs::resolve(connection, &yaml)?;
+                values.expected_spec_yaml = yaml;
+            }
             values.notes = edit.notes.unwrap_or(values.notes);
             hosts::update(connection, id, &values, now_ms)?;
             if let Some(console) = &console {

@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent};
+use super::{App, boot, enrolment, host_agent, models};
 use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
@@ -214,6 +214,8 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
         .unify()
         .or(waiver_routes(app))
         .unify()
+        .or(model_routes(app))
+        .unify()
         .or(other_routes(app))
         .unify()
         .boxed()
@@ -379,6 +381,21 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         .or(artifact)
         .unify()
         .boxed()
+}
+
+fn model_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let all = || warp::path!("api" / "v1" / "models");
+    let one = || warp::path!("api" / "v1" / "models" / String);
+    let list = operator_route!(app, all(), get, |app| models::list(app));
+    let add = operator_route_with_body!(app, all(), post, |app; body| models::add(app, body));
+    let show = operator_route!(app, one(), get, |app, name| models::show(app, name));
+    let edit = operator_route_with_body!(app, one(), patch, |app, name; body| models::edit(app, name, body));
+    let remove = operator_route!(app, one(), delete, |app, name| models::remove(app, name));
+    let component =
+        operator_route!(app, warp::path!("api" / "v1" / "components" / String), get, |app, serial| {
+            models::component(app, serial)
+        });
+    list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().or(component).unify().boxed()
 }
 
 fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -18,7 +18,7 @@ use super::stages::running_stage;
 use super::state::RunEvent;
 use super::{reboot, secrets};
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
-use crate::store::{Connection, StoreError, events, hosts, plans, runs, serial_consoles, stages};
+use crate::store::{Connection, StoreError, events, hosts, models, plans, runs, serial_consoles, stages};
 
 /// What Storage gets on top of its limit where it erases the disks, for large rotating ones: ms.
 const ERASE_MS: u64 = 48 * 60 * 60 * 1000;
@@ -172,7 +172,8 @@ impl Driver {
             host_name: host.name,
             profile: row.profile,
             sampling_interval_ms: profile.sampling_interval_ms,
-            expected_spec_yaml: host.expected_spec_yaml,
+            expected_spec_yaml: models::of_run(connection, run)?
+                .map_or(host.expected_spec_yaml, |spec| spec.expected_spec_yaml),
             consent,
             resumed: reboot::resumed(connection, run)?,
             serial_console: serial_consoles::get(connection, host.id)?.is_some(),

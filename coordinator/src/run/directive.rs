@@ -1,5 +1,7 @@
 //! What an agent is told to do next: read from where its run stands.
 
+use std::sync::PoisonError;
+
 use vetting_judge::step::halt_words;
 use vetting_protocol::agent_api::{Acknowledgement, AfterRun, Directive, HoldOrder};
 use vetting_protocol::ids::{RunId, StageName};
@@ -7,7 +9,7 @@ use vetting_protocol::run::{RunResult, RunState};
 
 use super::driver::{Driver, Settings};
 use super::error::RunError;
-use super::stages::read_summary;
+use super::stages::{read_summary, running_stage};
 use super::state::EndedBy;
 use crate::store::holds::{self, HoldRow};
 use crate::store::runs::{self, RunRow, VerdictRow};
@@ -17,9 +19,19 @@ impl Driver {
     /// The answer to a batch or heartbeat, from what is durable.
     pub(super) async fn acknowledge(&self, run: RunId) -> Result<Acknowledgement, RunError> {
         let settings = self.settings.clone();
+        let live = self.memory().live.get(&run).cloned();
         self.store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
+                let ended = live.map(|live| live.lock().unwrap_or_else(PoisonError::into_inner).ended());
+                let ends = match ended {
+                    Some(ended) if !ended.is_empty() => {
+                        let running = running_stage(connection, run)?;
+                        ended.into_iter().find(|(stage, _)| running == Some(*stage))
+                    }
+                    Some(_) | None => None,
+                };
+                let ends = ends.map(|(stage, reason)| Directive::EndStage { stage, reason });
                 let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
                 let verdict = runs::verdict(connection, run)?;
                 let hold = holds::get(connection, run)?;
@@ -33,7 +45,7 @@ impl Driver {
                 };
                 Ok::<_, RunError>(Acknowledgement {
                     acknowledged_sequence: session.last_sequence,
-                    directive: directive(&settings, &row, verdict.as_ref(), hold.as_ref(), halted),
+                    directive: directive(&settings, &row, verdict.as_ref(), hold.as_ref(), halted, ends),
                 })
             })
             .await
@@ -46,6 +58,7 @@ fn directive(
     verdict: Option<&VerdictRow>,
     hold: Option<&HoldRow>,
     halted: Option<String>,
+    ends: Option<Directive>,
 ) -> Directive {
     let after_pass = row.override_flags.after_pass.unwrap_or(settings.after_pass);
     let after_fail = row.override_flags.after_fail.filter(|then| *then != AfterRun::Stay);
@@ -61,7 +74,7 @@ fn directive(
         RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
             match halted {
                 Some(reason) => Directive::HaltPipeline { reason },
-                None => Directive::Continue,
+                None => ends.unwrap_or(Directive::Continue),
             }
         }
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),

@@ -20,7 +20,7 @@ use super::error::RunError;
 use super::ingest::{FIRMWARE, INVENTORY, new_live};
 use super::stages::read_summary;
 use super::state::EndedBy;
-use super::{reopen, rules, views};
+use super::{figures, reopen, rules, views};
 use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventValues;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
@@ -106,6 +106,8 @@ pub(super) fn gather_ended(
         events: events.into_iter().map(|event| event_facts(event.values)).collect(),
         artifacts: artifacts::list(connection, run)?.into_iter().map(views::artifact).collect(),
         waivers: waivers::list(connection, run)?.into_iter().map(waiver).collect(),
+        outliers: figures::outliers(connection, run)?,
+        parts_before: figures::parts_before(connection, run)?,
     };
     Ok((facts, verdict.ending))
 }

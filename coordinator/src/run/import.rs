@@ -20,9 +20,10 @@ use super::records::Applier;
 use super::report::note_judgement;
 use super::state::{EndedBy, RunEvent};
 use super::upload::{Stored, check_kind, check_name, write_artifact};
-use super::{facts, rules};
+use super::{facts, figures, rules};
 use crate::results_folder::ResultsFolder;
 use crate::store::hosts::HostValues;
+use crate::store::models::{self, RunSpec};
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::sessions::{self, TimelineEntry};
@@ -172,6 +173,8 @@ impl Importer<'_> {
         let names: Vec<_> = plan.iter().map(|stage| stage.name).collect();
         let stored: Vec<_> = profile.rules().filter_map(rules::stored).collect();
         plans::insert(self.connection, run, &plan)?;
+        let spec = self.folder.spec.clone().unwrap_or_default();
+        models::insert_run(self.connection, run, &RunSpec { model: None, expected_spec_yaml: spec })?;
         thresholds::seed(self.connection, run, &stored)?;
         stages::seed(self.connection, run, &names)?;
         sessions::note(self.connection, run, TimelineEntry::Claimed(header.started_ms))?;
@@ -230,6 +233,7 @@ impl Importer<'_> {
         let gathered = facts::gather(|_| profile, self.connection, run, ended_ms)?;
         let (mut facts, ended_by) =
             gathered.ok_or_else(|| RunError::Corrupt { run, what: "it is not being judged".to_owned() })?;
+        figures::keep(self.connection, run)?;
         facts.run.uuid = Some(self.folder.header.uuid.clone());
         let report = Report::new(facts);
         let json = report

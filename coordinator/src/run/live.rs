@@ -48,6 +48,11 @@ impl Live {
         self.tally.evaluations()
     }
 
+    /// The stages that must not go on, each with the reason; nearly always none.
+    pub fn ended(&self) -> Vec<(StageName, String)> {
+        self.tally.ended().map(|(stage, reason)| (stage, reason.to_owned())).collect()
+    }
+
     /// Notes how far something is.
     pub fn set_progress(&mut self, stage: StageName, sub_step: Option<u32>, progress: Progress) {
         self.progress.insert((stage, sub_step), progress);

@@ -1,6 +1,8 @@
 //! What operators order: a run, and its abort.
 
 use vetting_judge::facts::Ending;
+use vetting_judge::host_rules;
+use vetting_judge::threshold::Rule;
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::host_mode;
 use vetting_protocol::ids::RunId;
@@ -10,20 +12,20 @@ use vetting_protocol::run::{BootTarget, RunPlace, RunState};
 
 use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
-use super::rules;
 use super::state::RunEvent;
+use super::{rules, specs};
 use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::thresholds::ThresholdValues;
-use crate::store::{Connection, events, host_agents, hosts, thresholds};
+use crate::store::{Connection, events, host_agents, hosts, models, thresholds};
 
 /// What a run is made with.
 pub(super) struct Recipe {
     profile: ProfileName,
     non_destructive: bool,
     override_flags: OverrideFlags,
-    rules: Vec<ThresholdValues>,
+    rules: Vec<Rule>,
     plan: Vec<PlanStage>,
 }
 
@@ -46,6 +48,10 @@ pub(super) fn place(
         );
         return Err(RunError::Invalid { what });
     }
+    let spec = specs::resolve(connection, &host.expected_spec_yaml)?;
+    let own = host_rules::of_spec(&spec.expected_spec_yaml);
+    let rules: Vec<ThresholdValues> =
+        host_rules::applied(rules, &own).iter().filter_map(rules::stored).collect();
     let values = RunValues {
         host_id: host.id,
         profile: *profile,
@@ -55,7 +61,8 @@ pub(super) fn place(
     };
     let run = runs::create(connection, &values, now_ms)?;
     plans::insert(connection, run, plan)?;
-    thresholds::seed(connection, run, rules)?;
+    models::insert_run(connection, run, &spec)?;
+    thresholds::seed(connection, run, &rules)?;
     let message = format!("run {run} of {} ordered, profile {profile}", host.name);
     events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
     Ok(run)
@@ -127,13 +134,7 @@ impl Driver {
         });
         let plan =
             stages.map(|stage| PlanStage { name: stage.work.name(), required: stage.required }).collect();
-        Recipe {
-            profile,
-            non_destructive,
-            override_flags,
-            rules: shipped.rules().filter_map(rules::stored).collect(),
-            plan,
-        }
+        Recipe { profile, non_destructive, override_flags, rules: shipped.rules().cloned().collect(), plan }
     }
 
     /// What follows a run that was placed and is durable.

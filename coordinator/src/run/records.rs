@@ -13,6 +13,7 @@ use vetting_protocol::outcome::{Outcome, StepState};
 
 use super::driver::of_run;
 use super::error::RunError;
+use super::figures;
 use super::ingest::rules_of;
 use super::live::{Live, Progress};
 use super::rules::{self, ANY_STAGE, RuleKey};
@@ -92,7 +93,8 @@ impl<'a> Applier<'a> {
                 self.stage_finished(stage, outcome, details, ts_ms)
             }
             Record::Event { level, kind, message, ts_ms } => self.tell(ts_ms, level, &kind, message),
-            Record::Inventory(_) | Record::RebootPlanned { .. } | Record::PipelineFinished { .. } => Ok(()),
+            Record::Inventory(inventory) => Ok(figures::note_parts(self.connection, self.run, &inventory)?),
+            Record::RebootPlanned { .. } | Record::PipelineFinished { .. } => Ok(()),
         }
     }
 

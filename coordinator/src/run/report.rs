@@ -12,9 +12,9 @@ use vetting_protocol::run::{RunPlace, RunResult, RunState};
 
 use super::driver::{Driver, transition};
 use super::error::RunError;
-use super::facts;
 use super::state::RunEvent;
 use super::upload::Stored;
+use super::{facts, figures};
 use crate::signing::SigningKey;
 use crate::store::waivers::{self, JudgementRow};
 use crate::store::{Connection, StoreError, runs};
@@ -92,6 +92,7 @@ impl Driver {
             .store
             .write(move |connection| {
                 made.insert(connection, run, now_ms)?;
+                figures::keep(connection, run)?;
                 let verdict = &made.verdict;
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;

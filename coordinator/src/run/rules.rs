@@ -1,7 +1,7 @@
 //! The judge's rules as rows, and rows as the judge's rules.
 
 use vetting_judge::glob::TextGlob;
-use vetting_judge::threshold::{Rule, RuleSeverity, RuleSource};
+use vetting_judge::threshold::{Rule, RuleChange, RuleSeverity, RuleSource, Sustain};
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
@@ -9,7 +9,7 @@ use vetting_protocol::limit::{Bound, HardwareLimit, LimitGrade};
 use super::error::RunError;
 use crate::store::Connection;
 use crate::store::limits::{self, LimitValues};
-use crate::store::thresholds::{self, ThresholdOp, ThresholdSource, ThresholdValues};
+use crate::store::thresholds::{self, TermsValues, ThresholdOp, ThresholdSource, ThresholdValues};
 
 /// `stage_name` of a rule of any stage, and of what was measured between stages.
 pub const ANY_STAGE: &str = "*";
@@ -38,7 +38,27 @@ pub fn stored(rule: &Rule) -> Option<ThresholdValues> {
             RuleSource::Hardware => return None,
         },
         fallback: rule.fallback,
+        terms: stored_terms(rule),
     })
+}
+
+fn stored_terms(rule: &Rule) -> TermsValues {
+    let change = rule.change.as_ref();
+    TermsValues {
+        sustain_samples: match rule.sustain {
+            Sustain::Samples(samples) => Some(samples),
+            Sustain::AtOnce | Sustain::ForMs(_) => None,
+        },
+        sustain_ms: match rule.sustain {
+            Sustain::ForMs(ms) => Some(ms),
+            Sustain::AtOnce | Sustain::Samples(_) => None,
+        },
+        ends_stage: rule.ends_stage,
+        required: rule.required,
+        change: change.map(|change| change.kind.to_string()),
+        was: change.and_then(|change| change.was.clone()),
+        note: change.map(|change| change.note.clone()),
+    }
 }
 
 /// A row as a rule.
@@ -81,6 +101,24 @@ pub fn read(run: RunId, values: &ThresholdValues) -> Result<Rule, RunError> {
             ThresholdSource::HostOverride => RuleSource::HostOverride,
         },
         fallback: values.fallback,
+        sustain: match (values.terms.sustain_samples, values.terms.sustain_ms) {
+            (None, None) => Sustain::AtOnce,
+            (Some(samples), None) => Sustain::Samples(samples),
+            (None, Some(ms)) => Sustain::ForMs(ms),
+            (Some(_), Some(_)) => return Err(corrupt("it counts after samples and after a time".to_owned())),
+        },
+        ends_stage: values.terms.ends_stage,
+        required: values.terms.required,
+        change: match &values.terms.change {
+            None => None,
+            Some(kind) => Some(RuleChange {
+                kind: kind
+                    .parse()
+                    .map_err(|error: vetting_protocol::ids::ParseIdError| corrupt(error.to_string()))?,
+                was: values.terms.was.clone(),
+                note: values.terms.note.clone().unwrap_or_default(),
+            }),
+        },
     })
 }
 
@@ -124,6 +162,12 @@ fn read_limit(run: RunId, values: &LimitValues) -> Result<Option<Rule>, RunError
     if values.ignored.is_some() {
         return Ok(None);
     }
+    let bound = match values.op {
+        ThresholdOp::Lt | ThresholdOp::Lte => Bound::Upper,
+        ThresholdOp::Gt | ThresholdOp::Gte | ThresholdOp::WithinPct => Bound::Lower,
+    };
+    let is_critical = values.severity == Severity::Critical;
+    let (sustain, ends_stage) = vetting_judge::limit::terms(&values.kind, bound, is_critical);
     let rule = read(
         run,
         &ThresholdValues {
@@ -143,9 +187,10 @@ fn read_limit(run: RunId, values: &LimitValues) -> Result<Option<Rule>, RunError
             severity: values.severity,
             source: ThresholdSource::Profile,
             fallback: false,
+            terms: TermsValues::default(),
         },
     )?;
-    Ok(Some(Rule { source: RuleSource::Hardware, ..rule }))
+    Ok(Some(Rule { source: RuleSource::Hardware, sustain, ends_stage, ..rule }))
 }
 
 /// The rules of a run with their keys: those it was created with, then the limits of its hardware, each in the order they

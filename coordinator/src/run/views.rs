@@ -4,6 +4,7 @@ use vetting_judge::step::StepSummary;
 use vetting_judge::verdict::{Reason, Verdict};
 use vetting_protocol::enrolment::{EnrolmentTokenView, HostIdentityView, PendingView};
 use vetting_protocol::ids::RunId;
+use vetting_protocol::models::ModelView;
 use vetting_protocol::operator_api::{
     ArtifactView, AttemptView, BootView, BreachView, EventView, HostView, ReasonView, RunDetail, RunSummary,
     StageView, SubStepView, TokenView, VerdictView, WaiverView, WithdrawnView,
@@ -21,10 +22,11 @@ use crate::store::events::EventRow;
 use crate::store::hosts::HostWithRun;
 use crate::store::identities::IdentityRow;
 use crate::store::measurements::BreachRow;
+use crate::store::models::ModelRow;
 use crate::store::runs::{self, RunRow};
 use crate::store::sessions::{self, Timeline};
 use crate::store::stages::StageRow;
-use crate::store::thresholds::{ThresholdSource, ThresholdValues};
+use crate::store::thresholds::{TermsValues, ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
 use crate::store::waivers::{self, WaiverRow};
 use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
@@ -151,6 +153,17 @@ pub fn token(row: TokenRow) -> Result<TokenView, StoreError> {
         created_at: seconds_text(row.created_at_ms)?,
         last_used_at: seconds(row.last_used_at_ms)?,
         revoked_at: seconds(row.revoked_at_ms)?,
+    })
+}
+
+/// A model with the hosts that take it.
+pub fn model(row: ModelRow, hosts: Vec<String>) -> Result<ModelView, StoreError> {
+    Ok(ModelView {
+        name: row.name,
+        expected_spec_yaml: row.expected_spec_yaml,
+        hosts,
+        created_at: seconds_text(row.created_at_ms)?,
+        updated_at: seconds_text(row.updated_at_ms)?,
     })
 }
 
@@ -286,6 +299,7 @@ fn breach(run: RunId, row: BreachRow) -> Result<BreachView, RunError> {
             severity: row.severity,
             source: ThresholdSource::Profile,
             fallback: false,
+            terms: TermsValues::default(),
         },
     )?;
     Ok(BreachView {

@@ -33,6 +33,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0009_hardware_limits.sql"),
     migration!("0010_planned_reboots.sql"),
     migration!("0012_waivers.sql"),
+    migration!("0013_rules_models_components.sql"),
     migration!("0014_holds.sql"),
     migration!("0016_host_agents.sql"),
 ];

@@ -14,6 +14,7 @@ mod writer;
 
 pub mod artifacts;
 pub mod attempts;
+pub mod components;
 pub mod diffs;
 pub mod enrolment;
 pub mod events;
@@ -25,6 +26,7 @@ pub mod identities;
 pub mod imports;
 pub mod limits;
 pub mod measurements;
+pub mod models;
 pub mod plans;
 pub mod reboots;
 pub mod runs;

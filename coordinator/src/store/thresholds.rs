@@ -99,6 +99,27 @@ pub struct ThresholdValues {
     pub source: ThresholdSource,
     /// It stands back where the hardware gives a limit of its own.
     pub fallback: bool,
+    /// What else there is to it.
+    pub terms: TermsValues,
+}
+
+/// What a rule has beyond the columns of `thresholds`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TermsValues {
+    /// Samples in a row that must be out of it before that counts; absent where one counts, or a time.
+    pub sustain_samples: Option<u32>,
+    /// Time that samples in a row must be out of it before that counts, ms; absent likewise.
+    pub sustain_ms: Option<u64>,
+    /// A breach that counts ends its stage at once.
+    pub ends_stage: bool,
+    /// It must meet a sample.
+    pub required: bool,
+    /// What the host's own rules made of it, as a word; absent where nothing.
+    pub change: Option<String>,
+    /// The profile's rule in words, where the host's changed it.
+    pub was: Option<String>,
+    /// Why the host's own rules changed it.
+    pub note: Option<String>,
 }
 
 /// A rule of a run.
@@ -114,8 +135,13 @@ const INSERT: &str =
     "INSERT INTO thresholds (run_id, stage_name, kind, key, op, threshold, nominal, unit, severity, source)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 const INSERT_FALLBACK: &str = "INSERT INTO fallback_thresholds (threshold_id) VALUES (?1)";
-const LIST: &str = "SELECT t.*, f.threshold_id IS NOT NULL AS fallback
+const INSERT_TERMS: &str =
+    "INSERT INTO threshold_terms (threshold_id, sustain_samples, sustain_ms, ends_stage, required, change, was, note)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+const LIST: &str = "SELECT t.*, f.threshold_id IS NOT NULL AS fallback, m.sustain_samples, m.sustain_ms,
+       COALESCE(m.ends_stage, 0) AS ends_stage, COALESCE(m.required, 0) AS required, m.change, m.was, m.note
      FROM thresholds AS t LEFT JOIN fallback_thresholds AS f ON f.threshold_id = t.id
+     LEFT JOIN threshold_terms AS m ON m.threshold_id = t.id
      WHERE t.run_id = ?1 ORDER BY t.id";
 
 fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
@@ -132,6 +158,15 @@ fn threshold(row: &Row<'_>) -> Result<ThresholdRow, StoreError> {
             severity: row::parsed(row, ("thresholds", "severity"))?,
             source: row::parsed(row, ("thresholds", "source"))?,
             fallback: row.get("fallback")?,
+            terms: TermsValues {
+                sustain_samples: row::integer_or_null(row, ("threshold_terms", "sustain_samples"))?,
+                sustain_ms: row::integer_or_null(row, ("threshold_terms", "sustain_ms"))?,
+                ends_stage: row.get("ends_stage")?,
+                required: row.get("required")?,
+                change: row.get("change")?,
+                was: row.get("was")?,
+                note: row.get("note")?,
+            },
         },
     })
 }
@@ -155,7 +190,25 @@ pub fn seed(connection: &Connection, run: RunId, rules: &[ThresholdValues]) -> R
         if rule.fallback {
             connection.prepare_cached(INSERT_FALLBACK)?.execute([id])?;
         }
+        if rule.terms != TermsValues::default() {
+            insert_terms(connection, id, &rule.terms)?;
+        }
     }
+    Ok(())
+}
+
+fn insert_terms(connection: &Connection, id: i64, terms: &TermsValues) -> Result<(), StoreError> {
+    let sustain_ms = terms.sustain_ms.map(|ms| row::signed(ms, "threshold_terms.sustain_ms")).transpose()?;
+    connection.prepare_cached(INSERT_TERMS)?.execute(params![
+        id,
+        terms.sustain_samples,
+        sustain_ms,
+        terms.ends_stage,
+        terms.required,
+        terms.change,
+        terms.was,
+        terms.note
+    ])?;
     Ok(())
 }
 

@@ -65,7 +65,7 @@ fn a_run_leaves_a_report_that_follows_from_its_stream() {
     names.retain(|name| artifact_of(name).is_none());
     assert_eq!(names, [PROFILE_FILE, REPORT_HTML_FILE, REPORT_FILE, HEADER_FILE, STREAM_FILE]);
     let header: ResultsHeader = serde_json::from_str(&text(HEADER_FILE)).unwrap();
-    let profile = alone::profile(&header, &text(PROFILE_FILE), PROFILE_FILE).unwrap();
+    let profile = alone::profile(&header, &text(PROFILE_FILE), PROFILE_FILE, None).unwrap();
     let records = alone::records(&text(STREAM_FILE)).unwrap();
     let course = alone::course(&header, &profile, &records).unwrap();
     assert_eq!(alone::report(&header, &profile, &course, alone::ending(&course)), report);

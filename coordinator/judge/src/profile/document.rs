@@ -9,7 +9,7 @@ use vetting_protocol::profile::ProfileName;
 use super::{Profile, ProfileError, ProfileStage, ProfileThreshold};
 use crate::duration::HumanDuration;
 use crate::glob::TextGlob;
-use crate::threshold::{Op, Rule, RuleSeverity, RuleSource};
+use crate::threshold::{Op, Rule, RuleSeverity, RuleSource, Sustain};
 use crate::yaml;
 
 #[derive(Deserialize)]
@@ -70,6 +70,13 @@ struct FlatThreshold {
     severity: RuleSeverity,
     #[serde(default)]
     fallback: bool,
+    samples: Option<u32>,
+    #[serde(rename = "for")]
+    lasting: Option<HumanDuration>,
+    #[serde(default)]
+    ends_stage: bool,
+    #[serde(default)]
+    required: bool,
     note: String,
 }
 
@@ -86,12 +93,14 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Profile, ProfileError> {
     let document: Document =
         yaml::parse(text, "a profile needs name, description, sampling_interval, stages and thresholds")
             .map_err(|mistake| ProfileError::Malformed { file: file.to_owned(), mistake })?;
+    let thresholds: Vec<ProfileThreshold> = document.thresholds.into_iter().map(|entry| entry.0).collect();
     Ok(Profile {
+        rules: thresholds.iter().map(|threshold| threshold.rule.clone()).collect(),
         name: document.name,
         description: document.description,
         sampling_interval_ms: document.sampling_interval.as_ms(),
         stages: document.stages,
-        thresholds: document.thresholds.into_iter().map(|entry| entry.0).collect(),
+        thresholds,
         own: false,
     })
 }
@@ -260,6 +269,9 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
         if flat.fallback && flat.op == Op::WithinPct {
             return Err("`fallback` means nothing with `within_pct`; use two rules, lt and gt".to_owned());
         }
+        if flat.ends_stage && flat.severity != RuleSeverity::Critical {
+            return Err("`ends_stage` is for critical rules; a warning ends nothing".to_owned());
+        }
         if flat.note.trim().is_empty() {
             return Err("`note` is empty; say where the number comes from".to_owned());
         }
@@ -274,6 +286,10 @@ impl TryFrom<FlatThreshold> for ThresholdEntry {
             severity: flat.severity,
             source: RuleSource::Profile,
             fallback: flat.fallback,
+            sustain: Sustain::of(flat.samples, flat.lasting)?,
+            ends_stage: flat.ends_stage,
+            required: flat.required,
+            change: None,
         };
         rule.check().map_err(|error| error.to_string())?;
         Ok(Self(ProfileThreshold { rule, note: flat.note }))

@@ -25,6 +25,7 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::plan::{PlannedStage, StageWork};
 use vetting_protocol::profile::ProfileName;
 
+use crate::host_rules::{HostRule, applied};
 use crate::threshold::Rule;
 use crate::yaml::Mistake;
 
@@ -41,6 +42,7 @@ pub struct Profile {
     pub stages: Vec<ProfileStage>,
     /// Rules that every run of this profile starts with.
     pub thresholds: Vec<ProfileThreshold>,
+    rules: Vec<Rule>,
     /// Not the one that comes with the program: an operator's file stood in for it.
     pub own: bool,
 }
@@ -53,6 +55,13 @@ impl Profile {
         for stage in &mut self.stages {
             stage.required &= stage.work.name() != StageName::SpecValidate;
         }
+        self
+    }
+
+    /// The same for a machine with rules of its own.
+    #[must_use]
+    pub fn with_host_rules(mut self, host: &[HostRule]) -> Self {
+        self.rules = applied(self.thresholds.iter().map(|threshold| &threshold.rule), host);
         self
     }
 
@@ -76,9 +85,9 @@ impl Profile {
         self.stages.iter().any(|planned| planned.work.name() == stage && planned.required)
     }
 
-    /// The rules, without their notes.
+    /// The rules, without their notes; those of the host are among them.
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.thresholds.iter().map(|threshold| &threshold.rule)
+        self.rules.iter()
     }
 }
 

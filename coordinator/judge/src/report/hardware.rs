@@ -4,10 +4,11 @@ use maud::{Markup, html};
 use vetting_protocol::inventory::{
     Absence, Bmc, Cpu, Dimm, Disk, DiskBus, DiskKind, Gpu, Inventory, Memory, Nic, Psu,
 };
+use vetting_protocol::run::RunResult;
 
 use super::html::{Tone, badge, or_dash, section};
 use super::{format, stages};
-use crate::facts::{RunFacts, SubStepFacts};
+use crate::facts::{PartBefore, RunFacts, SubStepFacts};
 
 /// All of the hardware.
 pub(super) fn hardware(facts: &RunFacts) -> Markup {
@@ -228,6 +229,36 @@ fn absences(absent: &[Absence]) -> Markup {
             details {
                 summary { (format::count(absent.len() as u64, "part or field", "parts or fields")) " could not be read" }
                 ul.plain { @for absence in absent { li { code { (absence.what) } " " (absence.reason) } } }
+            }
+        }
+    }
+}
+
+/// Where parts were before, in other machines; nothing where none was.
+pub(super) fn parts_before(facts: &RunFacts) -> Markup {
+    if facts.parts_before.is_empty() {
+        return html! {};
+    }
+    let body = html! {
+        div.scroll { table {
+            thead { tr { th { "Part" } th { "Serial number" } th { "Machine" } th { "Run" } th { "When" } th { "Verdict" } } }
+            tbody { @for part in &facts.parts_before { (part_row(part)) } }
+        } }
+    };
+    section("parts", "Parts that were in other machines", "By serial number, the newest run first.", &body)
+}
+
+fn part_row(part: &PartBefore) -> Markup {
+    html! {
+        tr {
+            td { (part.kind) " " code { (part.place) } }
+            td { code { (part.serial) } }
+            td { (part.host) }
+            td { (part.run) }
+            td { (format::time(part.started_ms)) }
+            td {
+                (or_dash(part.result.map(RunResult::as_str)))
+                @if let Some(stage) = &part.failed_stage { " in " (stage) }
             }
         }
     }

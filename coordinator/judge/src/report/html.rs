@@ -76,6 +76,7 @@ pub(super) fn page(report: &Report) -> Markup {
                     (chart::temperatures(facts))
                     (hardware::hardware(facts))
                     (hardware::firmware(facts))
+                    (hardware::parts_before(facts))
                     (stages::events(facts))
                     (stages::artifacts(facts))
                 }

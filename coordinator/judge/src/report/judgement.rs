@@ -10,6 +10,7 @@ use super::html::{Tone, badge, or_dash, section};
 use crate::facts::{DiffFacts, RunFacts};
 use crate::quantity;
 use crate::tally::Evaluation;
+use crate::threshold::{Change, Rule, RuleChange};
 use crate::verdict::{Cause, Reason, Verdict};
 use crate::waiver::{Waiver, Withdrawn};
 
@@ -41,6 +42,8 @@ fn entry(reason: &Reason) -> Markup {
         Cause::PartsChanged => "other parts",
         Cause::RunAgain => "run again",
         Cause::Record => "record",
+        Cause::Outlier => "unlike its siblings",
+        Cause::HostRule => "rule of the host",
         Cause::Waiver => "waiver",
     };
     html! {
@@ -131,10 +134,12 @@ pub(super) fn rules(facts: &RunFacts) -> Markup {
     let never: Vec<String> = facts
         .rules
         .iter()
+        .filter(|rule| !rule.is_off())
         .filter(|rule| !facts.evaluations.iter().any(|evaluation| evaluation.rule == **rule))
         .map(ToString::to_string)
         .collect();
     let body = html! {
+        (host_rules(facts))
         @if bad.is_empty() {
             p.empty { (badge(Tone::Good, "no breach")) " Every rule that met samples was kept." }
         } @else {
@@ -153,6 +158,38 @@ pub(super) fn rules(facts: &RunFacts) -> Markup {
     section("rules", "Rules", "A rule states what is good; the worst sample of each part is shown.", &body)
 }
 
+/// The rules that are not as the profile has them.
+fn host_rules(facts: &RunFacts) -> Markup {
+    let changed: Vec<(&Rule, &RuleChange)> =
+        facts.rules.iter().filter_map(|rule| Some((rule, rule.change.as_ref()?))).collect();
+    if changed.is_empty() {
+        return html! {};
+    }
+    html! {
+        h3 { "Rules of this host" }
+        div.scroll { table {
+            thead { tr { th { "Beside the profile" } th { "What" } th { "Rule" } th { "In the profile" } th { "Why" } } }
+            tbody { @for (rule, change) in changed { (host_rule_row(rule, change)) } }
+        } }
+    }
+}
+
+fn host_rule_row(rule: &Rule, change: &RuleChange) -> Markup {
+    let tone = match change.kind {
+        Change::Off | Change::Looser => Tone::Warn,
+        Change::Added | Change::Stricter | Change::Changed => Tone::Quiet,
+    };
+    html! {
+        tr {
+            td { (badge(tone, change.kind.as_str())) }
+            td { span.muted { (rule.kind) } " " code { (rule.key) } " " (rule.stage.map_or("", StageName::as_str)) }
+            td { @if rule.is_off() { (or_dash(None)) } @else { (rule.describe()) " · " (rule.severity) } }
+            td { (or_dash(change.was.as_deref())) }
+            td { (change.note) }
+        }
+    }
+}
+
 fn table(evaluations: &[&Evaluation]) -> Markup {
     html! {
         div.scroll { table {
@@ -167,6 +204,8 @@ fn table(evaluations: &[&Evaluation]) -> Markup {
 fn evaluation_row(evaluation: &Evaluation) -> Markup {
     let result = if evaluation.is_unjudged() {
         badge(Tone::Warn, "not judged")
+    } else if evaluation.is_glitch() {
+        badge(Tone::Quiet, "glitch")
     } else if evaluation.breaches > 0 {
         severity(evaluation.rule.severity.into())
     } else {

@@ -7,6 +7,7 @@ use vetting_protocol::inventory::{Cpu, Disk, DiskBus, Inventory, Memory};
 use super::document::{CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, MemorySpec, NicSpec, Spec};
 use super::expectation::{ExpectedNumber, ExpectedText, Range};
 use super::groups::{self, Group, Mismatch};
+use super::platform;
 
 /// Bytes of a GiB.
 pub(super) const GIB: f64 = 1_073_741_824.0;
@@ -47,6 +48,12 @@ pub fn compare(spec: &Spec, inventory: &Inventory, firmware: &FirmwareReport) ->
     if let Some(expected) = &spec.firmware {
         compare_firmware(expected, firmware, &mut diffs);
     }
+    for (position, expected) in spec.pcie.iter().flatten().enumerate() {
+        platform::compare_pcie(position, expected, inventory, &mut diffs);
+    }
+    if let Some(bios) = &spec.bios {
+        platform::compare_bios(bios, inventory, &mut diffs);
+    }
     diffs
 }
 
@@ -71,7 +78,7 @@ fn is_virtual_media(disk: &Disk) -> bool {
     disk.size_bytes == 0 || has_driver_of(&["sr", "fd", "loop", "ram", "zram"]) || is_lent
 }
 
-fn text_mismatch(
+pub(super) fn text_mismatch(
     field: &'static str,
     expected: Option<&ExpectedText>,
     actual: Option<&String>,
@@ -86,7 +93,7 @@ fn text_mismatch(
     })
 }
 
-fn number_mismatch(
+pub(super) fn number_mismatch(
     field: &'static str,
     expected: Option<&ExpectedNumber>,
     actual: Option<f64>,
@@ -107,7 +114,7 @@ fn rounded(number: f64) -> String {
     ((number * 1_000.0).round() / 1_000.0).to_string()
 }
 
-fn diff_at(path: &str, mismatch: Mismatch) -> SpecDiff {
+pub(super) fn diff_at(path: &str, mismatch: Mismatch) -> SpecDiff {
     SpecDiff {
         field: path.to_owned(),
         expected: Some(mismatch.expected),

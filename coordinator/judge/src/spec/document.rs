@@ -5,14 +5,21 @@ use vetting_protocol::firmware::{FirmwareComponent, FirmwareReport};
 use vetting_protocol::inventory::{DiskKind, Inventory};
 
 use super::SpecError;
-use super::expectation::{ExpectedNumber, ExpectedText, ExpectedVersion};
+use super::expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion};
 use super::generate;
+use crate::host_rules::HostRule;
 use crate::yaml::{self, Mistake};
 
 /// What a host should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping with cpu, memory, disks, nics, gpus, firmware or system")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with cpu, memory, disks, nics, gpus, pcie, bios, firmware or system"
+)]
 pub struct Spec {
+    /// The model whose spec holds for what is not said here. Only [`HostSpec::parse`] takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<String>,
     /// Maker and model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemSpec>,
@@ -34,6 +41,15 @@ pub struct Spec {
     /// Firmware versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<FirmwareSpec>,
+    /// PCI functions with their links.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pcie: Option<Vec<PcieSpec>>,
+    /// Settings of the system firmware, as far as Linux sees them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bios: Option<BiosSpec>,
+    /// What is judged otherwise here than the profile says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<HostRule>>,
 }
 
 /// SMBIOS type 1.
@@ -150,6 +166,58 @@ pub struct GpuSpec {
     pub model: Option<ExpectedText>,
 }
 
+/// PCI functions that are alike, and what the link of each must be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PcieSpec {
+    /// Vendor and device in words, with a space between them.
+    pub device: ExpectedText,
+    /// How many; without it at least one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<ExpectedNumber>,
+    /// Lanes in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<ExpectedNumber>,
+    /// Speed of the link, GT/s. Links that rest may be slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed_gts: Option<ExpectedNumber>,
+}
+
+/// Settings of the system firmware that Linux can see.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BiosSpec {
+    /// Linux was started by UEFI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi: Option<ExpectedFlag>,
+    /// Secure Boot is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<ExpectedFlag>,
+    /// More than one thread a core.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smt: Option<ExpectedFlag>,
+    /// The CPU offers virtualisation (VT-x, AMD-V).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtualization: Option<ExpectedFlag>,
+    /// The firmware describes an IOMMU (VT-d, AMD-Vi).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iommu: Option<ExpectedFlag>,
+}
+
+impl BiosSpec {
+    /// What it asks for, by name.
+    pub(super) fn flags(&self) -> [(&'static str, Option<ExpectedFlag>); 5] {
+        let Self { uefi, secure_boot, smt, virtualization, iommu } = *self;
+        [
+            ("bios.uefi", uefi),
+            ("bios.secure_boot", secure_boot),
+            ("bios.smt", smt),
+            ("bios.virtualization", virtualization),
+            ("bios.iommu", iommu),
+        ]
+    }
+}
+
 /// Firmware: each holds for every part of its kind, and there must be one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,25 +243,16 @@ pub struct FirmwareSpec {
 }
 
 impl Spec {
-    /// Reads a spec. One mistake is told at a time.
+    /// Reads a spec that stands by itself. One mistake is told at a time.
     pub fn parse(yaml_text: &str) -> Result<Self, SpecError> {
-        let spec: Self = yaml::parse(
-            yaml_text,
-            "write what the machine should be (cpu, memory, disks, nics, gpus, firmware, system); \
-             `vetting-agent inventory` on a good machine tells its values",
-        )
-        .map_err(|mistake| SpecError { mistake })?;
-        match spec.first_empty_part() {
-            None => Ok(spec),
-            Some(path) => Err(SpecError {
-                mistake: Mistake {
-                    line: yaml::line_of_key(yaml_text, path),
-                    column: 1,
-                    path: path.to_owned(),
-                    what: "asks for nothing, so any machine would do; name at least one field or remove it"
-                        .to_owned(),
-                },
-            }),
+        let HostSpec { model, own } = HostSpec::parse(yaml_text)?;
+        match model {
+            None => Ok(own),
+            Some(_) => Err(mistake_at(
+                yaml_text,
+                "model",
+                "only a host's spec on the coordinator can name a model; write what the machine should be",
+            )),
         }
     }
 
@@ -210,14 +269,17 @@ impl Spec {
 
     /// The dotted path of a part that asks for nothing; the empty path if the whole does.
     fn first_empty_part(&self) -> Option<&'static str> {
-        let Self { system, cpu, memory, disks, nics, gpus, firmware } = self;
+        let Self { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds: _ } =
+            self;
         let nothing = system.is_none()
             && cpu.is_none()
             && memory.is_none()
             && disks.is_none()
             && nics.is_none()
             && gpus.is_none()
-            && firmware.is_none();
+            && firmware.is_none()
+            && pcie.is_none()
+            && bios.is_none();
         let dimms = memory.as_ref().and_then(|memory| memory.dimms.as_ref());
         [
             ("", nothing),
@@ -243,6 +305,8 @@ impl Spec {
                 }),
             ),
             ("firmware", is_empty(firmware.as_ref(), |f| f.parts().next().is_none())),
+            ("pcie", is_empty(pcie.as_ref(), Vec::is_empty)),
+            ("bios", is_empty(bios.as_ref(), |b| b.flags().iter().all(|(_, flag)| flag.is_none()))),
         ]
         .into_iter()
         .find_map(|(path, empty)| empty.then_some(path))
@@ -251,6 +315,66 @@ impl Spec {
 
 fn is_empty<T>(part: Option<&T>, asks_nothing: impl Fn(&T) -> bool) -> bool {
     part.is_some_and(asks_nothing)
+}
+
+fn mistake_at(yaml_text: &str, path: &str, what: &str) -> SpecError {
+    let line = yaml::line_of_key(yaml_text, path);
+    SpecError { mistake: Mistake { line, column: 1, path: path.to_owned(), what: what.to_owned() } }
+}
+
+/// A host's spec: its own, and the model that holds for what it does not say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostSpec {
+    /// Name of the model.
+    pub model: Option<String>,
+    /// What the host itself says; may ask for nothing where there is a model.
+    pub own: Spec,
+}
+
+impl HostSpec {
+    /// Reads a host's spec. One mistake is told at a time.
+    pub fn parse(yaml_text: &str) -> Result<Self, SpecError> {
+        let mut own: Spec = yaml::parse(
+            yaml_text,
+            "write what the machine should be (cpu, memory, disks, nics, gpus, firmware, system); \
+             `vetting-agent inventory` on a good machine tells its values",
+        )
+        .map_err(|mistake| SpecError { mistake })?;
+        let model = own.model.take();
+        let nothing = "asks for nothing, so any machine would do; name at least one field or remove it";
+        match own.first_empty_part() {
+            Some(path) if !path.is_empty() || model.is_none() => Err(mistake_at(yaml_text, path, nothing)),
+            Some(_) | None => Ok(Self { model, own }),
+        }
+    }
+
+    /// The spec by which the host is judged: of each part (`cpu`, `disks`, …) the host's own, else the model's. Rules of
+    /// both hold; the host's own for the same samples take the place of the model's.
+    pub fn over(self, model: Spec) -> Spec {
+        let Spec { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds } =
+            self.own;
+        let thresholds = match (model.thresholds, thresholds) {
+            (Some(shared), Some(own)) => {
+                let kept =
+                    shared.into_iter().filter(|shared| !own.iter().any(|own| own.is_about_the_same(shared)));
+                Some(kept.chain(own.clone()).collect())
+            }
+            (shared, own) => own.or(shared),
+        };
+        Spec {
+            model: None,
+            system: system.or(model.system),
+            cpu: cpu.or(model.cpu),
+            memory: memory.or(model.memory),
+            disks: disks.or(model.disks),
+            nics: nics.or(model.nics),
+            gpus: gpus.or(model.gpus),
+            firmware: firmware.or(model.firmware),
+            pcie: pcie.or(model.pcie),
+            bios: bios.or(model.bios),
+            thresholds,
+        }
+    }
 }
 
 impl FirmwareSpec {

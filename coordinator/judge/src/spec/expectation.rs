@@ -28,6 +28,48 @@ pub struct ExpectedNumber {
     pub severity: Severity,
 }
 
+/// A switch that must be on or off: `true`, or `{value: true, severity: warning}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlagForm", into = "FlagForm")]
+pub struct ExpectedFlag {
+    /// On.
+    pub value: bool,
+    /// What a difference weighs.
+    pub severity: Severity,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "true, false, or {value: …, severity: …}")]
+enum FlagForm {
+    Plain(bool),
+    Weighed(WeighedFlag),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeighedFlag {
+    value: bool,
+    severity: Severity,
+}
+
+impl From<FlagForm> for ExpectedFlag {
+    fn from(form: FlagForm) -> Self {
+        match form {
+            FlagForm::Plain(value) => Self { value, severity: Severity::Critical },
+            FlagForm::Weighed(WeighedFlag { value, severity }) => Self { value, severity },
+        }
+    }
+}
+
+impl From<ExpectedFlag> for FlagForm {
+    fn from(ExpectedFlag { value, severity }: ExpectedFlag) -> Self {
+        match severity {
+            Severity::Critical => Self::Plain(value),
+            Severity::Warning | Severity::Info => Self::Weighed(WeighedFlag { value, severity }),
+        }
+    }
+}
+
 /// A range of finite numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Range {

@@ -26,6 +26,7 @@ pub(super) fn from_inventory(inventory: &Inventory, firmware: &FirmwareReport) -
         || cpu.physical_cores.is_some()
         || cpu.logical_cores.is_some();
     Spec {
+        model: None,
         system: (manufacturer.is_some() || product.is_some()).then_some(SystemSpec { manufacturer, product }),
         cpu: tells_cpu.then_some(cpu),
         memory: memory(&inventory.memory),
@@ -33,6 +34,9 @@ pub(super) fn from_inventory(inventory: &Inventory, firmware: &FirmwareReport) -
         nics: Some(grouped(inventory.nics.iter().map(nic), |group| &mut group.count)),
         gpus: Some(grouped(inventory.gpus.iter().map(gpu), |group| &mut group.count)),
         firmware: firmware_spec(firmware),
+        pcie: None,
+        bios: None,
+        thresholds: None,
     }
 }
 

@@ -20,6 +20,11 @@
 //!   bios: {minimum: "2.10"}
 //!   bmc: {version: "4.22.00.00", severity: warning}
 //!   nvme_fw: "VDV101*"
+//! pcie:
+//!   - {device: "*ConnectX-5*", count: 2, width: 16}
+//! bios: {smt: true, virtualization: true, secure_boot: {value: false, severity: warning}}
+//! thresholds:                                 # see [`crate::host_rules`]
+//!   - {kind: temp, key: "cpu/*", op: lt, threshold: 85, unit: celsius, severity: critical, note: "cold aisle"}
 //! ```
 //!
 //! - A text is a glob (`*`, `?`), and must match whole.
@@ -39,14 +44,16 @@ mod document;
 mod expectation;
 mod generate;
 mod groups;
+mod platform;
 #[cfg(test)]
 mod tests;
 
 pub use compare::compare;
 pub use document::{
-    CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, MemorySpec, NicSpec, Spec, SystemSpec,
+    BiosSpec, CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, PcieSpec,
+    Spec, SystemSpec,
 };
-pub use expectation::{ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
+pub use expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
 
 /// A spec that cannot be used: where the mistake is, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -318,3 +318,88 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn pcie_links_and_settings_of_the_firmware_are_compared() {
+    let mut server = fixtures::server();
+    let inventory = &mut server.0;
+    let link = |width: u32, speed_gts: f64| {
+        Some(vetting_protocol::inventory::PcieLink { width, max_width: 16, speed_gts, max_speed_gts: 16.0 })
+    };
+    let mut card = inventory.pci[0].clone();
+    card.vendor = Some("Mellanox Technologies".to_owned());
+    card.device = Some("MT27800 Family [ConnectX-5]".to_owned());
+    inventory.pci = ["0000:3b:00.0", "0000:3b:00.1"]
+        .into_iter()
+        .zip([link(8, 8.0), link(16, 8.0)])
+        .map(|(address, link)| vetting_protocol::inventory::PciDevice {
+            address: address.to_owned(),
+            link,
+            ..card.clone()
+        })
+        .collect();
+    inventory.cpu.threads_per_core = 2;
+    inventory.cpu.flags = vec!["sse".to_owned(), "vmx".to_owned()];
+    inventory.bios.uefi = true;
+    inventory.bios.secure_boot = Some(false);
+    inventory.bios.iommu = None;
+    for (spec, expected) in [
+        ("pcie: [{device: '*ConnectX-5*', count: 2}]", vec![]),
+        ("pcie: [{device: 'Mellanox*', width: 16}]", vec!["pcie[0].width[0000:3b:00.0] | 16 | 8 | critical"]),
+        (
+            "pcie: [{device: 'Mellanox*', count: 3}, {device: '*NVIDIA*'}]",
+            vec![
+                "pcie[0].count | 3 with device matching Mellanox* | 2 (0000:3b:00.0, 0000:3b:00.1) | critical",
+                "pcie[1].count | >= 1 with device matching *NVIDIA* | ∅ | critical",
+            ],
+        ),
+        ("bios: {uefi: true, smt: true, virtualization: true, secure_boot: false}", vec![]),
+        (
+            "bios: {smt: false, secure_boot: {value: true, severity: warning}, iommu: true}",
+            vec![
+                "bios.secure_boot | true | false | warning",
+                "bios.smt | false | true | critical",
+                "bios.iommu | true | ∅ | critical",
+            ],
+        ),
+    ] {
+        assert_eq!(diffs_of(spec, &server), expected, "{spec}");
+    }
+    server.0.pci[0].link = None;
+    assert_eq!(diffs_of("pcie: [{device: '*', width: {min: 8}}]", &server).len(), 1);
+    server.0.cpu.flags.clear();
+    assert_eq!(
+        diffs_of("bios: {virtualization: false}", &server),
+        ["bios.virtualization | false | ∅ | critical"]
+    );
+}
+
+#[test]
+fn a_model_holds_for_what_the_host_does_not_say() {
+    let rule = |threshold: u32, key: &str| {
+        format!(
+            "{{kind: temp, key: '{key}', op: lt, threshold: {threshold}, unit: celsius, severity: critical, note: x}}"
+        )
+    };
+    let model = Spec::parse(&format!(
+        "cpu: {{sockets: 2}}\nmemory: {{total_gib: 64}}\nthresholds: [{}, {}]\n",
+        rule(80, "cpu/*"),
+        rule(50, "disk/*")
+    ))
+    .unwrap();
+    let host = format!("model: r640\nmemory: {{total_gib: 32}}\nthresholds: [{}]\n", rule(90, "cpu/*"));
+    let host = HostSpec::parse(&host).unwrap();
+    assert_eq!(host.model.as_deref(), Some("r640"));
+    let expected = format!(
+        "cpu: {{sockets: 2}}\nmemory: {{total_gib: 32}}\nthresholds: [{}, {}]\n",
+        rule(50, "disk/*"),
+        rule(90, "cpu/*")
+    );
+    assert_eq!(host.over(model.clone()), Spec::parse(&expected).unwrap());
+    assert_eq!(HostSpec::parse("model: r640\n").unwrap().over(model.clone()), model);
+    // without its model it would ask for less than was meant
+    let error = Spec::parse("memory: {total_gib: 32}\nmodel: r640\n").unwrap_err();
+    assert!(error.to_string().contains("line 2"), "{error}");
+    assert!(HostSpec::parse("thresholds: []\n").is_err());
+    assert!(HostSpec::parse("model: r640\ncpu: {}\n").is_err());
+}

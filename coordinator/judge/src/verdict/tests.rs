@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures;
-use crate::threshold::{Op, Rule, RuleSource};
+use crate::threshold::{Change, Op, Rule, RuleChange, RuleSeverity, RuleSource, Sustain};
 use vetting_protocol::diff::SpecDiff;
 
 fn only_reason(facts: &RunFacts) -> Reason {
@@ -26,6 +26,10 @@ fn rule(severity: RuleSeverity) -> Rule {
         severity,
         source: RuleSource::Profile,
         fallback: false,
+        sustain: Sustain::AtOnce,
+        ends_stage: false,
+        required: false,
+        change: None,
     }
 }
 
@@ -260,4 +264,48 @@ fn a_machine_that_changed_during_its_run_does_not_pass() {
     assert_eq!(verdict.result, RunResult::Fail);
     assert_eq!(verdict.reasons[0].cause, Cause::PartsChanged);
     assert!(verdict.reasons[0].text.contains("disk S1 is gone; disk S2 is new"), "{:?}", verdict.reasons);
+}
+
+#[test]
+fn a_glitch_is_a_remark_and_what_lasts_is_a_reason() {
+    let lasting = |samples: &[f64]| {
+        let rule = Rule { sustain: Sustain::Samples(2), ..rule(RuleSeverity::Critical) };
+        let mut evaluation = Evaluation::empty(rule, Some(StageName::CpuStress), "cpu/0".to_owned());
+        for celsius in samples {
+            evaluation.observe(1, Some(*celsius), "celsius");
+        }
+        let mut facts = fixtures::passing();
+        facts.evaluations = vec![evaluation];
+        judge(&facts)
+    };
+    let verdict = lasting(&[50.0, 99.0, 50.0]);
+    assert_eq!((verdict.result, verdict.remarks.len()), (RunResult::Pass, 1), "{verdict:#?}");
+    assert_eq!((verdict.remarks[0].cause, &verdict.remarks[0].finding), (Cause::Breach, &None));
+    assert_eq!(lasting(&[50.0, 99.0, 99.0, 50.0]).result, RunResult::Fail);
+    // nobody knows whether it would have come back
+    assert_eq!(lasting(&[50.0, 99.0]).result, RunResult::Fail);
+}
+
+#[test]
+fn a_rule_that_must_meet_a_sample_fails_the_run_that_met_none() {
+    let silent = Rule { required: true, kind: "humidity".to_owned(), ..rule(RuleSeverity::Critical) };
+    let mut facts = fixtures::passing();
+    facts.rules.push(silent.clone());
+    let reason = only_reason(&facts);
+    assert_eq!((reason.cause, reason.finding.is_some()), (Cause::Unjudged, true));
+    assert_eq!(reason.text, "humidity cpu/* must be < 95 °C, but no sample of it was taken.");
+    // of a stage that did not pass nothing more is asked
+    facts.rules = vec![Rule { stage: Some(StageName::Psu), ..silent.clone() }];
+    assert_eq!(judge(&facts).result, RunResult::Pass);
+    let off =
+        RuleChange { kind: Change::Off, was: Some("must be < 95 °C".to_owned()), note: "x".to_owned() };
+    facts.rules = vec![Rule { change: Some(off), ..silent.clone() }];
+    let verdict = judge(&facts);
+    assert_eq!(verdict.result, RunResult::Pass);
+    assert_eq!(verdict.remarks[0].cause, Cause::HostRule, "{verdict:#?}");
+    facts.evaluations = vec![Evaluation::empty(silent.clone(), None, "cpu/0".to_owned())];
+    facts.rules = vec![silent];
+    assert_eq!(judge(&facts).result, RunResult::Fail);
+    facts.evaluations[0].observe(1, Some(40.0), "celsius");
+    assert_eq!(judge(&facts).result, RunResult::Pass);
 }

@@ -42,7 +42,7 @@ async fn beyond_a_limit_of_the_hardware_the_stage_fails_and_says_whose_limit_it_
     lab.send(&claimed, 4, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
     let Directive::Finished { result, reasons, .. } = lab.verdict(&claimed).await else { panic!() };
     assert_eq!(result, RunResult::Fail);
-    let expected = "temp cpu/0 must be < 80 °C (the limit that the hardware gives), but was 81 °C";
+    let expected = "temp cpu/0 must be < 80 °C (2 samples in a row count) (the limit that the hardware gives), but was 81 °C";
     assert!(reasons.iter().any(|reason| reason.contains(expected)), "{reasons:?}");
     let breaches = lab.detail(claimed.run).await.breaches;
     assert_eq!((breaches.len(), &*breaches[0].key, breaches[0].worst), (1, "cpu/0", 81.0));

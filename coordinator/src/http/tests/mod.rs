@@ -13,6 +13,7 @@ mod memtest;
 mod network_test;
 mod operator;
 mod resume;
+mod rules;
 mod waivers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

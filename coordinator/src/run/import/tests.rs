@@ -58,7 +58,7 @@ fn header(uuid: &str, macs: &[&str]) -> ResultsHeader {
 
 /// Writes a folder as the agent does.
 fn write_folder(path: &Path, header: &ResultsHeader, records: &[Record]) {
-    let profile = alone::profile(header, PROFILE, PROFILE_FILE).unwrap();
+    let profile = alone::profile(header, PROFILE, PROFILE_FILE, None).unwrap();
     let course = alone::course(header, &profile, records).unwrap();
     let report = alone::report(header, &profile, &course, alone::ending(&course));
     let stream: String =
@@ -110,7 +110,7 @@ fn any_stage() -> impl Strategy<Value = Scripted> {
 /// The records of a run, which halts where the pipeline would.
 fn records(script: &[Scripted], critical_diff: bool, ends: bool) -> Vec<Record> {
     let header = header("script", &[]);
-    let profile = alone::profile(&header, PROFILE, PROFILE_FILE).unwrap();
+    let profile = alone::profile(&header, PROFILE, PROFILE_FILE, None).unwrap();
     let mut all = Vec::new();
     let stages = [StageName::Inventory, StageName::SpecValidate, StageName::Firmware, StageName::Storage];
     for ((stage, script), at) in stages.into_iter().zip(script).zip((0_i64..).step_by(10_000)) {

@@ -58,6 +58,7 @@ fn a_breach_shows_the_value_farthest_from_its_rule() {
             severity: Severity::Critical,
             source: ThresholdSource::Profile,
             fallback: false,
+            terms: thresholds::TermsValues::default(),
         };
         let rules = [
             rule(ThresholdOp::Lt, 10.0, 0.0),

@@ -6,6 +6,7 @@ mod durability;
 mod findings;
 mod hosts_and_runs;
 mod migrations;
+mod siblings;
 mod writer;
 
 use std::path::PathBuf;

@@ -1,0 +1,36 @@
+//! The spec that a run is ordered with: the host's, on top of the model's where it names one.
+
+use vetting_judge::spec::{HostSpec, Spec};
+
+use crate::store::models::{self, RunSpec};
+use crate::store::{Connection, StoreError, hosts};
+
+/// Takes the model in that a host's spec names. A spec that cannot be read stays as it is: no run passes by it.
+///
+/// # Errors
+/// [`StoreError::NotFound`] for a model that does not exist.
+pub fn resolve(connection: &Connection, yaml_text: &str) -> Result<RunSpec, StoreError> {
+    let as_it_is = || RunSpec { model: None, expected_spec_yaml: yaml_text.to_owned() };
+    let Ok(spec) = HostSpec::parse(yaml_text) else { return Ok(as_it_is()) };
+    let Some(name) = spec.model.clone() else { return Ok(as_it_is()) };
+    let model = models::get(connection, &name)?.ok_or_else(|| models::unknown(&name))?;
+    let unreadable = || StoreError::UnknownText {
+        table: "models",
+        column: "expected_spec_yaml",
+        found: model.expected_spec_yaml.clone(),
+    };
+    let shared = Spec::parse(&model.expected_spec_yaml).map_err(|_| unreadable())?;
+    let expected_spec_yaml = spec.over(shared).to_yaml().map_err(|_| unreadable())?;
+    Ok(RunSpec { model: Some(name), expected_spec_yaml })
+}
+
+/// The hosts whose spec names a model, by name.
+pub fn hosts_of(connection: &Connection, model: &str) -> Result<Vec<String>, StoreError> {
+    let hosts = hosts::list(connection)?;
+    let names = |yaml: &str| HostSpec::parse(yaml).is_ok_and(|spec| spec.model.as_deref() == Some(model));
+    Ok(hosts
+        .into_iter()
+        .filter(|host| names(&host.host.expected_spec_yaml))
+        .map(|host| host.host.name)
+        .collect())
+}

@@ -1,0 +1,127 @@
+//! Tables `run_components` and `run_metrics`: which part was where, and the figures by which siblings are compared.
+
+use rusqlite::{Row, params};
+use vetting_protocol::ids::RunId;
+
+use super::{Connection, StoreError};
+
+/// A part with a serial number, in one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentRow {
+    /// The run.
+    pub run: RunId,
+    /// `disk`, `dimm`, ….
+    pub kind: String,
+    /// Serial number.
+    pub serial: String,
+    /// Model or part number.
+    pub model: Option<String>,
+    /// Slot or kernel name.
+    pub place: String,
+}
+
+/// A figure of a run: the largest value of a quantity in a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MetricRow {
+    /// `*` between stages.
+    pub stage_name: String,
+    /// The quantity.
+    pub kind: String,
+    /// Which one.
+    pub key: String,
+    /// The largest value.
+    pub value: f64,
+    /// Its unit.
+    pub unit: String,
+}
+
+/// Runs of siblings that are looked at, the newest.
+const SIBLINGS: u32 = 40;
+
+const FORGET: &str = "DELETE FROM run_components WHERE run_id = ?1";
+const INSERT: &str =
+    "INSERT INTO run_components (run_id, kind, serial, model, place) VALUES (?1, ?2, ?3, ?4, ?5)
+     ON CONFLICT DO NOTHING";
+const BY_SERIAL: &str = "SELECT * FROM run_components WHERE serial = ?1 ORDER BY run_id DESC LIMIT ?2";
+const EARLIER: &str = "SELECT o.* FROM run_components AS o
+     JOIN run_components AS c ON c.serial = o.serial AND c.kind = o.kind
+     JOIN runs AS mine ON mine.id = c.run_id JOIN runs AS other ON other.id = o.run_id
+     WHERE c.run_id = ?1 AND o.run_id < ?1 AND other.host_id <> mine.host_id ORDER BY o.run_id DESC LIMIT ?2";
+const METRICS: &str = "SELECT COALESCE(s.name, '*') AS stage_name, m.kind, m.key, MAX(m.value) AS value, COALESCE(m.unit, '') AS unit
+     FROM measurements AS m LEFT JOIN stages AS s ON s.id = m.stage_id
+     WHERE m.run_id = ?1 AND m.kind IN ('temp', 'power', 'fio', 'nic', 'iperf') AND m.value IS NOT NULL
+     GROUP BY s.name, m.kind, m.key, m.unit ORDER BY s.name, m.kind, m.key";
+const FORGET_METRICS: &str = "DELETE FROM run_metrics WHERE run_id = ?1";
+const INSERT_METRIC: &str = "INSERT INTO run_metrics (run_id, stage_name, kind, key, value, unit)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING";
+const OF_RUN: &str = "SELECT * FROM run_metrics WHERE run_id = ?1";
+const SIBLING_RUNS: &str = "SELECT MAX(r.id) AS id FROM runs AS r JOIN run_specs AS s ON s.run_id = r.id
+     JOIN runs AS mine ON mine.id = ?1 JOIN run_specs AS own ON own.run_id = mine.id
+     WHERE r.host_id <> mine.host_id AND r.profile = mine.profile AND r.result = 'pass'
+       AND (s.model = own.model OR (own.model IS NULL AND s.model IS NULL AND s.product = own.product))
+     GROUP BY r.host_id ORDER BY id DESC LIMIT ?2";
+
+fn component(row: &Row<'_>) -> Result<ComponentRow, StoreError> {
+    Ok(ComponentRow {
+        run: RunId(row.get("run_id")?),
+        kind: row.get("kind")?,
+        serial: row.get("serial")?,
+        model: row.get("model")?,
+        place: row.get("place")?,
+    })
+}
+
+fn metric(row: &Row<'_>) -> Result<MetricRow, StoreError> {
+    Ok(MetricRow {
+        stage_name: row.get("stage_name")?,
+        kind: row.get("kind")?,
+        key: row.get("key")?,
+        value: row.get("value")?,
+        unit: row.get("unit")?,
+    })
+}
+
+/// Writes the parts of a run in place of earlier ones.
+pub fn replace(connection: &Connection, run: RunId, parts: &[ComponentRow]) -> Result<(), StoreError> {
+    connection.prepare_cached(FORGET)?.execute([run.0])?;
+    let mut insert = connection.prepare_cached(INSERT)?;
+    for part in parts {
+        insert.execute(params![run.0, part.kind, part.serial, part.model, part.place])?;
+    }
+    Ok(())
+}
+
+/// Where parts of a serial number were, the newest first.
+pub fn by_serial(connection: &Connection, serial: &str, limit: u32) -> Result<Vec<ComponentRow>, StoreError> {
+    connection.prepare_cached(BY_SERIAL)?.query_and_then(params![serial, limit], component)?.collect()
+}
+
+/// Where the parts of a run were before, in other machines, the newest first.
+pub fn earlier(connection: &Connection, run: RunId, limit: u32) -> Result<Vec<ComponentRow>, StoreError> {
+    connection.prepare_cached(EARLIER)?.query_and_then(params![run.0, limit], component)?.collect()
+}
+
+/// The figures of a run, from its samples.
+pub fn measure(connection: &Connection, run: RunId) -> Result<Vec<MetricRow>, StoreError> {
+    connection.prepare_cached(METRICS)?.query_and_then([run.0], metric)?.collect()
+}
+
+/// Keeps the figures of a run.
+pub fn keep_metrics(connection: &Connection, run: RunId, metrics: &[MetricRow]) -> Result<(), StoreError> {
+    connection.prepare_cached(FORGET_METRICS)?.execute([run.0])?;
+    let mut insert = connection.prepare_cached(INSERT_METRIC)?;
+    for row in metrics {
+        insert.execute(params![run.0, row.stage_name, row.kind, row.key, row.value, row.unit])?;
+    }
+    Ok(())
+}
+
+/// The figures of other machines of the same model: of each the newest run of this profile that passed.
+pub fn of_siblings(connection: &Connection, run: RunId) -> Result<Vec<Vec<MetricRow>>, StoreError> {
+    let runs: Vec<i64> = connection
+        .prepare_cached(SIBLING_RUNS)?
+        .query_map(params![run.0, SIBLINGS], |row| row.get("id"))?
+        .collect::<Result<_, _>>()?;
+    let mut statement = connection.prepare_cached(OF_RUN)?;
+    runs.into_iter().map(|id| statement.query_and_then([id], metric)?.collect()).collect()
+}
