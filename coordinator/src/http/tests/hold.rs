@@ -213,7 +213,7 @@ async fn one_stage_is_run_again_and_its_earlier_attempt_is_kept_and_decides_no_m
     assert_eq!((attempt.stage.as_str(), attempt.attempt), (last.as_str(), 1));
     assert!(attempt.reason.as_ref().unwrap().contains("120"), "{attempt:?}");
     assert!(detail.breaches.is_empty(), "{:?}", detail.breaches);
-    let report = std::fs::read_to_string(lab.path(&format!("artifacts/run-{}/report.json", claimed.run)));
+    let report = std::fs::read_to_string(lab.path(&format!("artifacts/run-{}/report-2.json", claimed.run)));
     assert!(report.unwrap().contains("was run again; attempt 1 failed"));
 }
 
