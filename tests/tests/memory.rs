@@ -1,6 +1,6 @@
-//! Memory that is broken, on an emulated machine: a byte of it is stuck, and the run names where.
+//! Memory that is broken, on an emulated machine: bytes of it are stuck, and the run names where.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -15,12 +15,13 @@ use vetting_tests::site::{Built, Site, SiteOptions};
 
 const PATIENCE: Duration = Duration::from_mins(10);
 const PAGE_BYTES: usize = 4096;
-/// Candidates for the page with the stuck byte: these lie below the hole for PCI, where a place in the machine's memory
+const WORD_BYTES: usize = 8;
+/// Candidates for a page with a stuck byte: these lie below the hole for PCI, where a place in the machine's memory
 /// is the same place in the file behind it.
 const FIRST_CANDIDATE: u64 = 0x1000_0000;
 const LAST_CANDIDATE: u64 = 0x3000_0000;
 const CANDIDATES_APART: usize = 0x0100_0000;
-/// What the stuck byte always is, and where in its page.
+/// What a stuck byte always is, and where in its page.
 const STUCK: u8 = 0x5a;
 const IN_PAGE: u64 = 0xabc;
 
@@ -34,20 +35,25 @@ impl Memory {
         Ok(page)
     }
 
-    /// A page that the memory test holds: one that holds the complement of what it held before, as its patterns do.
-    fn page_under_test(&self, before: &mut BTreeMap<u64, [u8; PAGE_BYTES]>) -> anyhow::Result<Option<u64>> {
-        let mut found = None;
-        for address in (FIRST_CANDIDATE..LAST_CANDIDATE).step_by(CANDIDATES_APART) {
-            let page = self.page(address)?;
-            let is_complement =
-                |then: &[u8; PAGE_BYTES]| then.iter().zip(&page).all(|(then, now)| *then == !*now);
-            if before.get(&address).is_some_and(is_complement) {
-                found = Some(address);
+    /// Sticks a byte in each candidate that the memory test holds now; notes which.
+    fn stick_under_test(&self, stuck: &mut BTreeSet<u64>) -> anyhow::Result<()> {
+        for page in (FIRST_CANDIDATE..LAST_CANDIDATE).step_by(CANDIDATES_APART) {
+            if holds_its_own_address(&self.page(page)?) {
+                self.0.write_all_at(&[STUCK], page + IN_PAGE)?;
+                stuck.insert(page);
             }
-            before.insert(address, page);
         }
-        Ok(found)
+        Ok(())
     }
+}
+
+/// The memory test's first pattern, plain or inverted: each word differs from the first one as their places do. The word
+/// with the stuck byte is left out.
+fn holds_its_own_address(page: &[u8; PAGE_BYTES]) -> bool {
+    let words = page.chunks_exact(WORD_BYTES).map(|word| word.try_into().map_or(0, u64::from_le_bytes));
+    let first = words.clone().next().unwrap_or_default();
+    let stuck = IN_PAGE / WORD_BYTES as u64;
+    (0..).zip(words).all(|(place, word)| place == stuck || word ^ first == place * WORD_BYTES as u64)
 }
 
 #[test]
@@ -60,8 +66,7 @@ fn qemu_a_stuck_byte_of_memory_fails_in_memory_and_is_named_with_its_slot() -> a
     let machine =
         HEALTHY.machine(&site, folder.path(), Firmware::Bios).extra_args(memory_in(&backing)).power_on()?;
     let mut memory = None;
-    let mut looks = BTreeMap::new();
-    let mut stuck = None;
+    let mut stuck = BTreeSet::new();
     let detail = site
         .wait_for_result(run, PATIENCE, |detail| {
             let tests_memory =
@@ -72,23 +77,22 @@ fn qemu_a_stuck_byte_of_memory_fails_in_memory_and_is_named_with_its_slot() -> a
             if memory.is_none() {
                 memory = OpenOptions::new().read(true).write(true).open(&backing).ok().map(Memory);
             }
-            let Some(memory) = &memory else { return };
-            if stuck.is_none() {
-                stuck = memory.page_under_test(&mut looks).ok().flatten();
-            }
-            if let Some(page) = stuck {
+            if let Some(memory) = &memory {
                 // at every look again: what the test writes there does not stay
-                let _ = memory.0.write_all_at(&[STUCK], page + IN_PAGE);
+                let _ = memory.stick_under_test(&mut stuck);
             }
         })
         .with_context(|| format!("the console ends with:\n{}", machine.serial().tail(30)))?;
-    let page = stuck.context("the memory test held one of the candidates")?;
+    assert!(!stuck.is_empty(), "the memory test held none of the candidates: {:#?}", detail.reasons);
     assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memory"), "{:#?}", detail.reasons);
     let reasons = detail.reasons.join("\n");
-    // the word that the byte is in
-    let word = format!("physical address {:#x}", page + IN_PAGE / 8 * 8);
-    assert!(reasons.contains(&word), "`{word}` is in\n{reasons}");
+    // of the words that the bytes are in, a reason names those that the test came to first
+    let named = |page: &u64| {
+        let word = page + IN_PAGE / WORD_BYTES as u64 * WORD_BYTES as u64;
+        reasons.contains(&format!("physical address {word:#x}"))
+    };
+    assert!(stuck.iter().any(named), "one of {stuck:#x?} is in\n{reasons}");
     assert!(reasons.contains("DIMM_A"), "the slot is in\n{reasons}");
     Ok(())
 }

@@ -17,9 +17,9 @@ use vetting_tests::machines::HEALTHY;
 use vetting_tests::site::{Built, Site, SiteOptions};
 
 /// Bounds only how long a broken build hangs.
-const PATIENCE: Duration = Duration::from_mins(15);
+const PATIENCE: Duration = Duration::from_mins(19);
 /// A pass of memtest86+ over this much takes an emulated machine a few minutes, and the live image needs no more.
-const SMALL_MIB: u32 = 512;
+const SMALL_MIB: u32 = 448;
 /// In the middle of the machine's memory, where neither firmware nor boot loader lie.
 const BAD_ADDRESS: u64 = 0x1800_0123;
 

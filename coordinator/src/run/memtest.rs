@@ -44,6 +44,17 @@ pub(super) struct Watched {
     task: AbortHandle,
 }
 
+/// Where a machine is that a stage sent into memtest86+.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whereabouts {
+    /// On its way there: what comes over the line is not of this memtest86+.
+    Loading,
+    /// It has loaded memtest86+.
+    InMemtest,
+    /// Back, or its run is over.
+    NotAway,
+}
+
 /// What the task works with.
 struct Job {
     run: RunId,
@@ -120,7 +131,7 @@ impl Driver {
         let ended = before.end.is_some_and(|end| end != MemtestEnd::NoLine);
         let mut watch = Watch::new(job.wanted, before);
         let mut told_of_trouble = false;
-        while self.is_away(job.run).await? {
+        while self.whereabouts(job.run).await? != Whereabouts::NotAway {
             match job.opener.open().await {
                 Ok(line) => {
                     connected.send_replace(true);
@@ -161,12 +172,21 @@ impl Driver {
         let mut tick = tokio::time::interval(TICK);
         let mut bytes = [0_u8; 4096];
         let mut noted = watch.seen().clone();
+        let mut whereabouts = Whereabouts::Loading;
         loop {
             let now = duration(self.clock.steady_ms().saturating_sub(begin_ms));
             tokio::select! {
                 read = line.read(&mut bytes) => match read {
                     Ok(0) | Err(_) => return Ok(false),
-                    Ok(count) => watch.heard(bytes.get(..count).unwrap_or_default(), now),
+                    Ok(count) => {
+                        if whereabouts == Whereabouts::Loading {
+                            whereabouts = self.whereabouts(job.run).await?;
+                        }
+                        // a console server may begin with what it kept of an earlier memtest86+
+                        if whereabouts == Whereabouts::InMemtest {
+                            watch.heard(bytes.get(..count).unwrap_or_default(), now);
+                        }
+                    }
                 },
                 _ = tick.tick() => {
                     let decision = watch.decide(now);
@@ -175,8 +195,8 @@ impl Driver {
                         noted = watch.seen().clone();
                     }
                     self.tell_progress(job, watch.percent()).await?;
-                    let away = self.is_away(job.run).await?;
-                    if matches!(decision, Decision::Leave(_)) || !away {
+                    whereabouts = self.whereabouts(job.run).await?;
+                    if matches!(decision, Decision::Leave(_)) || whereabouts == Whereabouts::NotAway {
                         return self.leave(job, line).await;
                     }
                 }
@@ -196,7 +216,10 @@ impl Driver {
             let mut after = Watch::new(job.wanted, MemtestObservation::nothing());
             let read =
                 read_for(&mut line, STILL_DRAWS, &mut |bytes| after.heard(bytes, Duration::ZERO)).await;
-            if read.is_err() || after.seen().program.is_none() || !self.is_away(job.run).await? {
+            if read.is_err()
+                || after.seen().program.is_none()
+                || self.whereabouts(job.run).await? == Whereabouts::NotAway
+            {
                 return Ok(true);
             }
         }
@@ -206,12 +229,18 @@ impl Driver {
         Ok(true)
     }
 
-    /// Whether the run is in the reboot that it was watched for.
-    async fn is_away(&self, run: RunId) -> Result<bool, RunError> {
+    async fn whereabouts(&self, run: RunId) -> Result<Whereabouts, RunError> {
         self.store
             .read(move |connection| {
-                let away = reboots::away(connection, run)?.is_some();
-                Ok::<_, RunError>(away && runs::get(connection, run)?.state == RunState::Rebooting)
+                let row = runs::get(connection, run)?;
+                let away = reboots::away(connection, run)?.is_some() && row.state == RunState::Rebooting;
+                Ok::<_, RunError>(match row.next_boot_target {
+                    _ if !away => Whereabouts::NotAway,
+                    Some(BootTarget::Memtest) => Whereabouts::Loading,
+                    Some(BootTarget::Linux | BootTarget::MemtestKernel | BootTarget::Disk) | None => {
+                        Whereabouts::InMemtest
+                    }
+                })
             })
             .await
     }

@@ -8,6 +8,7 @@ use vetting_protocol::plan::StageWork;
 use vetting_protocol::run::{RunResult, RunState};
 
 use super::*;
+use crate::store::{StoreError, hosts, runs};
 
 const GOOD: &[u8] = include_bytes!("../../memtest/recorded/7.20-good.raw");
 const BAD: &[u8] = include_bytes!("../../memtest/recorded/7.20-bad.raw");
@@ -55,6 +56,21 @@ async fn load_memtest(lab: &Lab) {
     let path = format!("/boot/files/memtest.bin?mac={MAC}");
     let loaded = lab.http(Method::GET, &path).send().await.unwrap();
     assert_eq!(loaded.text().await.unwrap(), "memtest");
+    // that it was loaded is noted soon after
+    while boots_next(lab).await == Some(BootTarget::Memtest) {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn boots_next(lab: &Lab) -> Option<BootTarget> {
+    let store = &lab.server.driver.store;
+    let run: Result<_, StoreError> = store
+        .read(|connection| {
+            let host = hosts::by_name(connection, "node1")?.unwrap();
+            runs::active_of_host(connection, host.id)
+        })
+        .await;
+    run.unwrap().unwrap().next_boot_target
 }
 
 /// Plays memtest86+ until ESC comes; the clock goes on.
@@ -78,12 +94,8 @@ async fn play(lab: &Lab, line: &mut TcpStream, recording: &[u8], clock_ms: &mut 
 
 /// The machine is back in the live image: what its agent is told of memtest86+.
 async fn back(lab: &Lab, run: RunId) -> MemtestObservation {
-    let claimed = loop {
-        // that memtest86+ was loaded is noted soon after
-        if lab.script(MAC).await.contains("vetting.claim") {
-            break lab.claim_again(run, AGAIN).await;
-        }
-    };
+    assert!(lab.script(MAC).await.contains("vetting.claim"));
+    let claimed = lab.claim_again(run, AGAIN).await;
     let plan = claimed.response.plan;
     let resumed = plan.resumed.unwrap();
     assert_eq!((resumed.stage, resumed.reboots.len()), (StageName::Memtest, 1));
@@ -129,6 +141,21 @@ async fn a_coordinator_that_died_meanwhile_takes_the_line_up_again() {
     play(&lab, &mut line, &GOOD[GOOD.len() / 2..], &mut clock_ms).await;
     let seen = back(&lab, run).await;
     assert_eq!((seen.passes, seen.errors, seen.end), (1, 0, Some(MemtestEnd::Stopped)));
+}
+
+#[tokio::test]
+async fn what_the_line_had_before_memtest86plus_was_loaded_does_not_count() {
+    let (lab, run, listener) = sent_to_memtest().await;
+    let (mut line, _) = listener.accept().await.unwrap();
+    // an earlier failure, as a console server replays it; all of it was read once the line is opened anew
+    line.write_all(BAD).await.unwrap();
+    drop(line);
+    let (mut line, _) = listener.accept().await.unwrap();
+    load_memtest(&lab).await;
+    let mut clock_ms = START_MS;
+    play(&lab, &mut line, &GOOD[GOOD.len() / 2..], &mut clock_ms).await;
+    let seen = back(&lab, run).await;
+    assert_eq!((seen.errors, seen.passes, seen.end), (0, 1, Some(MemtestEnd::Stopped)));
 }
 
 #[tokio::test]

@@ -243,6 +243,8 @@ const OWN_TABLES: &[&str] = &[
     "run_holds",
     "run_reopenings",
     "stage_attempts",
+    "host_agents",
+    "host_inventories",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
