@@ -148,6 +148,8 @@ async fn a_critical_breach_fails_its_stage_and_halts_the_pipeline() {
     let hot = vec![
         started(inventory),
         temperature(Some(inventory), Some(120.0)),
+        // one alone would be a glitch
+        temperature(Some(inventory), Some(119.0)),
         temperature(Some(inventory), Some(50.0)),
         finished(inventory, Outcome::Pass),
     ];
