@@ -23,6 +23,7 @@ pub mod host;
 pub mod identity;
 pub mod init;
 pub mod inventory;
+pub mod left_behind;
 pub mod pipeline;
 pub mod reporter;
 pub mod sensors;

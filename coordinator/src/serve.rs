@@ -22,6 +22,7 @@ use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
+use crate::power::secrets::PowerSecrets;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
@@ -245,6 +246,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
         },
         artifacts_dir,
+        power_secrets: PowerSecrets { file: config.power.secrets.clone() },
         enrolment: EnrolmentSettings {
             unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
             code_valid_ms: ms(config.enrolment.code_lifetime),

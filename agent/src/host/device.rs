@@ -19,16 +19,27 @@ pub struct KernelLog {
 impl Host {
     /// The kernel log from now on (`/dev/kmsg`; in a recorded tree a file that lines may be added to).
     pub fn kernel_log_from_now(&self) -> Result<KernelLog, HostError> {
+        let mut log = self.kernel_log()?;
+        let KernelLog { file, path } = &mut log;
+        file.seek(SeekFrom::End(0)).map_err(|source| HostError::Read { path: path.clone(), source })?;
+        Ok(log)
+    }
+
+    /// The messages that the kernel's ring still holds.
+    pub fn kernel_log_so_far(&self) -> Result<Vec<String>, HostError> {
+        self.kernel_log()?.new_messages()
+    }
+
+    /// The kernel log from the oldest message on.
+    fn kernel_log(&self) -> Result<KernelLog, HostError> {
         let absolute = "/dev/kmsg";
         let path = PathBuf::from(absolute);
-        let failed = |source| HostError::Read { path: path.clone(), source };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlag::O_NONBLOCK.bits())
-            .open(self.path(absolute))
-            .map_err(failed)?;
-        file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(KernelLog { file, path })
+        let opened =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.path(absolute));
+        match opened {
+            Ok(file) => Ok(KernelLog { file, path }),
+            Err(source) => Err(HostError::Read { path, source }),
+        }
     }
 
     /// Opens a disk (`/dev/sda`) for reading with a claim on it (`O_EXCL`): the kernel refuses with EBUSY while it or

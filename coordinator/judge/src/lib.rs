@@ -5,6 +5,7 @@
 
 pub mod alone;
 pub mod course;
+pub mod crash;
 pub mod duration;
 pub mod facts;
 pub mod glob;

@@ -9,6 +9,7 @@ mod import;
 mod init;
 mod netboot;
 mod output;
+mod power;
 mod runs;
 mod ssh;
 mod tokens;

@@ -10,6 +10,7 @@ pub mod enrolment;
 pub mod files;
 pub mod listener;
 pub mod operator;
+mod power;
 pub mod problem;
 mod routes;
 #[cfg(test)]

@@ -30,6 +30,7 @@ use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::enrolment::uuid::SystemUuid;
 use crate::power::Power;
+use crate::power::secrets::PowerSecrets;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub after_fail: AfterRun,
     /// `<state_dir>/artifacts`.
     pub artifacts_dir: PathBuf,
+    /// Passwords of BMCs.
+    pub power_secrets: PowerSecrets,
     /// Machines that nobody registered.
     pub enrolment: EnrolmentSettings,
 }

@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod claim;
 mod claimant;
+mod crash;
 pub mod deadline;
 pub mod diagram;
 mod directive;
@@ -19,6 +20,7 @@ mod ingest;
 pub mod live;
 mod orders;
 mod patience;
+pub mod power;
 mod records;
 mod reopen;
 mod report;

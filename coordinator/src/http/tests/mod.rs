@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod crash;
 mod cut_short;
 mod enrolment;
 mod faults;
@@ -185,6 +186,7 @@ impl Lab {
             system_uuid: None,
             macs: vec![MAC.parse().unwrap()],
             timeline: BootTimeline { init_ms: Some(2_000), network_ms: Some(3_000), claim_ms: 4_000 },
+            left_behind: None,
         }
     }
 
