@@ -35,7 +35,7 @@ impl Driver {
         let json = self.store_artifact(run, "report", "report.json", json.into_bytes()).await?;
         let html = self.store_artifact(run, "report_html", "report.html", html.into_bytes()).await?;
         let hold = self.settings.hold_failed;
-        let may_hold = hold && verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
+        let may_hold = verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
         let key = if may_hold { Some(self.make_hold_key(run).await?) } else { None };
         let done = self
             .store
@@ -57,10 +57,11 @@ impl Driver {
                 Ok::<_, RunError>(done)
             })
             .await?;
-        if may_hold && done.state != RunState::FailedHolding {
+        let held = done.state == RunState::FailedHolding;
+        self.perform(done);
+        if may_hold && !held {
             self.forget_hold_key(run).await?;
         }
-        self.perform(done);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod hold;
 mod lifecycle;
 mod limits;
 mod operator;
+mod power;
 mod resume;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -102,6 +103,7 @@ impl Lab {
         config.database.path = state.path().join("vetting.db");
         config.listen.https = SocketAddr::from((address, 0));
         config.listen.http = config.listen.https;
+        config.power.secrets = Some(state.path().join("power-secrets.yaml"));
         config.image.dir = state.path().join("image");
         std::fs::create_dir(&config.image.dir).unwrap();
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
