@@ -184,6 +184,16 @@ impl Host {
         Ok(bytes)
     }
 
+    /// When a file was last changed, ms since the epoch.
+    pub fn modified_ms(&self, absolute: &str) -> Result<i64, HostError> {
+        let failed = |source| HostError::Read { path: PathBuf::from(absolute), source };
+        let modified = std::fs::metadata(self.checked(absolute)?)
+            .and_then(|metadata| metadata.modified())
+            .map_err(failed)?;
+        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// A text file that holds one number in decimal.
     pub fn number<T: FromStr>(&self, absolute: &str) -> Result<T, HostError> {
         let text = self.text(absolute)?;

@@ -24,6 +24,7 @@ pub mod host;
 pub mod identity;
 pub mod init;
 pub mod inventory;
+pub mod left_behind;
 pub mod lldp;
 pub mod pipeline;
 pub mod reporter;

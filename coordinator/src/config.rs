@@ -76,6 +76,8 @@ pub struct Config {
     pub hold: Hold,
     /// What becomes of a machine after its run.
     pub after_run: AfterRuns,
+    /// Power control.
+    pub power: PowerConfig,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -97,6 +99,7 @@ impl Default for Config {
             enrolment: Enrolment::default(),
             hold: Hold::default(),
             after_run: AfterRuns::default(),
+            power: PowerConfig::default(),
             profiles: BTreeMap::new(),
         }
     }
@@ -324,6 +327,14 @@ impl Default for Hold {
     fn default() -> Self {
         Self { limit: HumanDuration::from_ms(24 * 3_600_000), warning: HumanDuration::from_ms(3_600_000) }
     }
+}
+
+/// Power control.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PowerConfig {
+    /// Passwords of BMCs by name: a YAML file that only the coordinator's user may read; `None`: the environment alone.
+    pub secrets: Option<PathBuf>,
 }
 
 /// What becomes of a machine after its run.

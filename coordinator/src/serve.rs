@@ -23,6 +23,7 @@ use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::network_test::NetworkTest;
+use crate::power::secrets::PowerSecrets;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
@@ -260,6 +261,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         },
         artifacts_dir,
         signing_dir: config.signing_dir(),
+        power_secrets: PowerSecrets { file: config.power.secrets.clone() },
         enrolment: EnrolmentSettings {
             unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
             code_valid_ms: ms(config.enrolment.code_lifetime),

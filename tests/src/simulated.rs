@@ -66,6 +66,7 @@ pub fn claim_request(parameters: &RunParameters, boot_id: &str) -> ClaimRequest 
         system_uuid: None,
         macs: Vec::new(),
         timeline: BootTimeline { init_ms: None, network_ms: None, claim_ms: 1_000 },
+        left_behind: None,
     }
 }
 

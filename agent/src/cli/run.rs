@@ -10,6 +10,7 @@ use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{
     AfterRun, BootTimeline, ClaimRequest, ClaimResponse, HoldOrder, SshAccess,
 };
+use vetting_protocol::crash::LeftBehind;
 use vetting_protocol::host_mode::{self, HostRun};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::plan::Plan;
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::console::{Console, ConsoleReporter, Terminal, chain};
 use crate::hold::Door;
 use crate::init::session::SessionFile;
+use crate::left_behind;
 use crate::pipeline::{self, AfterHold, Pipeline, RunEnd};
 use crate::stages;
 use crate::tools::runner::SystemRunner;
@@ -34,6 +36,8 @@ use crate::uplink::{self, Client, CoordinatorEnd, Link, SPOOL_LIMIT_BYTES, Sessi
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// How often a file of PID 1 is looked for.
 const LOOK: Duration = Duration::from_millis(10);
+/// Longest wait for the driver that shows what an earlier boot left behind.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the coordinator may be away when it is asked something outside the stream.
 const ASKING_PATIENCE: Duration = Duration::from_mins(10);
 /// Longest wait for the machine's devices.
@@ -166,8 +170,24 @@ impl RunArguments {
             system_uuid: machine.system_uuid(),
             macs: machine.macs(),
             timeline: BootTimeline { init_ms: self.init_ms, network_ms, claim_ms: clock::uptime_ms() },
+            left_behind: None,
         }
     }
+}
+
+/// What an earlier boot left behind. Under UEFI the kernel needs a driver to see it, which is on its way.
+fn left_behind(machine: &Machine) -> LeftBehind {
+    let host = &machine.host;
+    let begin = clock::monotonic();
+    let awaited = || host.exists("/sys/firmware/efi") && !host.exists("/sys/module/efi_pstore");
+    while awaited() && begin.elapsed() < DRIVER_PATIENCE {
+        std::thread::sleep(LOOK);
+    }
+    let mut left = left_behind::collect(host);
+    if awaited() {
+        left.unread.push("UEFI variables: their driver is not there".to_owned());
+    }
+    left
 }
 
 /// Waits until every device of the live image is there (`file` appears); says so if they are not after `patience`.
@@ -203,16 +223,23 @@ pub(super) fn work(
     let proxy = arguments.proxy()?;
     let client = Client::new(arguments.coordinator.clone(), arguments.ca, proxy.as_ref())?;
     let network_ms = arguments.network_ms(&interrupted);
+    let left_behind = arguments.live_image.then(|| left_behind(machine));
     let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     console
         .line(&format!("claiming run {} at coordinator {}{through}", arguments.run, arguments.coordinator));
-    let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || {
-        arguments.claim_request(machine, &secret, &boot_id, network_ms)
+    let answer = uplink::claim(&client, Timing::NORMAL, &*console, &interrupted, || ClaimRequest {
+        left_behind: left_behind.clone(),
+        ..arguments.claim_request(machine, &secret, &boot_id, network_ms)
     })?;
     if arguments.host_mode.is_some()
         && let Some(why) = host_mode::objection(&answer.plan)
     {
         return Err(CliError::NotOnInstalledSystem { why });
+    }
+    if left_behind.is_some_and(|left| !left.dumps.is_empty()) {
+        for error in left_behind::forget(&machine.host) {
+            console.line(&format!("a dump that was told of an earlier crash stays: {error}"));
+        }
     }
     let session = Session { run: arguments.run, token: answer.token.clone(), boot_id, sequence: 0 };
     settle_in(arguments, &answer, proxy.as_ref(), &session, &*console)?;

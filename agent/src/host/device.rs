@@ -27,6 +27,11 @@ impl Host {
         self.kernel_log(SeekFrom::Start(0))
     }
 
+    /// The messages that the kernel's ring still holds.
+    pub fn kernel_log_so_far(&self) -> Result<Vec<String>, HostError> {
+        self.kernel_log_from_boot()?.new_messages()
+    }
+
     fn kernel_log(&self, from: SeekFrom) -> Result<KernelLog, HostError> {
         let absolute = "/dev/kmsg";
         let path = PathBuf::from(absolute);

@@ -25,6 +25,9 @@ const LONGEST: Duration = Duration::from_secs(45);
 const NETWORK_FIRST: Duration = Duration::from_secs(2);
 /// Drivers that no device asks for: drive temperatures, SCSI generic for smartctl, SMBIOS entries.
 const ALWAYS: [&str; 3] = ["drivetemp", "sg", "dmi_sysfs"];
+/// What keeps a dying kernel's last words in UEFI variables: to be there before the claim tells of an earlier crash, and
+/// before there is another one. (ACPI's store for them is part of the kernel.)
+const LAST_WORDS: &str = "efi_pstore";
 /// File systems of a medium, with the character sets of FAT's file names: a mount cannot load them here.
 const MEDIUM: [&str; 4] = ["vfat", "nls_cp437", "nls_ascii", "isofs"];
 /// Where a BMC shows itself, and what its users need beyond its driver.
@@ -58,6 +61,9 @@ pub(super) fn load_until_settled(
         }
     };
     let mut seen = BTreeSet::new();
+    if host.exists("/sys/firmware/efi") {
+        loader.ask_for(LAST_WORDS);
+    }
     if medium {
         for module in MEDIUM {
             loader.ask_for(module);

@@ -51,6 +51,7 @@ fn request() -> ClaimRequest {
         system_uuid: None,
         macs: Vec::new(),
         timeline: BootTimeline { init_ms: None, network_ms: None, claim_ms: 1 },
+        left_behind: None,
     }
 }
 

@@ -165,12 +165,15 @@ pub enum Ending {
         stage: Option<StageName>,
         /// How long nothing was heard, ms.
         silent_ms: u64,
+        /// What it was and what was under way, in sentences; absent if nobody asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<String>,
     },
     /// The machine came back with another boot_id though no reboot was planned.
     UnplannedReboot {
         /// The stage it was in.
         stage: Option<StageName>,
-        /// What pstore, machine checks or the BMC log say; absent if they were not looked at or are empty.
+        /// What it was and what was under way, in sentences; absent if nobody asked.
         evidence: Option<String>,
     },
     /// The agent's process died.

@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod component;
 pub mod course;
+pub mod crash;
 pub mod duration;
 pub mod facts;
 pub mod glob;

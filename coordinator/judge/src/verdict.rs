@@ -211,6 +211,9 @@ fn ending_reason(ending: &Ending) -> Option<Reason> {
     let in_stage = |stage: &Option<StageName>| {
         stage.map_or_else(|| "between two stages".to_owned(), |stage| format!("in stage {stage}"))
     };
+    let more = |evidence: &Option<String>| {
+        evidence.as_ref().map_or_else(String::new, |evidence| format!(" {evidence}"))
+    };
     let (stage, text, next) = match ending {
         Ending::Regular => return None,
         Ending::NeverAppeared { waited_ms, last_seen } => (
@@ -218,21 +221,22 @@ fn ending_reason(ending: &Ending) -> Option<Reason> {
             format!("The machine never claimed its run within {}: {last_seen}.", minutes(*waited_ms)),
             "Check its power, its network cable and that it boots from the network first.",
         ),
-        Ending::WentSilent { stage, silent_ms } => (
+        Ending::WentSilent { stage, silent_ms, evidence } => (
             *stage,
             format!(
-                "The machine went silent {}: nothing was heard for {}.",
+                "The machine went silent {}: nothing was heard for {}.{}",
                 in_stage(stage),
-                minutes(*silent_ms)
+                minutes(*silent_ms),
+                more(evidence)
             ),
             "Look at its console; a hang under load points to CPU, memory or power.",
         ),
         Ending::UnplannedReboot { stage, evidence } => (
             *stage,
             format!(
-                "The machine restarted {} though no restart was planned{}.",
+                "The machine restarted {} though no restart was planned.{}",
                 in_stage(stage),
-                evidence.as_ref().map_or_else(String::new, |evidence| format!("; it left: {evidence}"))
+                more(evidence)
             ),
             "Look at the last measurements before it and at the BMC's event log; power, CPU and memory come first.",
         ),

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::crash::LeftBehind;
 use crate::diff::SpecDiff;
 use crate::firmware::FirmwareReport;
 use crate::ids::{MacAddress, RunId, Sha256Hex, StageName, named_enum};
@@ -53,6 +54,9 @@ pub struct ClaimRequest {
     pub macs: Vec<MacAddress>,
     /// Where the time since the kernel's start went.
     pub timeline: BootTimeline,
+    /// What an earlier boot left behind of its end; absent where nobody looked.
+    #[serde(default)]
+    pub left_behind: Option<LeftBehind>,
 }
 
 /// Times since the kernel started, milliseconds (`/proc/uptime`'s clock).

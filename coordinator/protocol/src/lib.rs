@@ -4,6 +4,7 @@
 //! and knows nothing of SQL, HTTP or the machine. Times are milliseconds since the Unix epoch, UTC.
 
 pub mod agent_api;
+pub mod crash;
 pub mod diff;
 pub mod endpoint;
 pub mod enrolment;
@@ -20,6 +21,7 @@ pub mod network_test;
 pub mod operator_api;
 pub mod outcome;
 pub mod plan;
+pub mod power;
 pub mod problem;
 pub mod profile;
 pub mod results;

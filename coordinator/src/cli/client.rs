@@ -162,6 +162,16 @@ impl Client {
         self.answer(self.send(method, path, &[], Some(body)).await?).await
     }
 
+    /// `method path` with a JSON body, where the answer has none.
+    pub async fn order(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
+        self.send(method, path, &[], Some(body)).await.map(drop)
+    }
+
     /// `DELETE path?query`.
     pub async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), ClientError> {
         self.send(Method::DELETE, path, query, None::<&()>).await.map(drop)

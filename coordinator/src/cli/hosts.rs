@@ -8,7 +8,7 @@ use reqwest::Method;
 use vetting_protocol::operator_api::{HostAgentToken, HostCreate, HostEdit, HostView};
 
 use super::client::Client;
-use super::{CommandError, enrolment, output};
+use super::{CommandError, enrolment, output, power};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
@@ -63,6 +63,21 @@ pub(super) enum HostCommand {
         /// Its name.
         name: String,
     },
+    /// Switch a machine on or off by its BMC, or ask how it is.
+    #[command(
+        after_help = "Without a BMC (`host bmc`) a machine can only be asked to come up, by Wake-on-LAN.\n\n\
+                            Examples:\n  vetting-coordinator host power rack1-u07 status\n  \
+                            vetting-coordinator host power rack1-u07 cycle"
+    )]
+    Power(power::Power),
+    /// Tell how a machine's BMC is reached.
+    #[command(
+        after_help = "The password has a name and is not given here: it stands in the file that `power.secrets` of the\n\
+                            configuration names, or in the coordinator's environment.\n\nExamples:\n  \
+                            vetting-coordinator host bmc rack1-u07 --ipmi 10.0.9.7 --user ADMIN --secret rack1\n  \
+                            vetting-coordinator host bmc rack1-u07 --none"
+    )]
+    Bmc(power::Bmc),
     /// Remove a machine.
     Remove {
         /// Its name.
@@ -184,6 +199,8 @@ impl HostCommand {
                 let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
                 said(&host, json, "changed")
             }
+            Self::Power(order) => order.run(client, json).await,
+            Self::Bmc(bmc) => bmc.run(client).await,
             Self::Remove { name, with_runs } => {
                 client.delete(&["hosts", &name], &[("with_runs", with_runs.to_string())]).await?;
                 if json {

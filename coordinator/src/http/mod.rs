@@ -12,6 +12,7 @@ mod host_agent;
 pub mod listener;
 mod models;
 pub mod operator;
+mod power;
 pub mod problem;
 mod routes;
 #[cfg(test)]

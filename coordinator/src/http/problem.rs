@@ -80,6 +80,8 @@ problem_kinds! {
     SpecInvalid = UNPROCESSABLE_ENTITY, "spec-invalid", "The expected spec is not valid";
     /// What arrived is not what was announced.
     DigestMismatch = UNPROCESSABLE_ENTITY, "digest-mismatch", "The body does not have the announced digest";
+    /// A machine's BMC did not do it.
+    Power = BAD_GATEWAY, "power", "The machine's power could not be controlled";
     /// Over a limit.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// Beyond the file's end.
@@ -175,6 +177,7 @@ impl From<RunError> for ApiError {
             | RunError::WipeInstalledSystem
             | RunError::NoHold
             | RunError::Invalid { .. } => ProblemKind::Invalid,
+            RunError::Power { .. } => ProblemKind::Power,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
             RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,

@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent, models};
+use super::{App, boot, enrolment, host_agent, models, power};
 use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
@@ -208,6 +208,8 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
     host_routes(app)
         .or(identity_routes(app))
         .unify()
+        .or(power_routes(app))
+        .unify()
         .or(enrolment_routes(app))
         .unify()
         .or(run_routes(app))
@@ -274,6 +276,23 @@ fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {
     let make = operator_route!(app, agent_token(), post, |app, name| host_agent::make_token(app, name));
     let revoke = operator_route!(app, agent_token(), delete, |app, name| host_agent::revoke_token(app, name));
     add.or(remove).unify().or(forget).unify().or(make).unify().or(revoke).unify().boxed()
+}
+
+fn power_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let show =
+        operator_route!(app, warp::path!("api" / "v1" / "hosts" / String / "power"), get, |app, name| {
+            power::show(app, name)
+        });
+    let switch = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "hosts" / String / "power" / String),
+        post,
+        |app, name, action| power::switch(app, name, action)
+    );
+    let bmc = || warp::path!("api" / "v1" / "hosts" / String / "bmc");
+    let set = operator_route_with_body!(app, bmc(), put, |app, name; body| power::set_bmc(app, name, body));
+    let remove = operator_route!(app, bmc(), delete, |app, name| power::remove_bmc(app, name));
+    show.or(switch).unify().or(set).unify().or(remove).unify().boxed()
 }
 
 fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
+use vetting_judge::crash::Traces;
 use vetting_judge::facts::Ending;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel, PlanAnswer};
@@ -12,6 +13,7 @@ use vetting_protocol::plan::{DiskConsent, Plan};
 use vetting_protocol::run::{RunPlace, RunState};
 
 use super::claimant::identify;
+use super::crash;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
 use super::stages::running_stage;
@@ -108,9 +110,10 @@ impl Driver {
         let (done, plan) = self
             .store
             .write(move |connection| {
+                let before_ms = crash::claimed_ms(connection, run)?;
                 let kind = exchange(connection, &claim, token_hash, remote, now_ms)?;
                 identify(connection, &claim, &driver.settings.enrolment.ignored_uuids, now_ms)?;
-                let done = enter(connection, &claim, kind, remote, now_ms)?;
+                let done = enter(connection, &claim, kind, before_ms, remote, now_ms)?;
                 if kind == Kind::Return {
                     reboot::returned(connection, run, now_ms)?;
                 }
@@ -260,11 +263,15 @@ fn enter(
     connection: &Connection,
     claim: &ClaimRequest,
     kind: Kind,
+    before_ms: Option<i64>,
     remote: SocketAddr,
     now_ms: i64,
 ) -> Result<Option<Transition>, RunError> {
     let run = claim.run_id;
     let by = format!("agent {} at {}", claim.agent_version, remote.ip());
+    if let (Kind::First | Kind::Return, Some(left)) = (kind, &claim.left_behind) {
+        crash::tell_of_earlier(connection, run, left.clone(), now_ms)?;
+    }
     let (event, why, ending) = match kind {
         Kind::Repeated => return Ok(None),
         Kind::First => (RunEvent::Claimed, format!("claimed by {by}"), None),
@@ -273,7 +280,15 @@ fn enter(
             let stage = running_stage(connection, run)?;
             let during = stage.map_or_else(|| "between stages".to_owned(), |stage| format!("during {stage}"));
             let why = format!("the machine restarted unannounced {during}; claimed again by {by}");
-            (RunEvent::UnplannedReboot, why, Some(Ending::UnplannedReboot { stage, evidence: None }))
+            let traces = Traces {
+                came_back: true,
+                claimed_ms: before_ms,
+                left_behind: claim.left_behind.clone(),
+                power_on: None,
+                event_log: None,
+            };
+            let evidence = Some(crash::explain(connection, run, traces, now_ms)?);
+            (RunEvent::UnplannedReboot, why, Some(Ending::UnplannedReboot { stage, evidence }))
         }
     };
     transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)

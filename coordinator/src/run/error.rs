@@ -164,6 +164,12 @@ pub enum RunError {
         /// The limit.
         most: usize,
     },
+    /// A machine's power is not as it was told.
+    #[error("{what}")]
+    Power {
+        /// Why.
+        what: String,
+    },
     /// A value out of its range.
     #[error("{what}")]
     Invalid {
@@ -181,6 +187,11 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// A machine's power was not switched.
+    pub(super) fn power(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Power { what: crate::error_chain(error) }
+    }
+
     /// Whether the one who asked was refused; otherwise this coordinator or its disk failed.
     pub fn is_refusal(&self) -> bool {
         match self {
@@ -190,6 +201,7 @@ impl RunError {
             | Self::Random(_)
             | Self::Signing(_)
             | Self::Corrupt { .. }
+            | Self::Power { .. }
             | Self::Task(_) => false,
             Self::WipeNonDestructive
             | Self::EraseWithoutWipe

@@ -137,7 +137,7 @@ fn default_ending(ended_by: EndedBy) -> Ending {
         EndedBy::NeverAppeared => {
             Ending::NeverAppeared { waited_ms: 0, last_seen: "nothing is known".to_owned() }
         }
-        EndedBy::WentSilent => Ending::WentSilent { stage: None, silent_ms: 0 },
+        EndedBy::WentSilent => Ending::WentSilent { stage: None, silent_ms: 0, evidence: None },
         EndedBy::UnplannedReboot => Ending::UnplannedReboot { stage: None, evidence: None },
         EndedBy::AgentCrashed => Ending::AgentCrashed { how: "nothing is known".to_owned() },
         EndedBy::Aborted => Ending::Aborted { reason: "nothing is known".to_owned() },

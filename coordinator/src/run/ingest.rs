@@ -211,6 +211,7 @@ impl Driver {
 
     async fn unplanned_reboot(&self, run: RunId) -> Result<(), RunError> {
         let stage = self.store.read(move |connection| running_stage(connection, run)).await?;
+        // what it left behind comes with a claim, and this boot made none
         let ending = Ending::UnplannedReboot { stage, evidence: None };
         let why = "a record came from another boot, and no reboot was announced";
         match self.apply(run, RunEvent::UnplannedReboot, why, Some(ending)).await {

@@ -6,6 +6,7 @@
 pub mod boot;
 pub mod claim;
 mod claimant;
+mod crash;
 pub mod deadline;
 pub mod diagram;
 mod directive;
@@ -22,6 +23,7 @@ pub mod live;
 mod memtest;
 mod orders;
 mod patience;
+pub mod power;
 mod reboot;
 mod records;
 mod reopen;

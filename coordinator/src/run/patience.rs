@@ -8,15 +8,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use vetting_judge::crash::Traces;
 use vetting_judge::facts::Ending;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::run::RunState;
 
+use super::crash;
 use super::deadline::{Times, deadline};
-use super::driver::Driver;
+use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
 use super::stages::running_stage;
-use super::state::RunEvent;
+use super::state::{RunEvent, Step};
 use crate::store::{Connection, StoreError, reboots, runs};
 
 /// Longest sleep of the task: how long something left undone may wait.
@@ -82,13 +84,53 @@ impl Driver {
                 continue;
             }
             let (why, ending) = overdue(event, &row, times, now_ms);
-            match self.apply(row.id, event, why, ending).await {
+            match self.end_waiting(row.id, event, why, ending).await {
                 // it moved on between the look and the event
                 Ok(_) | Err(RunError::NotNow { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(next)
+    }
+
+    /// Feeds the event that a deadline brings. Of a machine that fell silent all is gathered that is known of its end.
+    async fn end_waiting(
+        &self,
+        run: RunId,
+        event: RunEvent,
+        why: String,
+        ending: Option<Ending>,
+    ) -> Result<RunState, RunError> {
+        let Some(Ending::WentSilent { stage, silent_ms, .. }) = ending else {
+            return self.apply(run, event, why, ending).await;
+        };
+        let power_on = self.glance_at_power(run).await;
+        let (now_ms, driver) = (self.clock.now_ms(), self.clone());
+        to_its_end(async move {
+            let done = driver
+                .store
+                .write(move |connection| {
+                    let traces = Traces {
+                        came_back: false,
+                        claimed_ms: crash::claimed_ms(connection, run)?,
+                        left_behind: None,
+                        power_on,
+                        event_log: None,
+                    };
+                    // one that was heard meanwhile has nothing to explain
+                    let evidence = match super::state::step(runs::get(connection, run)?.state, event) {
+                        Step::Move { .. } => Some(crash::explain(connection, run, traces, now_ms)?),
+                        Step::Stay | Step::Refused { .. } => None,
+                    };
+                    let ending = Ending::WentSilent { stage, silent_ms, evidence };
+                    transition(connection, now_ms, run, event, &why, Some(&ending))
+                })
+                .await?;
+            let state = done.state;
+            driver.perform(done);
+            Ok(state)
+        })
+        .await
     }
 
     /// Announces the end of a hold when it is time; returns when to look again.
@@ -179,7 +221,7 @@ fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String
     if event == RunEvent::WentSilent {
         let silent_ms = since(times.last_contact_ms.unwrap_or(times.entered_ms).max(times.entered_ms));
         let why = format!("no word from the agent for {} s", silent_ms / 1_000);
-        return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms }));
+        return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms, evidence: None }));
     }
     ("the time to look at the machine is over".to_owned(), None)
 }

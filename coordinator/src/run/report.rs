@@ -106,10 +106,11 @@ impl Driver {
                 Ok::<_, RunError>(done)
             })
             .await?;
-        if may_hold && done.state != RunState::FailedHolding {
+        let held = done.state == RunState::FailedHolding;
+        self.perform(done);
+        if may_hold && !held {
             self.forget_hold_key(run).await?;
         }
-        self.perform(done);
         Ok(())
     }
 

@@ -9,8 +9,9 @@ use super::error::RunError;
 use super::state::RunEvent;
 use crate::error_chain;
 use crate::power::WakeTarget;
+use crate::store::hosts::HostRow;
 use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{StoreError, events, hosts, runs};
+use crate::store::{StoreError, bmcs, events, hosts, runs};
 
 /// Between two magic packets to a machine that does not come.
 pub(super) const AGAIN_MS: i64 = 30_000;
@@ -36,6 +37,11 @@ pub(super) fn waits_for_machine(state: RunState) -> bool {
         | RunState::Released
         | RunState::Aborted => false,
     }
+}
+
+/// Where a machine listens for its magic packet.
+pub(super) fn target(host: &HostRow) -> WakeTarget {
+    WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port }
 }
 
 impl Driver {
@@ -76,28 +82,43 @@ impl Driver {
 
     /// Returns whether the packet could not be sent; `told` when the events say so already.
     async fn try_wake(&self, run: RunId, now_ms: i64, told: bool) -> Result<bool, RunError> {
-        let (host, state, place) = self
+        let (host, bmc, state, place) = self
             .store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
-                Ok::<_, StoreError>((
-                    hosts::get(connection, row.host_id)?,
-                    row.state,
-                    row.override_flags.place,
-                ))
+                let host = hosts::get(connection, row.host_id)?;
+                let bmc = bmcs::get(connection, host.id)?;
+                Ok::<_, StoreError>((host, bmc, row.state, row.override_flags.place))
             })
             .await?;
         // an agent on the installed system asks for its run by itself
         if !waits_for_machine(state) || place == RunPlace::InstalledSystem {
             return Ok(false);
         }
-        let target = WakeTarget { mac: host.mac, broadcast_ip: host.wol_broadcast_ip, port: host.wol_port };
-        if let Err(error) = self.power.wake(target).await {
+        let by_bmc = match bmc {
+            // a machine that was told to restart must not be told again while it does
+            Some(settings) => Some(self.boot_by_bmc(settings, state == RunState::Queued).await),
+            None => None,
+        };
+        let (failure, why) = match by_bmc {
+            Some(Ok(())) => (None, "its BMC boots it from the network".to_owned()),
+            Some(Err(error)) => {
+                // its card may hear what its BMC does not
+                let packet = self.power.wake(target(&host)).await;
+                let packet = packet
+                    .map_or_else(|error| error_chain(&error), |()| "a magic packet was sent".to_owned());
+                (Some(format!("{}; {packet}", error_chain(&error))), String::new())
+            }
+            None => match self.power.wake(target(&host)).await {
+                Ok(()) => (None, format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port)),
+                Err(error) => (Some(error_chain(&error)), String::new()),
+            },
+        };
+        if let Some(failure) = failure {
             if !told {
                 let again_s = AGAIN_MS / 1_000;
                 let message = format!(
-                    "{}; it is tried again every {again_s} s, or switch the machine on by hand",
-                    error_chain(&error)
+                    "{failure}; it is tried again every {again_s} s, or switch the machine on by hand"
                 );
                 let line = of_run(run, now_ms, EventLevel::Warning, "wake_failed", message);
                 self.store.write(move |connection| events::insert(connection, &line)).await?;
@@ -105,7 +126,6 @@ impl Driver {
             return Ok(true);
         }
         if state == RunState::Queued {
-            let why = format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port);
             let done = self
                 .store
                 .write(move |connection| {

@@ -109,6 +109,11 @@ const EVERY: &str = "SELECT m.ts, m.kind, m.key, m.value, m.unit, s.name
        AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
          WHERE a.run_id = ?1 AND a.stage_name = s.name AND m.id <= a.last_measurement_id)
      ORDER BY m.id";
+/// How far back [`last_of_each`] looks: sensors are sampled far more often.
+const LAST_SPAN_MS: i64 = 120_000;
+// of a group with MAX, SQLite takes the other columns from the row that has it
+const LAST_OF_EACH: &str = "SELECT key, value, unit, MAX(ts) AS ts FROM measurements
+     WHERE run_id = ?1 AND kind = ?2 AND ts >= ?3 AND value IS NOT NULL GROUP BY key ORDER BY key";
 const COUNT: &str = "SELECT COUNT(*) FROM measurements WHERE run_id = ?1";
 const COUNT_EVALUATIONS: &str = "SELECT COUNT(*) FROM threshold_evaluations WHERE run_id = ?1";
 const SPAN: &str = "SELECT MIN(ts), MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2";
@@ -236,6 +241,50 @@ pub fn for_each(
         });
     }
     Ok(())
+}
+
+/// The newest sample of a sensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastSample {
+    /// When it was taken, ms since the epoch.
+    pub ts_ms: i64,
+    /// The quantity.
+    pub kind: String,
+    /// Which one.
+    pub key: String,
+    /// The value.
+    pub value: f64,
+    /// Its unit.
+    pub unit: String,
+}
+
+/// The newest sample with a value of each sensor of these kinds, as far as it was taken within `LAST_SPAN_MS` of the
+/// kind's newest.
+pub fn last_of_each(
+    connection: &Connection,
+    run: RunId,
+    kinds: &[&str],
+) -> Result<Vec<LastSample>, StoreError> {
+    let mut newest = Vec::new();
+    for kind in kinds {
+        let end: (Option<String>, Option<String>) = connection
+            .prepare_cached(SPAN)?
+            .query_row(params![run.0, kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (_, Some(end)) = end else { continue };
+        let since = timestamp_text(stored_time(end)?.saturating_sub(LAST_SPAN_MS))?;
+        let mut statement = connection.prepare_cached(LAST_OF_EACH)?;
+        let found = statement.query_and_then(params![run.0, kind, since], |row| {
+            Ok::<_, StoreError>(LastSample {
+                ts_ms: row::time(row, ("measurements", "ts"))?,
+                kind: (*kind).to_owned(),
+                key: row.get("key")?,
+                value: row.get("value")?,
+                unit: row.get::<_, Option<String>>("unit")?.unwrap_or_default(),
+            })
+        })?;
+        newest.extend(found.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(newest)
 }
 
 /// How many samples a run has.

@@ -14,6 +14,7 @@ mod writer;
 
 pub mod artifacts;
 pub mod attempts;
+pub mod bmcs;
 pub mod components;
 pub mod diffs;
 pub mod enrolment;

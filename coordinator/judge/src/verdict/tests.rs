@@ -53,7 +53,7 @@ fn a_good_run_passes_and_says_what_was_done() {
 fn nothing_but_a_regular_end_passes() {
     let endings = [
         Ending::NeverAppeared { waited_ms: 600_000, last_seen: "no DHCP request".to_owned() },
-        Ending::WentSilent { stage: Some(StageName::Storage), silent_ms: 120_000 },
+        Ending::WentSilent { stage: Some(StageName::Storage), silent_ms: 120_000, evidence: None },
         Ending::UnplannedReboot { stage: Some(StageName::CpuStress), evidence: None },
         Ending::AgentCrashed { how: "signal SIGSEGV".to_owned() },
         Ending::Aborted { reason: "wrong machine".to_owned() },
@@ -78,8 +78,8 @@ fn nothing_is_said_of_evidence_that_nobody_gathered() {
         only_reason(&facts).text,
         "The machine restarted in stage CPUStress though no restart was planned."
     );
-    facts.ending = reboot(Some("a panic in pstore"));
-    assert!(only_reason(&facts).text.ends_with("planned; it left: a panic in pstore."));
+    facts.ending = reboot(Some("It was a kernel panic: `Oops`."));
+    assert!(only_reason(&facts).text.ends_with("planned. It was a kernel panic: `Oops`."));
 }
 
 #[test]

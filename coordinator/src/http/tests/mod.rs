@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod crash;
 mod cut_short;
 mod enrolment;
 mod faults;
@@ -12,6 +13,7 @@ mod limits;
 mod memtest;
 mod network_test;
 mod operator;
+mod power;
 mod resume;
 mod rules;
 mod waivers;
@@ -107,6 +109,7 @@ impl Lab {
         config.database.path = state.path().join("vetting.db");
         config.listen.https = SocketAddr::from((address, 0));
         config.listen.http = config.listen.https;
+        config.power.secrets = Some(state.path().join("power-secrets.yaml"));
         config.image.dir = state.path().join("image");
         std::fs::create_dir(&config.image.dir).unwrap();
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
@@ -191,6 +194,7 @@ impl Lab {
             system_uuid: None,
             macs: vec![MAC.parse().unwrap()],
             timeline: BootTimeline { init_ms: Some(2_000), network_ms: Some(3_000), claim_ms: 4_000 },
+            left_behind: None,
         }
     }
 

@@ -1,0 +1,198 @@
+//! Power by a BMC: a real IPMI peer (OpenIPMI's `ipmi_sim`) whose chassis is a folder.
+
+#![expect(clippy::disallowed_methods, reason = "starts the peer that the coordinator speaks to")]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+
+use vetting_protocol::power::{PowerState, PowerView};
+use vetting_protocol::run::RunState;
+
+use super::*;
+
+const PASSWORD: &str = "s3cr3tword";
+
+/// Called as `chassis 0x20 get|set|check PARAMETER [VALUE] …`: each parameter is a file.
+const CHASSIS: &str = r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+what=$2
+echo "$@" >> calls
+shift 2
+while [ $# -gt 0 ]; do
+  case $what in
+  get) echo "$1:$(cat "is.$1")"; shift;;
+  set) echo "$2" > "is.$1"; shift 2;;
+  *) shift 2;;
+  esac
+done
+"#;
+
+struct Peer {
+    folder: TempDir,
+    port: u16,
+    child: Child,
+}
+
+impl Peer {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        // free a moment ago; ipmi_sim cannot choose one itself
+        let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let levels = ["callback", "user", "operator", "admin"];
+        let methods: String =
+            levels.iter().map(|level| format!("    allowed_auths_{level} none md2 md5 straight\n")).collect();
+        file(
+            "lan.conf",
+            &format!(
+                "name \"lab\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {port}\n    priv_limit admin\n\
+                 {methods}    guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"./chassis 0x20\"\n  \
+                 user 2 true \"ADMIN\" \"{PASSWORD}\" admin 10 none md2 md5 straight\n"
+            ),
+        );
+        file(
+            "main.emu",
+            "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n",
+        );
+        file("chassis", CHASSIS);
+        file("is.power", "0\n");
+        file("is.boot", "none\n");
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        let script = folder.path().join("chassis");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let child = Command::new("ipmi_sim")
+            .args(["-c", "lan.conf", "-f", "main.emu", "-s", "state", "-n"])
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ipmi_sim (Debian: openipmi) starts");
+        Self { folder, port, child }
+    }
+
+    fn is(&self, parameter: &str) -> String {
+        let text = std::fs::read_to_string(self.folder.path().join(format!("is.{parameter}")));
+        text.unwrap_or_default().trim().to_owned()
+    }
+
+    fn set(&self, parameter: &str, value: &str) {
+        std::fs::write(self.folder.path().join(format!("is.{parameter}")), format!("{value}\n")).unwrap();
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
+        text.lines().filter(|line| line.contains(" set ")).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A host whose BMC is the peer, which has the password that is in the secrets file.
+async fn lab_with(peer: &Peer, password: &str) -> Lab {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    let secrets = lab.config.power.secrets.clone().unwrap();
+    std::fs::write(&secrets, format!("rack1: {password}\n")).unwrap();
+    std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let settings =
+        json!({"via": "ipmi", "host": "127.0.0.1", "port": peer.port, "user": "ADMIN", "secret": "rack1"});
+    let answer = lab.operator(Method::PUT, "hosts/node1/bmc").json(&settings).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{}", answer.text().await.unwrap());
+    lab
+}
+
+async fn switched(lab: &Lab, action: &str) {
+    let request = lab.operator(Method::POST, &format!("hosts/node1/power/{action}"));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{}", answer.text().await.unwrap());
+}
+
+async fn view(lab: &Lab) -> PowerView {
+    good(lab.operator(Method::GET, "hosts/node1/power")).await
+}
+
+#[tokio::test]
+async fn a_machine_is_switched_and_says_whether_it_is_on() {
+    let peer = Peer::start();
+    let lab = lab_with(&peer, PASSWORD).await;
+    for (action, state) in [("on", PowerState::On), ("cycle", PowerState::On), ("off", PowerState::Off)] {
+        switched(&lab, action).await;
+        let view = view(&lab).await;
+        assert_eq!((view.state, view.problem), (Some(state), None), "{action}");
+    }
+    switched(&lab, "soft").await;
+    assert_eq!(peer.is("shutdown"), "1");
+    let nonsense = lab.operator(Method::POST, "hosts/node1/power/explode");
+    assert_eq!(refused(nonsense).await, refusal(422, "invalid"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_and_no_password_is_anywhere() {
+    let peer = Peer::start();
+    let lab = lab_with(&peer, "wr0ngword").await;
+    let problem: Problem =
+        lab.operator(Method::POST, "hosts/node1/power/on").send().await.unwrap().json().await.unwrap();
+    assert_eq!(problem.status, 502, "{}", problem.detail);
+    assert_eq!(peer.calls(), Vec::<String>::new());
+    let said = format!("{} {:?} {:?}", problem.detail, view(&lab).await, lab.events().await);
+    assert!(!said.contains("wr0ngword"), "{said}");
+    let lab = lab.restarted_after(|path| {
+        let database = std::fs::read(path).unwrap();
+        assert!(!database.windows(9).any(|bytes| bytes == b"wr0ngword"));
+    });
+    drop(lab.await);
+}
+
+#[tokio::test]
+async fn a_run_boots_its_machine_from_the_network_once() {
+    let peer = Peer::start();
+    let lab = lab_with(&peer, PASSWORD).await;
+    peer.set("power", "1");
+    let run = lab.start_run("node1").await;
+    assert_eq!(lab.detail(run).await.summary.state, RunState::Waking);
+    let restarted = ["0x20 set boot pxe", "0x20 set power 0", "0x20 set power 1"];
+    assert_eq!(peer.calls(), restarted);
+    // one that is on its way is not restarted again; one that went off is switched on
+    lab.clock.set(START_MS + 30_000);
+    lab.server.driver.check_deadlines().await.unwrap();
+    assert_eq!(peer.calls(), restarted);
+    peer.set("power", "0");
+    lab.clock.set(START_MS + 60_000);
+    lab.server.driver.check_deadlines().await.unwrap();
+    assert_eq!(peer.calls()[3..], ["0x20 set boot pxe", "0x20 set power 1"]);
+    assert_eq!(lab.power.0.lock().unwrap().len(), 0, "no magic packet beside it");
+}
+
+#[tokio::test]
+async fn nobody_pulls_the_power_from_under_a_run_by_mistake() {
+    let peer = Peer::start();
+    let lab = lab_with(&peer, PASSWORD).await;
+    let run = lab.start_run("node1").await;
+    lab.claim_again(run, BOOT).await;
+    let problem: Problem =
+        lab.operator(Method::POST, "hosts/node1/power/off").send().await.unwrap().json().await.unwrap();
+    assert!(problem.detail.contains("run abort 1"), "{}", problem.detail);
+    assert_eq!(peer.is("power"), "1");
+}
+
+#[tokio::test]
+async fn the_bmc_tells_a_hang_from_a_power_loss() {
+    for (power, word) in [("1", "It was a hang"), ("0", "It was a power loss")] {
+        let peer = Peer::start();
+        let lab = lab_with(&peer, PASSWORD).await;
+        let run = lab.start_run("node1").await;
+        lab.claim_again(run, BOOT).await;
+        peer.set("power", power);
+        let silence_ms = i64::try_from(lab.config.timeouts.silence.as_ms()).unwrap();
+        lab.clock.set(START_MS + silence_ms);
+        lab.server.driver.check_deadlines().await.unwrap();
+        let reasons = lab.over(run).await.reasons;
+        assert!(reasons[0].contains(word), "{reasons:?}");
+    }
+}
