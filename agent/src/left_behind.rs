@@ -4,11 +4,6 @@
 //! pstore keeps a dump in pieces of about a kilobyte, each a file `dmesg-STORE-ID` whose first line is `Panic#1 Part3`;
 //! part 1 is the newest piece, so that the last part comes first in time (Linux, fs/pstore/platform.c).
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "removes dumps that were told from where the kernel keeps them"
-)]
-
 use vetting_protocol::crash::{CrashDump, LeftBehind, MOST_DUMPS, MOST_LINE_CHARS, MOST_LINES};
 
 use crate::host::Host;

@@ -118,11 +118,11 @@ impl Link for AloneLink {
     }
 
     fn directive(&self) -> Directive {
-        let state = self.lock();
-        match (&state.verdict, state.course.halted(), state.course.must_end()) {
+        let kept = self.lock();
+        match (&kept.verdict, kept.course.halted(), kept.course.must_end()) {
             (Some(verdict), ..) => verdict.clone(),
-            (None, Some(reason), _) => Directive::HaltPipeline { reason: reason.to_owned() },
-            (None, None, Some((stage, reason))) => Directive::EndStage { stage, reason: reason.to_owned() },
+            (None, Some(why), _) => Directive::HaltPipeline { reason: why.to_owned() },
+            (None, None, Some((stage, why))) => Directive::EndStage { stage, reason: why.to_owned() },
             (None, None, None) => Directive::Continue,
         }
     }

@@ -403,9 +403,10 @@ pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterHold, UplinkErro
             Directive::Abort { then, .. } | Directive::Finished { then, .. } => {
                 return Ok(AfterHold::LetGo(then));
             }
-            Directive::Continue | Directive::HaltPipeline { .. } | Directive::AwaitVerdict => {
-                return Ok(AfterHold::GoOn);
-            }
+            Directive::Continue
+            | Directive::HaltPipeline { .. }
+            | Directive::EndStage { .. }
+            | Directive::AwaitVerdict => return Ok(AfterHold::GoOn),
         }
     }
 }

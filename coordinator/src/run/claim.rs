@@ -270,7 +270,7 @@ fn enter(
     let run = claim.run_id;
     let by = format!("agent {} at {}", claim.agent_version, remote.ip());
     if let (Kind::First | Kind::Return, Some(left)) = (kind, &claim.left_behind) {
-        crash::tell_of_earlier(connection, run, left.clone(), now_ms)?;
+        crash::tell_of_earlier(connection, run, left, now_ms)?;
     }
     let (event, why, ending) = match kind {
         Kind::Repeated => return Ok(None),

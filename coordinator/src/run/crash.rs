@@ -17,7 +17,7 @@ use crate::store::{Connection, events, measurements, sessions, stages};
 const TOLD: [(&str, usize); 4] = [("temp", 3), ("power", 2), ("volt", 2), ("fan", 1)];
 
 /// A dump as it may be kept: what comes from the network has no control characters and is no longer than said.
-fn cleaned(left: LeftBehind) -> LeftBehind {
+fn cleaned(left: &LeftBehind) -> LeftBehind {
     let line = |text: &String| -> String {
         text.chars().filter(|character| !character.is_control()).take(MOST_LINE_CHARS).collect()
     };
@@ -43,7 +43,7 @@ fn cleaned(left: LeftBehind) -> LeftBehind {
 pub(super) fn tell_of_earlier(
     connection: &Connection,
     run: RunId,
-    left: LeftBehind,
+    left: &LeftBehind,
     now_ms: i64,
 ) -> Result<(), RunError> {
     let LeftBehind { dumps, hardware_errors, .. } = cleaned(left);
@@ -68,18 +68,19 @@ pub(super) fn explain(
     traces: Traces,
     now_ms: i64,
 ) -> Result<String, RunError> {
-    let traces = Traces { left_behind: traces.left_behind.map(cleaned), ..traces };
+    let traces = Traces { left_behind: traces.left_behind.as_ref().map(cleaned), ..traces };
     let Attribution { kind, because } = attribute(&traces);
     let sub_steps = running_sub_steps(connection, run)?;
     let samples = last_samples(connection, run)?;
-    let mut words = format!("It was a {kind}: {because}.");
+    let mut sentences = vec![format!("It was a {kind}: {because}.")];
     if !sub_steps.is_empty() {
-        words.push_str(&format!(" Under way: {}.", sub_steps.join(", ")));
+        sentences.push(format!("Under way: {}.", sub_steps.join(", ")));
     }
     if !samples.is_empty() {
         let told: Vec<String> = samples.iter().map(sample_words).collect();
-        words.push_str(&format!(" The last samples: {}.", told.join(", ")));
+        sentences.push(format!("The last samples: {}.", told.join(", ")));
     }
+    let words = sentences.join(" ");
     let dumps: Vec<&CrashDump> = own_dumps(&traces).collect();
     let mut line = of_run(run, now_ms, EventLevel::Error, "crash", words.clone());
     line.data = Some(json!({
@@ -138,7 +139,7 @@ mod tests {
             lines: lines.clone(),
         };
         let left = LeftBehind { dumps: vec![dump; 9], hardware_errors: lines, unread: Vec::new() };
-        let LeftBehind { dumps, hardware_errors, .. } = cleaned(left);
+        let LeftBehind { dumps, hardware_errors, .. } = cleaned(&left);
         assert_eq!((dumps.len(), dumps[0].store.len()), (MOST_DUMPS, MOST_LINE_CHARS));
         assert_eq!((dumps[0].lines.len(), hardware_errors.len()), (MOST_LINES, MOST_LINES));
         assert_eq!(dumps[0].lines.last().unwrap(), "line 999[2J", "the end is what tells");

@@ -78,7 +78,7 @@ impl Driver {
             .await?;
         let Some((facts, ended_by)) = gathered else { return Ok(()) };
         let place = facts.run.place;
-        let made = self.make_report(run, facts).await?;
+        let report = self.make_report(run, facts).await?;
         let chosen: Result<_, StoreError> = self
             .store
             .read(move |connection| Ok(runs::get(connection, run)?.override_flags.after_fail))
@@ -86,19 +86,19 @@ impl Driver {
         let wanted = chosen?.map_or(self.settings.hold_failed, |chosen| chosen == AfterRun::Stay);
         // an installed system goes on with its own work, whatever was found
         let hold = wanted && place == RunPlace::LiveImage;
-        let may_hold = hold && made.verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
+        let may_hold = hold && report.verdict.result == RunResult::Fail && ended_by.leaves_agent_alive();
         let key = if may_hold { Some(self.make_hold_key(run).await?) } else { None };
         let done = self
             .store
             .write(move |connection| {
-                made.insert(connection, run, now_ms)?;
+                report.insert(connection, run, now_ms)?;
                 figures::keep(connection, run)?;
-                let verdict = &made.verdict;
+                let verdict = &report.verdict;
                 if let Some(stage) = &verdict.failed_stage {
                     runs::set_failed_stage(connection, run, stage)?;
                 }
                 let event = RunEvent::Judged { ended_by, result: verdict.result, hold };
-                let why = format!("{}: {}", verdict.result, made.reasons().join(" "));
+                let why = format!("{}: {}", verdict.result, report.reasons().join(" "));
                 let done = transition(connection, now_ms, run, event, &why, None)?;
                 if let (Some(key), RunState::FailedHolding) = (&key, done.state) {
                     key.insert(connection, run)?;
@@ -106,9 +106,9 @@ impl Driver {
                 Ok::<_, RunError>(done)
             })
             .await?;
-        let held = done.state == RunState::FailedHolding;
+        let stays_up = done.state == RunState::FailedHolding;
         self.perform(done);
-        if may_hold && !held {
+        if may_hold && !stays_up {
             self.forget_hold_key(run).await?;
         }
         Ok(())

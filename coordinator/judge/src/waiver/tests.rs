@@ -133,7 +133,7 @@ fn what_was_never_tested_or_ended_early_cannot_be_waived() {
     assert_eq!(after.reasons[0].finding, None);
 
     let mut facts = fixtures::passing();
-    facts.ending = Ending::WentSilent { stage: Some(StageName::Storage), silent_ms: 120_000 };
+    facts.ending = Ending::WentSilent { stage: Some(StageName::Storage), silent_ms: 120_000, evidence: None };
     assert_eq!(judge(&facts).reasons[0].finding, None);
     facts.stages.clear();
     assert!(judge(&facts).reasons.iter().all(|reason| reason.finding.is_none()));

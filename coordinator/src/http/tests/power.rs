@@ -40,8 +40,8 @@ impl Peer {
         // free a moment ago; ipmi_sim cannot choose one itself
         let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let levels = ["callback", "user", "operator", "admin"];
-        let methods: String =
-            levels.iter().map(|level| format!("    allowed_auths_{level} none md2 md5 straight\n")).collect();
+        let methods =
+            levels.map(|level| format!("    allowed_auths_{level} none md2 md5 straight\n")).concat();
         file(
             "lan.conf",
             &format!(
