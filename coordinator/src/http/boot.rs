@@ -28,15 +28,18 @@ pub struct BootQuery {
 }
 
 fn text(status: StatusCode, body: String) -> Response {
+    let length = HeaderValue::from(body.len());
     let mut response = warp::reply::with_status(body, status).into_response();
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // an answer to HEAD would not say it by itself
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
     response
 }
 
-/// `GET /boot/ipxe` and `GET /boot/grub`: one decision, written in the language of whoever asks.
+/// `GET` and `HEAD /boot/ipxe` and `/boot/grub`: one decision, written in the language of whoever asks.
 pub async fn script(
     app: App,
     language: Language,
@@ -147,7 +150,7 @@ async fn memtest_file(
     files::serve(&path, "application/octet-stream", &method, &headers, on_complete).await
 }
 
-/// `GET` and `HEAD /boot/netboot/{name}`: the boot loaders that TFTP serves, for UEFI HTTP Boot.
+/// `GET` and `HEAD /boot/netboot/{name}`, and `/grub/grub.cfg`: the boot loaders that TFTP serves, for UEFI HTTP Boot.
 pub async fn loader(
     app: App,
     connection: Connection,

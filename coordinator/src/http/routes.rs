@@ -14,6 +14,7 @@ use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
 use super::{App, boot, enrolment, host_agent, models, power};
+use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
 
 fn with(app: &App) -> impl Filter<Extract = (App,), Error = Infallible> + Clone + use<> {
@@ -52,7 +53,8 @@ fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
     let script = ipxe
         .or(grub)
         .unify()
-        .and(warp::get())
+        // GRUB asks for the length of everything first when it came by UEFI HTTP Boot
+        .and(warp::get().or(warp::head()).unify())
         .and(with(app))
         .and(connection())
         .and(warp::header::optional::<String>("host"))
@@ -77,7 +79,16 @@ fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|name: Tail, app, connection, host: Option<String>| async move {
             answer(boot::loader(app, connection, host, name.as_str()).await)
         });
-    script.or(file).unify().or(loader).unify().boxed()
+    // GRUB looks for it at the top, wherever it was loaded from itself
+    let grub_config = warp::path!("grub" / "grub.cfg")
+        .and(warp::get().or(warp::head()).unify())
+        .and(with(app))
+        .and(connection())
+        .and(warp::header::optional::<String>("host"))
+        .then(|app, connection, host: Option<String>| async move {
+            answer(boot::loader(app, connection, host, GRUB_CONFIG).await)
+        });
+    script.or(file).unify().or(loader).unify().or(grub_config).unify().boxed()
 }
 
 fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -25,7 +25,7 @@ pub const SHIM: &str = "shimx64.efi";
 /// What shim loads next, from where it came from itself.
 const GRUB: &str = "grubx64.efi";
 /// What GRUB runs first; its name is built into the signed file.
-const GRUB_CONFIG: &str = "grub/grub.cfg";
+pub const GRUB_CONFIG: &str = "grub/grub.cfg";
 /// Names that loaders ask for, and those that Debian's packages have.
 const SIGNED: [(&str, &str); 2] = [(SHIM, "shimx64.efi.signed"), (GRUB, "grubnetx64.efi.signed")];
 /// A boot loader is far smaller; it is held in memory while it is sent.

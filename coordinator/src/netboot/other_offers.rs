@@ -4,6 +4,7 @@
 //!
 //! Refuses: to answer anything that comes here.
 
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -21,8 +22,9 @@ use super::server::{LONGEST_DATAGRAM, hear};
 
 /// A server that competes over and over is told of once in this time.
 const AGAIN_MS: i64 = 10 * 60 * 1_000;
-/// One that boots only machines of its own does no harm: it is told of once, until we are started again.
-const ONCE_MS: i64 = i64::MAX;
+/// Servers that boot only machines of their own do no harm: each is told of once until we are started again, and no more
+/// than these, since anyone can make up addresses.
+const MOST_NEIGHBOURS: usize = 16;
 /// What the boot file of a coordinator like this one has in it.
 const COORDINATORS_SCRIPT: &str = "/boot/ipxe?mac=";
 
@@ -51,7 +53,7 @@ impl OtherOffers {
     /// Listens until dropped.
     pub(super) async fn watch(self) {
         let mut told_of_rivals = RateLimit::new(1, AGAIN_MS);
-        let mut told_of_neighbours = RateLimit::new(1, ONCE_MS);
+        let mut neighbours = HashSet::new();
         let mut buffer = [0; LONGEST_DATAGRAM];
         loop {
             let (length, _) = hear(&self.socket, &mut buffer, "the watch for other boot servers").await;
@@ -61,13 +63,14 @@ impl OtherOffers {
             }
             let Ok(host_name) = self.shared.driver.name_of(offer.mac).await else { continue };
             self.shared.counters.count(Outcome::DhcpOtherServer);
-            let told = if host_name.is_some() { &mut told_of_rivals } else { &mut told_of_neighbours };
-            if !told.allows(offer.server, self.shared.clock.now_ms()) {
-                continue;
-            }
             let (kind, message) = match host_name {
-                Some(host_name) => ("foreign_boot_server", offer.rivals(&host_name)),
-                None => ("other_boot_server", offer.neighbours()),
+                Some(host_name) if told_of_rivals.allows(offer.server, self.shared.clock.now_ms()) => {
+                    ("foreign_boot_server", offer.rivals(&host_name))
+                }
+                None if neighbours.len() < MOST_NEIGHBOURS && neighbours.insert(offer.server) => {
+                    ("other_boot_server", offer.neighbours())
+                }
+                Some(_) | None => continue,
             };
             let BootOffer { mac, server, boot_file, .. } = offer;
             let data = json!({"mac": mac, "server": server, "boot_file": boot_file});

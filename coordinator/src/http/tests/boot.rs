@@ -77,6 +77,23 @@ async fn both_kinds_of_addresses_come_to_the_unspecified_one() {
 }
 
 #[tokio::test]
+async fn grub_over_http_boot_learns_the_length_of_everything_first() {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    lab.start_run("node1").await;
+    let script = format!("/boot/grub?mac={MAC}");
+    for path in ["/grub/grub.cfg", &script] {
+        let told = lab.http(Method::HEAD, path).send().await.unwrap();
+        assert_eq!(told.status(), 200, "{path}");
+        let length = told.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
+        let got = lab.http(Method::GET, path).send().await.unwrap().text().await.unwrap();
+        assert_eq!(got.len(), length, "{path}: {got}");
+    }
+    let config = lab.http(Method::GET, "/grub/grub.cfg").send().await.unwrap().text().await.unwrap();
+    assert!(config.contains(&format!("(http,{})/boot/grub?mac=", lab.server.http)), "{config}");
+}
+
+#[tokio::test]
 async fn machines_without_a_run_start_from_their_disk() {
     let lab = Lab::open().await;
     lab.add_host("node1", MAC).await;
