@@ -83,7 +83,7 @@ async fn a_host_is_judged_by_rules_of_its_own_and_its_report_says_so() {
             100.0,
             RunResult::Pass,
         ),
-        (format!("{rule}, off: true, note: broken sensor"), "off", 130.0, RunResult::Pass),
+        (format!("{rule}, disabled: true, note: broken sensor"), "off", 130.0, RunResult::Pass),
     ] {
         let lab = Lab::open().await;
         let claimed = claimed_with(&lab, &format!("{SPEC}thresholds:\n  - {{{entry}}}\n")).await;
