@@ -3,7 +3,7 @@
 //! ```yaml
 //! thresholds:
 //!   - {kind: temp, key: "cpu/*", op: lt, threshold: 85, unit: celsius, severity: critical, note: "cold aisle"}
-//!   - {kind: smart_attr, key: "*/5_*", op: lte, severity: warning, off: true, note: "refurbished disks"}
+//!   - {kind: smart_attr, key: "*/5_*", op: lte, severity: warning, disabled: true, note: "refurbished disks"}
 //! ```
 //!
 //! An entry is for the rule of the profile that has the same stage, kind, key, comparison and severity; where there is
@@ -48,8 +48,9 @@ struct FlatHostRule {
     lasting: Option<HumanDuration>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ends_stage: bool,
+    // not `off`, which other readers of YAML take for a truth value
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    off: bool,
+    disabled: bool,
     note: String,
 }
 
@@ -74,14 +75,14 @@ impl TryFrom<FlatHostRule> for HostRule {
             || flat.unit.is_some()
             || flat.ends_stage
             || sustain != Sustain::AtOnce;
-        if flat.off && says_what_is_good {
+        if flat.disabled && says_what_is_good {
             return Err(
-                "a rule that is `off` judges nothing; keep only stage, kind, key, op, severity and note"
+                "a rule that is `disabled` judges nothing; keep only stage, kind, key, op, severity and note"
                     .to_owned(),
             );
         }
         let rule = Self { flat, stage, sustain };
-        if !rule.flat.off {
+        if !rule.flat.disabled {
             rule.rule()?.check().map_err(|error| error.to_string())?;
         }
         Ok(rule)
@@ -113,7 +114,7 @@ impl HostRule {
     /// The rule as it stands here, as one of its own.
     fn rule(&self) -> Result<Rule, String> {
         let flat = &self.flat;
-        let threshold = flat.threshold.ok_or("`threshold` is missing; or write `off: true`")?;
+        let threshold = flat.threshold.ok_or("`threshold` is missing; or write `disabled: true`")?;
         let unit = flat.unit.clone().ok_or("`unit` is missing; `\"\"` stands for any")?;
         if flat.op != Op::WithinPct && flat.nominal.is_some() {
             return Err(format!("`nominal` means nothing with `{}`; remove it", flat.op));
@@ -156,7 +157,7 @@ pub fn applied<'a>(profile: impl IntoIterator<Item = &'a Rule>, host: &[HostRule
             is_new = false;
             // `rule()` was tried when the entry was read
             *rule = match own.rule() {
-                Ok(new) if !own.flat.off => {
+                Ok(new) if !own.flat.disabled => {
                     let kind = compare_strictness(&new, rule);
                     Rule { required: rule.required, change: Some(own.change(kind, Some(rule))), ..new }
                 }
@@ -167,7 +168,7 @@ pub fn applied<'a>(profile: impl IntoIterator<Item = &'a Rule>, host: &[HostRule
                 },
             };
         }
-        if is_new && !own.flat.off {
+        if is_new && !own.flat.disabled {
             rules.extend(own.rule());
         }
     }
@@ -225,15 +226,16 @@ mod tests {
     #[test]
     fn a_rule_that_is_switched_off_stays_and_judges_nothing() {
         let rules = judged(
-            "  - {kind: smart_attr, key: '*/5_*', op: lte, severity: warning, off: true, note: refurbished}\n",
+            "  - {kind: smart_attr, key: '*/5_*', op: lte, severity: warning, disabled: true, note: refurbished}\n",
         );
         let off = rules.iter().find(|rule| rule.is_off()).unwrap();
         assert!(!off.applies_to(None, "smart_attr", "sda/5_reallocated_sector_ct"));
         assert_eq!(off.source, RuleSource::HostOverride);
         // of another severity, or of no rule of the profile
         for other in ["severity: critical", "severity: warning, stage: Storage"] {
-            let entry =
-                format!("  - {{kind: smart_attr, key: '*/5_*', op: lte, {other}, off: true, note: x}}\n");
+            let entry = format!(
+                "  - {{kind: smart_attr, key: '*/5_*', op: lte, {other}, disabled: true, note: x}}\n"
+            );
             assert!(changed(&judged(&entry)).is_empty(), "{entry}");
         }
     }
@@ -248,7 +250,7 @@ mod tests {
                 "`note` is empty",
             ),
             (
-                "{kind: temp, key: a, op: lt, threshold: 1, severity: critical, off: true, note: x}",
+                "{kind: temp, key: a, op: lt, threshold: 1, severity: critical, disabled: true, note: x}",
                 "judges nothing",
             ),
             (
@@ -260,7 +262,10 @@ mod tests {
                 "samples",
             ),
             ("{kind: temp, key: a, op: lt, threshold: .nan, unit: c, severity: critical, note: x}", "finite"),
-            ("{stage: Nowhere, kind: temp, key: a, op: lt, severity: critical, off: true, note: x}", "stage"),
+            (
+                "{stage: Nowhere, kind: temp, key: a, op: lt, severity: critical, disabled: true, note: x}",
+                "stage",
+            ),
             ("{kind: temp, key: a, op: lt, threshold: 1, unit: c, severity: info, note: x}", "severity"),
         ] {
             let error = Spec::parse(&format!("cpu: {{sockets: 2}}\nthresholds:\n  - {entry}\n")).unwrap_err();

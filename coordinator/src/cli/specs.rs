@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use vetting_judge::spec::{HostSpec, Spec, SpecError, compare};
+use vetting_judge::spec::{HostSpec, SCHEMA, Spec, SpecError, compare};
 use vetting_protocol::diff::SpecDiff;
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::RunId;
@@ -19,6 +19,8 @@ pub(super) enum SpecCommand {
         /// YAML file.
         file: PathBuf,
     },
+    /// Print the JSON Schema of a spec, for editors. Needs no coordinator.
+    Schema,
     /// Print the spec that exactly the machine of a run meets: a start for its siblings.
     #[command(after_help = "Example:\n  vetting-coordinator spec from-run 12 > r640.yaml")]
     FromRun {
@@ -60,6 +62,7 @@ impl SpecCommand {
     ) -> Result<(), CommandError> {
         match self {
             Self::Check { file } => check(&file, json),
+            Self::Schema => Ok(output::line(SCHEMA.trim_end())?),
             Self::FromRun { run } => {
                 let (inventory, firmware) = machine(&connect()?, run).await?;
                 let yaml =

@@ -102,6 +102,10 @@ fn in_words(view: &VerdictView) -> String {
             summary.state, summary.id
         )],
         Some(RunResult::Pass) => vec![format!("{head} passed.")],
+        // an abort before a machine came is judged by nobody
+        Some(RunResult::Fail) if view.reasons.is_empty() => {
+            vec![format!("{head} failed: it is {}, and nothing was tested.", summary.state)]
+        }
         Some(RunResult::Fail) => vec![format!("{head} failed, for:")],
     };
     lines.extend(view.reasons.iter().map(entry));
@@ -172,6 +176,13 @@ mod tests {
             What has a number in brackets can be waived: `run waive 12 3f9a1c20b7de --reason \"…\"`.\n\
             This is report version 2; the earlier ones are kept.";
         assert_eq!(in_words(&view), expected);
+        (view.reasons, view.remarks) = (Vec::new(), Vec::new());
+        view.summary.state = RunState::Aborted;
+        assert!(
+            in_words(&view)
+                .starts_with("run 12 of r1 (quick) failed: it is Aborted, and nothing was tested.")
+        );
+        view.summary.state = RunState::Completed;
         view.summary.result = None;
         assert!(in_words(&view).starts_with("run 12 of r1 (quick) has no verdict yet: it is Completed."));
     }

@@ -46,6 +46,8 @@ mod generate;
 mod groups;
 mod platform;
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod tests;
 
 pub use compare::compare;
@@ -54,6 +56,9 @@ pub use document::{
     Spec, SystemSpec,
 };
 pub use expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
+
+/// The JSON Schema of a spec, for editors and programs; the parser finds more mistakes than it can tell.
+pub const SCHEMA: &str = include_str!("../../../../docs/api/spec.schema.json");
 
 /// A spec that cannot be used: where the mistake is, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

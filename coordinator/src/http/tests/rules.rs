@@ -83,7 +83,7 @@ async fn a_host_is_judged_by_rules_of_its_own_and_its_report_says_so() {
             100.0,
             RunResult::Pass,
         ),
-        (format!("{rule}, off: true, note: broken sensor"), "off", 130.0, RunResult::Pass),
+        (format!("{rule}, disabled: true, note: broken sensor"), "off", 130.0, RunResult::Pass),
     ] {
         let lab = Lab::open().await;
         let claimed = claimed_with(&lab, &format!("{SPEC}thresholds:\n  - {{{entry}}}\n")).await;
@@ -121,7 +121,10 @@ async fn hosts_share_the_spec_of_a_model() {
     let edit = json!({"expected_spec_yaml": "cpu: {sockets: 4}\n"});
     let edited: ModelView = good(lab.operator(Method::PATCH, "models/r640").json(&edit)).await;
     assert_eq!(edited.hosts, ["node1"]);
-    assert_eq!(&lab.claim_again(claimed.run, BOOT).await.response.plan.expected_spec_yaml, given);
+    let run = claimed.run;
+    let job = move |connection: &crate::store::Connection| crate::store::models::of_run(connection, run);
+    let kept = lab.server.driver.store.read(job).await.unwrap().unwrap();
+    assert_eq!((kept.model.as_deref(), &kept.expected_spec_yaml), (Some("r640"), given));
     assert_eq!(refused(lab.operator(Method::DELETE, "models/r640")).await, refusal(409, "taken"));
     let own = json!({"expected_spec_yaml": SPEC});
     let _: HostView = good(lab.operator(Method::PATCH, "hosts/node1").json(&own)).await;
