@@ -168,27 +168,6 @@ mod tests {
     }
 
     #[tokio::test]
-    #[expect(clippy::disallowed_methods, reason = "stands in for a machine under test")]
-    async fn a_server_serves_one_test_and_gives_its_port_back() {
-        let free =
-            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let ports = PortRange { first: free, last: free };
-        let test =
-            NetworkTest { config: config::NetworkTest { enabled: true, ports }, ..test(true, "iperf3") };
-        assert_eq!(open(&test).await, NetworkTestAnswer::Server { port: free, link_mbps: None });
-        let client = tokio::process::Command::new("iperf3")
-            .args(["--client=127.0.0.1", &format!("--port={free}"), "--time=1", "--json"])
-            .output()
-            .await
-            .unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&client.stdout).unwrap();
-        assert!(told["end"]["sum_received"]["bytes"].as_f64().is_some_and(|bytes| bytes > 0.0), "{told}");
-        while !lock(&test.taken).is_empty() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
     async fn ports_that_another_program_has_are_passed_over() {
         let folder = tempfile::tempdir().unwrap();
         let in_use = "unable to start listener for connections: Address already in use";
