@@ -111,7 +111,7 @@ const EVERY: &str = "SELECT m.ts, m.kind, m.key, m.value, m.unit, s.name
      ORDER BY m.id";
 /// How far back [`last_of_each`] looks: sensors are sampled far more often.
 const LAST_SPAN_MS: i64 = 120_000;
-// of a group with MAX, SQLite takes the other columns from the row that has it
+// of a group with MAX (here the row that came last), SQLite takes the other columns from the row that has it
 const LAST_OF_EACH: &str = "SELECT key, value, unit, ts, MAX(id) FROM measurements
      WHERE run_id = ?1 AND kind = ?2 AND ts >= ?3 AND value IS NOT NULL GROUP BY key ORDER BY key";
 const COUNT: &str = "SELECT COUNT(*) FROM measurements WHERE run_id = ?1";

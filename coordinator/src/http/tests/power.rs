@@ -157,6 +157,10 @@ async fn a_run_boots_its_machine_from_the_network_once() {
     let run = lab.start_run("node1").await;
     assert_eq!(lab.detail(run).await.summary.state, RunState::Waking);
     let restarted = ["0x20 set boot pxe", "0x20 set power 0", "0x20 set power 1"];
+    // the simulator answers before the second half of a cycle
+    while peer.calls().len() < restarted.len() {
+        tokio::task::yield_now().await;
+    }
     assert_eq!(peer.calls(), restarted);
     // one that is on its way is not restarted again; one that went off is switched on
     lab.clock.set(START_MS + 30_000);

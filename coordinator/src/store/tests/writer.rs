@@ -163,7 +163,7 @@ fn a_reader_cannot_write() {
 
 #[test]
 fn a_full_disk_is_told_and_takes_nothing_that_was_answered() {
-    let scratch = scratch_with(StoreOptions { max_page_count: Some(100), ..options() });
+    let scratch = scratch_with(StoreOptions { max_page_count: Some(250), ..options() });
     let mut answered = 0;
     let error = loop {
         let key = format!("key {answered}");
