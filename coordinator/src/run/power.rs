@@ -15,7 +15,7 @@ use crate::store::events::{self, EventValues};
 use crate::store::{Connection, StoreError, bmcs, hosts, runs};
 
 /// How long is waited for a BMC to say whether a machine that fell silent is on: others may wait for the same task.
-const GLANCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_secs(20);
 
 impl Driver {
     /// How a machine's power is controlled, and whether it is on.
