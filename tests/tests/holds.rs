@@ -69,8 +69,10 @@ fn qemu_a_failed_machine_is_held_entered_tried_again_and_let_go() -> anyhow::Res
     assert_eq!(detail.hold_ip.as_deref(), Some(ssh.address.as_str()));
 
     let number = run.to_string();
-    let said =
-        lab.site.cli_text(&["run", "ssh", &number, "--", "cat", "/sys/class/dmi/id/product_serial"])?;
+    let said = lab
+        .site
+        .cli_text(&["run", "ssh", &number, "--", "cat", "/sys/class/dmi/id/product_serial"])
+        .with_context(|| format!("the console ends with:\n{}", machine.serial().tail(30)))?;
     assert_eq!(said.trim(), host.name, "it is that machine, by its own SMBIOS");
     assert!(!stranger_is_let_in(&lab, &ssh, lab.folder())?);
 

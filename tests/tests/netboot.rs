@@ -151,7 +151,7 @@ fn qemu_erased_disks_hold_nothing_of_what_was_on_them_and_get_certificates() -> 
     assert_eq!(pages.len(), 2, "{:?}", detail.artifacts);
     let all = pages.concat();
     for words in ["LAB-0001", "ERASE-01", "NVMe Format with user data erase", "written with zeros"] {
-        assert!(all.contains(words), "{words}");
+        assert!(all.contains(words), "`{words}` is in\n{all}");
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The file systems of the live image. What the kernel does not offer is left out; what fails is told.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -60,6 +62,10 @@ const LINKS: [(&str, &str); 4] = [
 /// Mounts everything and makes `/run/vetting`; gives what failed.
 pub(super) fn mount_all() -> Vec<MountError> {
     let mut failures: Vec<MountError> = MOUNTS.iter().filter_map(|mount| mount_one(mount).err()).collect();
+    // the kernel's root is a tmpfs that everybody may write to; an SSH server trusts no key below such a folder
+    if let Err(source) = std::fs::set_permissions("/", Permissions::from_mode(0o755)) {
+        failures.push(MountError { kind: "a root for root alone", target: PathBuf::from("/"), source });
+    }
     if let Err(source) = std::fs::create_dir_all(super::live::RUN_DIRECTORY) {
         let target = PathBuf::from(super::live::RUN_DIRECTORY);
         failures.push(MountError { kind: "a directory", target, source });
