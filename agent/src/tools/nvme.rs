@@ -98,12 +98,15 @@ pub fn parse_id_ctrl(finished: &Finished) -> Result<Capabilities, ToolError> {
     })
 }
 
+/// What newer versions print first.
+const HEADING: &str = "NVME Namespace List:";
+
 /// How many namespaces are active: lines such as `[   0]:0x1`.
 pub fn parse_list_ns(finished: &Finished) -> Result<usize, ToolError> {
     finished.success(TOOL)?;
     let stdout = finished.stdout_text();
     let mut count = 0;
-    for line in stdout.lines().filter(|line| !line.trim().is_empty()) {
+    for line in stdout.lines().filter(|line| !line.trim().is_empty() && line.trim() != HEADING) {
         let number = line.trim().strip_prefix('[').and_then(|rest| rest.split_once("]:0x"));
         let valid = number.is_some_and(|(_, id)| u32::from_str_radix(id, 16).is_ok_and(|id| id != 0));
         if !valid {
@@ -176,6 +179,7 @@ mod tests {
     #[test]
     fn namespaces_are_counted_and_nothing_else_is_taken_for_one() {
         assert_eq!(parse_list_ns(&answer(b"[   0]:0x1\n[   1]:0x2\n")).unwrap(), 2);
+        assert_eq!(parse_list_ns(&answer(b"NVME Namespace List:\n[   0]:0x1\n")).unwrap(), 1);
         assert_eq!(parse_list_ns(&answer(b"")).unwrap(), 0);
         for text in ["[   0]:0x0\n", "NVMe status: Invalid Field\n", "[ 0]:1\n"] {
             assert!(parse_list_ns(&answer(text.as_bytes())).is_err(), "{text}");
