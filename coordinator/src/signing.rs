@@ -85,7 +85,11 @@ impl SigningKey {
             *byte = letter;
         }
         let key = Self { pair, id };
-        durable_file::write(&folder.join("report.pub"), 0o644, key.public_text().as_bytes())?;
+        let (public, text) = (folder.join("report.pub"), key.public_text());
+        // each report loads the key: what is there already is not written again
+        if !std::fs::read(&public).is_ok_and(|there| there == text.as_bytes()) {
+            durable_file::write(&public, 0o644, text.as_bytes())?;
+        }
         Ok(key)
     }
 

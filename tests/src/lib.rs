@@ -11,6 +11,7 @@ pub mod local_disk;
 pub mod machines;
 pub mod simulated;
 pub mod site;
+pub mod verdict;
 
 use std::time::Duration;
 

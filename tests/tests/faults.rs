@@ -9,9 +9,9 @@ use vetting_image::lab::{Disk, DiskBus, Firmware, Machine, MachineBuilder};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, RunSummary};
 use vetting_protocol::outcome::StepState;
-use vetting_protocol::run::RunResult;
 use vetting_tests::machines::{HEALTHY, emulated_quick};
 use vetting_tests::site::{Built, Site, SiteOptions};
+use vetting_tests::verdict::assert_failed;
 
 /// Bounds only how long a broken build hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -58,15 +58,6 @@ impl Drill {
 
 fn is_running(detail: &RunDetail, stage: &str) -> bool {
     detail.stages.iter().any(|found| found.name == stage && found.state == StepState::Running)
-}
-
-fn assert_failed(detail: &RunDetail, stage: &str, words: &[&str]) {
-    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
-    assert_eq!(detail.summary.failed_stage.as_deref(), Some(stage), "{:#?}", detail.reasons);
-    let reasons = detail.reasons.join("\n");
-    for word in words {
-        assert!(reasons.contains(word), "`{word}` is in\n{reasons}");
-    }
 }
 
 #[test]

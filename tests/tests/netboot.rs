@@ -18,6 +18,7 @@ use vetting_tests::machines::{
     BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, UNREADABLE_SECTORS, emulated_quick,
 };
 use vetting_tests::site::{Built, Site, SiteOptions};
+use vetting_tests::verdict::assert_failed;
 
 /// Bounds only how long a broken build hangs; an emulated run takes about a minute.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -61,15 +62,6 @@ fn vet(candidate: &Candidate, firmware: Firmware) -> anyhow::Result<RunDetail> {
         assert_eq!(Sha256Hex::of(&bytes), artifact.sha256, "{kind}");
     }
     Ok(detail)
-}
-
-fn assert_failed(detail: &RunDetail, stage: &str, words: &[&str]) {
-    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
-    assert_eq!(detail.summary.failed_stage.as_deref(), Some(stage), "{:#?}", detail.reasons);
-    let reasons = detail.reasons.join("\n");
-    for word in words {
-        assert!(reasons.contains(word), "`{word}` is in\n{reasons}");
-    }
 }
 
 fn assert_passed(detail: &RunDetail) {

@@ -99,6 +99,16 @@ pub enum BootEnd {
     Reboot(PlannedReboot),
 }
 
+impl BootEnd {
+    /// For a stage that was asked to be over in one boot.
+    pub(crate) fn in_one_boot(self) -> Result<StageReport, StageError> {
+        match self {
+            Self::Finished(report) => Ok(report),
+            Self::Reboot(reboot) => Err(StageError::Other { message: reboot.reason }),
+        }
+    }
+}
+
 /// A restart that a stage needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedReboot {

@@ -38,10 +38,7 @@ impl Stage for RebootStage {
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
-        match self.run_in_this_boot(context, work)? {
-            BootEnd::Finished(report) => Ok(report),
-            BootEnd::Reboot(reboot) => Err(StageError::Other { message: reboot.reason }),
-        }
+        self.run_in_this_boot(context, work)?.in_one_boot()
     }
 
     fn run_in_this_boot(

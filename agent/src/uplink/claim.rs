@@ -1,12 +1,10 @@
 //! Asking for the run: again and again while the coordinator is away, once and for all when it refuses.
 
-use std::time::Duration;
-
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse};
 
-use super::Timing;
 use super::backoff::Backoff;
 use super::client::{Client, RequestError};
+use super::{Timing, raised};
 use crate::cancel::Cancel;
 use crate::console::{Console, spoken};
 
@@ -67,10 +65,4 @@ pub fn claim(
             }
         }
     })
-}
-
-async fn raised(cancel: &Cancel) {
-    while !cancel.is_raised() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

@@ -7,9 +7,9 @@ use vetting_protocol::host_mode::{HostHeartbeat, HostInventory, HostRun, digest}
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::secret::Secret;
 
-use super::Timing;
 use super::backoff::Backoff;
 use super::client::{Client, RequestError};
+use super::{Timing, raised};
 use crate::cancel::Cancel;
 use crate::clock;
 use crate::console::{Console, spoken};
@@ -103,10 +103,4 @@ async fn exchange(
         client.host_inventory(token, &HostInventory { inventory: inventory.clone() }).await?;
     }
     Ok((directive.run, Duration::from_millis(directive.next_ms)))
-}
-
-async fn raised(cancel: &Cancel) {
-    while !cancel.is_raised() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

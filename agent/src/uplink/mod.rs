@@ -249,5 +249,12 @@ impl Drop for Uplink {
     }
 }
 
+/// Comes back once the work is to end.
+async fn raised(cancel: &Cancel) {
+    while !cancel.is_raised() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -31,4 +31,4 @@ pub mod stick;
 
 /// Version of the agent API. The coordinator refuses a claim from an agent that speaks another one,
 /// so an old image can never report to a new coordinator half understood.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -126,7 +126,7 @@ pub struct RunCreate {
     #[serde(default)]
     pub erase: bool,
     /// On which system. The installed one is never written to, so it is refused together with `wipe`.
-    #[serde(default = "live_image")]
+    #[serde(default = "RunPlace::live_image")]
     pub place: RunPlace,
     /// What becomes of the machine if it passes; absent: as the config says.
     #[serde(default)]
@@ -134,10 +134,6 @@ pub struct RunCreate {
     /// What becomes of the machine if it fails; absent: as the config says.
     #[serde(default)]
     pub after_fail: Option<AfterRun>,
-}
-
-fn live_image() -> RunPlace {
-    RunPlace::LiveImage
 }
 
 /// The token of a host's agent, told this one time.

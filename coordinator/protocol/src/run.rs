@@ -53,6 +53,13 @@ named_enum! {
     }
 }
 
+impl RunPlace {
+    /// Where a run is made that does not say.
+    pub fn live_image() -> Self {
+        Self::LiveImage
+    }
+}
+
 named_enum! {
     /// `runs.result`.
     RunResult, "a run result" {

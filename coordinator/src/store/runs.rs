@@ -23,7 +23,7 @@ pub struct OverrideFlags {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub erase: bool,
     /// On which system.
-    #[serde(default = "live_image", skip_serializing_if = "is_live_image")]
+    #[serde(default = "RunPlace::live_image", skip_serializing_if = "is_live_image")]
     pub place: RunPlace,
     /// What becomes of the machine if it passes; absent: as the config says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,10 +37,6 @@ impl OverrideFlags {
     /// Nothing out of the ordinary.
     pub const NONE: Self =
         Self { wipe: false, erase: false, place: RunPlace::LiveImage, after_pass: None, after_fail: None };
-}
-
-fn live_image() -> RunPlace {
-    RunPlace::LiveImage
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -128,14 +128,18 @@ fn content(context: &StageContext<'_>, target: &Target<'_>, claim: &File) -> Res
     written_edge(claim, target.disk).map_err(|error| error.to_string())
 }
 
+/// All zeros or all ones, as an erased disk reads.
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0) || bytes.iter().all(|byte| *byte == 0xff)
+}
+
 /// Which end of the disk holds something other than all zeros or all ones, as an erased disk does.
 fn written_edge(claim: &File, disk: &Disk) -> io::Result<Option<String>> {
     let length = EDGE_BYTES.min(disk.size_bytes);
     for (offset, which) in [(0, "first"), (disk.size_bytes - length, "last")] {
         let mut edge = vec![0_u8; usize::try_from(length).unwrap_or_default()];
         claim.read_exact_at(&mut edge, offset)?;
-        let is_erased = edge.iter().all(|byte| *byte == 0) || edge.iter().all(|byte| *byte == 0xff);
-        if !is_erased || edge.is_empty() {
+        if !is_blank(&edge) || edge.is_empty() {
             return Ok(Some(format!("its {which} MiB is not blank")));
         }
     }

@@ -1,11 +1,11 @@
 //! Wipe certificates: one page a disk that says what was done to it, by which means, when, and what reading back showed.
 //! Only for a disk whose erasing came to a good end; the others are in the report alone.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 use vetting_protocol::erasure::{DETAILS_KEY, Erasure};
 use vetting_protocol::outcome::Outcome;
 
-use super::html::{STYLE, fact, or_dash, run_words, section};
+use super::html::{document, fact, or_dash, run_words, section};
 use super::{Report, format};
 
 /// A page to print and to sign.
@@ -40,41 +40,29 @@ fn file_name(disk: &str) -> String {
 
 fn page(report: &Report, erasure: &Erasure) -> Markup {
     let name = erasure.serial.as_deref().unwrap_or(&erasure.disk);
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "Wipe certificate · " (name) }
-                style { (PreEscaped(STYLE)) }
+    let body = html! {
+        header.banner {
+            div.title {
+                p.eyebrow { "Wipe certificate · " (run_words(&report.facts)) }
+                h1 { (name) }
+                p.machine { (or_dash(erasure.model.as_deref())) }
             }
-            body {
-                header.banner {
-                    div.title {
-                        p.eyebrow { "Wipe certificate · " (run_words(&report.facts)) }
-                        h1 { (name) }
-                        p.machine { (or_dash(erasure.model.as_deref())) }
-                    }
-                    div class="verdict good" {
-                        span.sign aria-hidden="true" { "✓" }
-                        div { strong { "ERASED" } }
-                    }
-                }
-                main {
-                    (section("disk", "The disk", "", &disk(report, erasure)))
-                    (section("erasing", "What was done", "", &erasing(erasure)))
-                    (section("sample", "What reading back showed", "", &sample(erasure)))
-                    (section("signature", "Signature", "", &html! {
-                        dl.facts { (fact("Name", "\u{a0}")) (fact("Date", "\u{a0}")) (fact("Signature", "\u{a0}")) }
-                    }))
-                }
-                footer { "vetting · judged by " (report.facts.run.judged_by) " · times are UTC" }
+            div class="verdict good" {
+                span.sign aria-hidden="true" { "✓" }
+                div { strong { "ERASED" } }
             }
         }
-    }
+        main {
+            (section("disk", "The disk", "", &disk(report, erasure)))
+            (section("erasing", "What was done", "", &erasing(erasure)))
+            (section("sample", "What reading back showed", "", &sample(erasure)))
+            (section("signature", "Signature", "", &html! {
+                dl.facts { (fact("Name", "\u{a0}")) (fact("Date", "\u{a0}")) (fact("Signature", "\u{a0}")) }
+            }))
+        }
+        footer { "vetting · judged by " (report.facts.run.judged_by) " · times are UTC" }
+    };
+    document(&format!("Wipe certificate · {name}"), &body)
 }
 
 fn disk(report: &Report, erasure: &Erasure) -> Markup {

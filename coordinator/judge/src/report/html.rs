@@ -8,7 +8,7 @@ use vetting_protocol::run::{RunPlace, RunResult};
 use super::{Report, chart, format, hardware, judgement, stages};
 use crate::facts::RunFacts;
 
-pub(super) const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 /// What a badge tells; each has its colour and its sign, so that colour alone never carries it.
 #[derive(Clone, Copy)]
@@ -50,10 +50,8 @@ pub(super) fn section(id: &str, title: &str, note: &str, body: &Markup) -> Marku
     }
 }
 
-/// The whole page.
-pub(super) fn page(report: &Report) -> Markup {
-    let facts = &report.facts;
-    let word = word(report.verdict.result);
+/// A self-contained page: no script, no network, no font.
+pub(super) fn document(title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -62,31 +60,39 @@ pub(super) fn page(report: &Report) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { (word) " · " (facts.host.name) " · " (run_words(facts)) }
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body {
-                (banner(report))
-                main {
-                    (judgement::reasons(&report.verdict))
-                    (judgement::waivers(facts))
-                    (stages::stages(facts))
-                    (judgement::diffs(facts))
-                    (judgement::rules(facts))
-                    (chart::temperatures(facts))
-                    (hardware::hardware(facts))
-                    (hardware::firmware(facts))
-                    (hardware::parts_before(facts))
-                    (stages::events(facts))
-                    (stages::artifacts(facts))
-                }
-                footer {
-                    "vetting · report schema " (report.schema_version) " · judged by " (facts.run.judged_by)
-                    " · times are UTC"
-                }
-            }
+            body { (body) }
         }
     }
+}
+
+/// The whole page.
+pub(super) fn page(report: &Report) -> Markup {
+    let facts = &report.facts;
+    let title = format!("{} · {} · {}", word(report.verdict.result), facts.host.name, run_words(facts));
+    let body = html! {
+        (banner(report))
+        main {
+            (judgement::reasons(&report.verdict))
+            (judgement::waivers(facts))
+            (stages::stages(facts))
+            (judgement::diffs(facts))
+            (judgement::rules(facts))
+            (chart::temperatures(facts))
+            (hardware::hardware(facts))
+            (hardware::firmware(facts))
+            (hardware::parts_before(facts))
+            (stages::events(facts))
+            (stages::artifacts(facts))
+        }
+        footer {
+            "vetting · report schema " (report.schema_version) " · judged by " (facts.run.judged_by)
+            " · times are UTC"
+        }
+    };
+    document(&title, &body)
 }
 
 fn word(result: RunResult) -> &'static str {

@@ -6,6 +6,7 @@ use std::io;
 
 use vetting_protocol::erasure::ErasureSample;
 
+use super::super::consent::is_blank;
 use crate::host::Host;
 
 /// Size of a mark; no disk has larger logical sectors.
@@ -79,10 +80,6 @@ impl Marks {
         }
         sample
     }
-}
-
-fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0) || bytes.iter().all(|byte| *byte == 0xff)
 }
 
 #[cfg(test)]
