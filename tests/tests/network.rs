@@ -51,8 +51,8 @@ fn qemu_a_link_that_is_lost_during_the_run_fails_in_network_by_name() -> anyhow:
         }
     })?;
     assert!(pulled);
-    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{:#?}", detail.reasons);
-    assert_eq!(detail.summary.failed_stage.as_deref(), Some("Network"), "{:#?}", detail.reasons);
+    assert_eq!(detail.summary.result, Some(RunResult::Fail), "{detail:#?}");
+    assert_eq!(detail.summary.failed_stage.as_deref(), Some("Network"), "{detail:#?}");
     let reasons = detail.reasons.join("\n");
     assert!(reasons.contains("lost its link since the run began"), "{reasons}");
     Ok(())

@@ -30,12 +30,28 @@ pub(super) fn nics(
     let Some(names) = absent.value("nics", host.list(CLASS)) else { return Vec::new() };
     names
         .into_iter()
-        .filter(|name| {
-            let directory = format!("{CLASS}/{name}");
-            host.exists(&format!("{directory}/device")) && !host.exists(&format!("{directory}/device/physfn"))
-        })
+        .filter(|name| stands_for_hardware(host, name))
         .map(|name| nic(host, tools, devices, name, absent))
         .collect()
+}
+
+/// Whether an interface that stands for hardware is up and has no carrier, or not yet.
+pub(crate) fn without_carrier(host: &Host) -> bool {
+    host.list(CLASS).unwrap_or_default().iter().any(|name| {
+        stands_for_hardware(host, name)
+            && !is_down(host, name)
+            && !host.flag(&format!("{CLASS}/{name}/carrier")).unwrap_or(false)
+    })
+}
+
+fn stands_for_hardware(host: &Host, name: &str) -> bool {
+    let directory = format!("{CLASS}/{name}");
+    host.exists(&format!("{directory}/device")) && !host.exists(&format!("{directory}/device/physfn"))
+}
+
+/// Administratively.
+fn is_down(host: &Host, name: &str) -> bool {
+    host.hex(&format!("{CLASS}/{name}/flags")).is_ok_and(|flags| flags & IFF_UP == 0)
 }
 
 fn nic(
@@ -51,8 +67,7 @@ fn nic(
     let device =
         pci_address.as_ref().and_then(|address| devices.iter().find(|device| device.address == *address));
     // `carrier` gives EINVAL while the interface is down; `speed` and `duplex` mean nothing without a carrier.
-    let is_down = host.hex(&format!("{directory}/flags")).is_ok_and(|flags| flags & IFF_UP == 0);
-    let link = if is_down {
+    let link = if is_down(host, &name) {
         absent.note(what("link"), "the interface is administratively down");
         None
     } else {

@@ -50,6 +50,24 @@ fn an_empty_machine_is_all_absent() {
     }
 }
 
+#[test]
+fn a_link_is_waited_for_where_an_interface_is_up_without_its_carrier() {
+    let directory = tempfile::tempdir().unwrap();
+    let card = directory.path().join("sys/class/net/eth1");
+    std::fs::create_dir_all(card.join("device")).unwrap();
+    let host = Host::recorded(directory.path());
+    for (flags, carrier, waited_for) in
+        [("0x1003", "0", true), ("0x1003", "1", false), ("0x1002", "0", false), ("0x1002", "", false)]
+    {
+        std::fs::write(card.join("flags"), flags).unwrap();
+        std::fs::write(card.join("carrier"), carrier).unwrap();
+        assert_eq!(without_carrier(&host), waited_for, "flags {flags}, carrier {carrier}");
+    }
+    std::fs::remove_dir(card.join("device")).unwrap();
+    std::fs::write(card.join("flags"), "0x1003").unwrap();
+    assert!(!without_carrier(&host), "a bridge or a tunnel has no wire");
+}
+
 fn copy(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

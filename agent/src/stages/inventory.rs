@@ -11,7 +11,12 @@ use vetting_protocol::plan::StageWork;
 
 use super::disks;
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
+use crate::clock;
 use crate::inventory;
+
+/// How long a link may take from "set up" to its carrier. Copper of 10 Gbit/s negotiates for up to seven seconds, and
+/// the claim only waits for the first interface.
+const LINK_SETTLES: Duration = Duration::from_secs(10);
 
 pub(super) struct InventoryStage;
 
@@ -26,13 +31,16 @@ impl Stage for InventoryStage {
     }
 
     fn estimate(&self, _work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
-        Duration::from_secs(2)
+        LINK_SETTLES + Duration::from_secs(2)
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
         let StageWork::Inventory {} = work else {
             return Err(StageError::WrongWork { stage: StageName::Inventory });
         };
+        if context.host.is_live() {
+            wait_for_links(context);
+        }
         let inventory = inventory::collect(context.host, context.tools);
         if context.cancel.is_raised() {
             return Ok(StageReport { outcome: super::cancelled(), details: json!({}) });
@@ -50,4 +58,14 @@ impl Stage for InventoryStage {
         context.facts.inventory = Some(inventory);
         Ok(StageReport { outcome: Outcome::Pass, details })
     }
+}
+
+/// Waits for links that are still negotiated, or the inventory calls a connected port unconnected, and nobody notices
+/// when its link is lost later.
+fn wait_for_links(context: &StageContext<'_>) {
+    let begin = clock::monotonic();
+    while inventory::without_carrier(context.host)
+        && begin.elapsed() < LINK_SETTLES
+        && context.wait(super::LOOK)
+    {}
 }
