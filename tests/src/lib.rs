@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod bmc;
 pub mod console_server;
+pub mod fleet;
 pub mod lan_site;
 pub mod local_disk;
 pub mod machines;

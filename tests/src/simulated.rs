@@ -2,7 +2,7 @@
 //! whatever a test wants said.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -33,9 +33,8 @@ impl Console for Silent {
     fn line(&self, _text: &str) {}
 }
 
-/// The boot script that a machine with this MAC address gets.
-pub fn boot_script(site: &Site, mac: &str) -> anyhow::Result<String> {
-    let address = site.listening().http;
+/// The boot script that a machine with this MAC address gets from a boot listener.
+pub fn boot_script(address: SocketAddr, mac: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "GET /boot/ipxe?mac={mac} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut answer = String::new();
@@ -73,7 +72,7 @@ pub fn claim_request(parameters: &RunParameters, boot_id: &str) -> ClaimRequest 
 impl SimulatedAgent {
     /// Boots and claims the waiting run of the host with this MAC address.
     pub fn boot(site: &Site, mac: &str, boot_id: &str) -> anyhow::Result<Self> {
-        let parameters = run_parameters(&boot_script(site, mac)?)?;
+        let parameters = run_parameters(&boot_script(site.listening().http, mac)?)?;
         let client = Client::new(parameters.coordinator.clone(), parameters.ca, None)?;
         let cancel = Cancel::new();
         let claimed =

@@ -243,6 +243,11 @@ impl Site {
         Ok(())
     }
 
+    /// The coordinator's process.
+    pub fn process(&self) -> anyhow::Result<u32> {
+        Ok(self.child.as_ref().context("the coordinator runs")?.id())
+    }
+
     /// Runs `vetting-coordinator` with these arguments and gives what it printed.
     pub fn cli_text(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.command().args(arguments).stdin(Stdio::null()).output()?;

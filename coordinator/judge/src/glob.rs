@@ -2,9 +2,14 @@
 //!
 //! `*` and `?` also match `/`, since a key's parts are no path; `\` is a letter like any other. Case matters. Refuses an empty glob, which would
 //! silently match nothing.
+//!
+//! A compiled glob takes kilobytes, and every run has the hundred rules of its profile: globs of the same text share one,
+//! as long as anybody has it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -31,7 +36,31 @@ pub enum GlobError {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TextGlob {
-    matcher: GlobMatcher,
+    matcher: Arc<GlobMatcher>,
+}
+
+/// Compiled globs by their text.
+static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Compiled {
+    by_text: HashMap<String, Weak<GlobMatcher>>,
+    /// As many as this, and those that nobody has any more are removed.
+    full: usize,
+}
+
+impl Compiled {
+    fn get(&self, text: &str) -> Option<Arc<GlobMatcher>> {
+        self.by_text.get(text)?.upgrade()
+    }
+
+    fn add(&mut self, text: &str, matcher: &Arc<GlobMatcher>) {
+        if self.by_text.len() >= self.full {
+            self.by_text.retain(|_, matcher| matcher.strong_count() > 0);
+            self.full = self.by_text.len() * 2 + 64;
+        }
+        self.by_text.insert(text.to_owned(), Arc::downgrade(matcher));
+    }
 }
 
 impl TextGlob {
@@ -63,11 +92,18 @@ impl FromStr for TextGlob {
         if text.is_empty() {
             return Err(GlobError::Empty);
         }
-        GlobBuilder::new(text)
-            .backslash_escape(false)
-            .build()
-            .map(|glob| Self { matcher: glob.compile_matcher() })
-            .map_err(|error| GlobError::Malformed { glob: text.to_owned(), why: error.kind().to_string() })
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matcher) = compiled.get(text) {
+            return Ok(Self { matcher });
+        }
+        let malformed = |error: globset::Error| GlobError::Malformed {
+            glob: text.to_owned(),
+            why: error.kind().to_string(),
+        };
+        let glob = GlobBuilder::new(text).backslash_escape(false).build().map_err(malformed)?;
+        let matcher = Arc::new(glob.compile_matcher());
+        compiled.add(text, &matcher);
+        Ok(Self { matcher })
     }
 }
 
@@ -123,6 +159,24 @@ mod tests {
         assert!(!glob("sda/*").matches("nsda/a"));
         assert!(glob("cpu/?").matches("cpu/0") && !glob("cpu/?").matches("cpu/10"));
         assert!(!glob("cpu/0").matches("CPU/0"));
+    }
+
+    #[test]
+    fn globs_of_one_text_share_what_was_compiled_and_none_is_kept_for_nobody() {
+        let text = "shared/*/by_two";
+        let one = glob(text);
+        assert!(Arc::ptr_eq(&one.matcher, &glob(text).matcher));
+        drop(one);
+        let gone = |compiled: &Compiled| compiled.get(text).is_none();
+        assert!(gone(&COMPILED.lock().unwrap()));
+
+        let mut compiled = Compiled::default();
+        let kept = glob("kept/*").matcher;
+        for number in 0..1_000 {
+            compiled.add(&format!("{number}/*"), &glob(&format!("{number}/*")).matcher);
+            compiled.add("kept/*", &kept);
+        }
+        assert!(compiled.by_text.len() < 200 && compiled.get("kept/*").is_some());
     }
 
     #[test]

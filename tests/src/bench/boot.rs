@@ -74,7 +74,7 @@ impl Prepared {
     fn register(site: &Site, number: u8) -> anyhow::Result<Self> {
         let mac = Mac([0x52, 0x54, 0x00, 0x56, 0x46, number]);
         let run = site.host_with_run(&format!("boot-{number}"), &mac.to_string(), SPEC)?;
-        let script = boot_script(site, &mac.to_string())?;
+        let script = boot_script(site.listening().http, &mac.to_string())?;
         let command_line = kernel_command_line(&script).context("the script boots the live image")?;
         Ok(Self { mac, run, command_line })
     }

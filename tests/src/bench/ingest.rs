@@ -1,16 +1,10 @@
 //! Measurements through the agent API, durable and judged, against raw inserts of the very same rows.
-//!
-//! The other side is a copy of the coordinator's own database from before the first batch: the same schema and the
-//! same parent rows. It gets exactly what the coordinator wrote in the round, in transactions as large as the largest
-//! of the coordinator's, with WAL and `synchronous=FULL`, from memory, on one thread with nothing else to do.
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
 use tokio::task::JoinSet;
 use vetting_agent::cancel::Cancel;
 use vetting_agent::clock;
@@ -21,6 +15,7 @@ use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::secret::Secret;
 
+use super::raw_inserts::Raw;
 use super::{Comparison, Goal, Round};
 use crate::simulated::{boot_script, claim_request, run_parameters};
 use crate::site::{Built, Site, SiteOptions};
@@ -28,8 +23,6 @@ use crate::site::{Built, Site, SiteOptions};
 const ROUNDS: usize = 9;
 const MACHINES: u8 = 8;
 const BATCHES_A_ROUND: usize = 12;
-/// Of raw inserts: what the coordinator's group commit can reach at most, as each machine waits for its answer.
-const BATCHES_A_TRANSACTION: usize = MACHINES as usize;
 const SPEC: &str = "cpu: {logical_cores: 32}\n";
 const STAGE: StageName = StageName::CpuStress;
 
@@ -73,7 +66,7 @@ pub fn compare(built: &Built, folder: &Path) -> anyhow::Result<Comparison> {
         ensure!(!rows.evaluations.is_empty(), "nothing was judged");
         let share = rows.evaluations.len() as f64 / samples;
         let started = Instant::now();
-        raw.insert(&rows)?;
+        raw.insert(&rows, MAX_BATCH_RECORDS * usize::from(MACHINES))?;
         let (ours, theirs) = (samples / ours_took.as_secs_f64(), samples / started.elapsed().as_secs_f64());
         println!("  round {number}: {ours:.0} samples/s, raw {theirs:.0}; {share:.2} evaluations a sample");
         if number > 0 {
@@ -118,7 +111,7 @@ impl Machine {
     fn claim(site: &Site, number: u8) -> anyhow::Result<Self> {
         let mac = format!("52:54:00:56:47:{number:02x}");
         let run = site.host_with_run(&format!("ingest-{number}"), &mac, SPEC)?;
-        let parameters = run_parameters(&boot_script(site, &mac)?)?;
+        let parameters = run_parameters(&boot_script(site.listening().http, &mac)?)?;
         let boot_id = format!("11111111-2222-3333-4444-{number:012}");
         let new_client = || Client::new(parameters.coordinator.clone(), parameters.ca, None);
         let claimed = claim(&new_client()?, Timing::NORMAL, &Silent, &Cancel::new(), || {
@@ -201,88 +194,6 @@ async fn send(outboxes: Vec<Outbox>) -> anyhow::Result<usize> {
         acknowledged += done.context("a machine's task")??;
     }
     Ok(acknowledged)
-}
-
-type Row = Vec<Value>;
-
-/// What one round added to the coordinator's database.
-struct Rows {
-    samples: Vec<Row>,
-    evaluations: Vec<Row>,
-}
-
-/// The database of raw inserts.
-struct Raw {
-    connection: Connection,
-    last_sample: i64,
-    last_evaluation: i64,
-}
-
-const SAMPLES: &str = "SELECT run_id, stage_id, ts, kind, key, value, unit, id FROM measurements
-     WHERE id > ?1 ORDER BY id";
-const EVALUATIONS: &str =
-    "SELECT run_id, threshold_id, stage_name, kind, key, ts, observed, passed, id FROM threshold_evaluations
-     WHERE id > ?1 ORDER BY id";
-const INSERT_SAMPLE: &str = "INSERT INTO measurements (run_id, stage_id, ts, kind, key, value, unit)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-const INSERT_EVALUATION: &str = "INSERT INTO threshold_evaluations
-     (run_id, threshold_id, stage_name, kind, key, ts, observed, passed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-
-impl Raw {
-    fn copy_of(site: &Site, path: &Path) -> anyhow::Result<Self> {
-        let text = path.to_str().context("the folder's name is text")?;
-        coordinators(site)?.execute("VACUUM INTO ?1", [text])?;
-        let connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", "ON")?;
-        Ok(Self { connection, last_sample: 0, last_evaluation: 0 })
-    }
-
-    /// What the coordinator wrote since the last call.
-    fn new_rows(&mut self, site: &Site) -> anyhow::Result<Rows> {
-        let connection = coordinators(site)?;
-        let samples = rows(&connection, SAMPLES, &mut self.last_sample)?;
-        let evaluations = rows(&connection, EVALUATIONS, &mut self.last_evaluation)?;
-        Ok(Rows { samples, evaluations })
-    }
-
-    fn insert(&mut self, rows: &Rows) -> anyhow::Result<()> {
-        // every batch has the same sensors, hence as many evaluations as any other
-        let batches = rows.samples.len().div_ceil(MAX_BATCH_RECORDS);
-        let evaluations_a_batch = rows.evaluations.len().div_ceil(batches);
-        let mut evaluations = rows.evaluations.chunks(evaluations_a_batch * BATCHES_A_TRANSACTION);
-        for samples in rows.samples.chunks(MAX_BATCH_RECORDS * BATCHES_A_TRANSACTION) {
-            let transaction = self.connection.transaction()?;
-            for (sql, rows) in
-                [(INSERT_SAMPLE, samples), (INSERT_EVALUATION, evaluations.next().unwrap_or_default())]
-            {
-                let mut statement = transaction.prepare_cached(sql)?;
-                for row in rows {
-                    statement.execute(params_from_iter(row))?;
-                }
-            }
-            transaction.commit()?;
-        }
-        Ok(())
-    }
-}
-
-fn coordinators(site: &Site) -> anyhow::Result<Connection> {
-    Ok(Connection::open_with_flags(site.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?)
-}
-
-/// Rows after `last` without their key, which comes last.
-fn rows(connection: &Connection, sql: &str, last: &mut i64) -> anyhow::Result<Vec<Row>> {
-    let mut statement = connection.prepare(sql)?;
-    let key = statement.column_count() - 1;
-    let mut found = statement.query([*last])?;
-    let mut rows = Vec::new();
-    while let Some(row) = found.next()? {
-        rows.push((0..key).map(|column| row.get(column)).collect::<Result<Row, _>>()?);
-        *last = row.get(key)?;
-    }
-    Ok(rows)
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 //! it was taken on than about us.
 
 pub mod boot;
+pub mod fleet;
 pub mod ingest;
 pub mod inventory;
 mod process;
+mod raw_inserts;
 pub mod sampling;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
@@ -136,17 +138,19 @@ fn figure(value: f64) -> String {
     }
 }
 
+/// An empty table.
+fn grid(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.iter().copied());
+    table
+}
+
 /// All comparisons as one table.
 pub fn table(comparisons: &[Comparison]) -> Table {
-    let mut table = Table::new();
-    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Disabled).set_header([
-        "compared (medians)",
-        "ours",
-        "theirs",
-        "ratio",
-        "goal",
-        "",
-    ]);
+    let mut table = grid(&["compared (medians)", "ours", "theirs", "ratio", "goal", ""]);
     for comparison in comparisons {
         table.add_row(comparison.cells());
     }

@@ -97,7 +97,7 @@ fn cpu_us(before: Usage, after: Usage) -> u128 {
 }
 
 fn start_agent(site: &Site, folder: &Path) -> anyhow::Result<Owned> {
-    let parameters = run_parameters(&boot_script(site, MAC)?)?;
+    let parameters = run_parameters(&boot_script(site.listening().http, MAC)?)?;
     let log = File::create(folder.join("agent.log"))?;
     let child = Command::new(&site.built().agent)
         .arg("run")
