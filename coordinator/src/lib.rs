@@ -9,6 +9,7 @@ pub mod http;
 pub mod memtest;
 pub mod netboot;
 pub mod network_test;
+pub mod open_files;
 pub mod power;
 pub mod privileges;
 pub mod results_folder;

@@ -23,6 +23,7 @@ use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::network_test::NetworkTest;
+use crate::open_files;
 use crate::power::secrets::PowerSecrets;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
@@ -123,6 +124,7 @@ pub struct Server {
 pub async fn run(config: Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|source| ServeError::Signal { source })?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|source| ServeError::Signal { source })?;
+    open_files::raise_limit();
     let server = start(&config, Surroundings::default()).await?;
     announce(&server);
     tokio::select! {

@@ -17,8 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-/// Open connections of one listener.
-const MAX_CONNECTIONS: u32 = 1_024;
+/// Open connections of one listener. An agent keeps one all through its run.
+const MAX_CONNECTIONS: u32 = 8_192;
 /// From the connection to the end of the TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// From the connection, or the last answer, to the end of a request's headers: also how long an idle connection lives.
