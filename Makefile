@@ -10,7 +10,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check image bench build agent packages musl nextest
+.PHONY: demo test check image bench build agent packages musl nextest emulators
 
 MUSL_TARGET := x86_64-unknown-linux-musl
 AGENT       := target/$(MUSL_TARGET)/release/vetting-agent
@@ -21,13 +21,13 @@ MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 # Host packages: the C compiler for musl, the image builder's tools, QEMU with its firmware, and what tests compare with.
 PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools xorriso mtools dosfstools debian-archive-keyring \
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
-            smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client
+            smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client python3-venv snmp snmpd
 BENCH_PACKAGES := lshw prometheus-node-exporter
 
 demo: build image
 	target/release/vetting-demo
 
-test: build image nextest
+test: build image nextest emulators
 	cargo nextest run --workspace --no-fail-fast
 	cargo nextest run --workspace --profile qemu --no-fail-fast
 
@@ -59,6 +59,14 @@ packages:
 
 musl:
 	@MUSL_STD_SRC="$(MUSL_STD_SRC)" agent/musl-toolchain.sh
+
+# A Redfish service for tests, in a folder of its own.
+emulators: packages target/tools/emulators/.installed
+
+target/tools/emulators/.installed: tests/emulators.txt
+	python3 -m venv target/tools/emulators
+	target/tools/emulators/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
 
 nextest:
 	@cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest

@@ -3,6 +3,8 @@
 //! Owns the commented text that `init` writes; a test holds it against the defaults. Relative paths in the file are
 //! relative to the folder the coordinator is started in.
 
+mod hooks;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
 use crate::enrolment::uuid::SystemUuid;
+
+pub use hooks::{CommandHookConfig, Hook, HookMethod, HookRequest, HookStatus, HttpHookConfig};
 
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "vetting.yaml";
@@ -330,11 +334,22 @@ impl Default for Hold {
 }
 
 /// Power control.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PowerConfig {
-    /// Passwords of BMCs by name: a YAML file that only the coordinator's user may read; `None`: the environment alone.
+    /// Passwords of BMCs and PDUs by name: a YAML file that only the coordinator's user may read; `None`: the environment
+    /// alone.
     pub secrets: Option<PathBuf>,
+    /// Between off and on, for supplies to lose their charge.
+    pub off_pause: HumanDuration,
+    /// Programs and devices that switch outlets, by name.
+    pub hooks: BTreeMap<String, Hook>,
+}
+
+impl Default for PowerConfig {
+    fn default() -> Self {
+        Self { secrets: None, off_pause: HumanDuration::from_ms(10_000), hooks: BTreeMap::new() }
+    }
 }
 
 /// What becomes of a machine after its run.

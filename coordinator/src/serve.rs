@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -25,7 +26,7 @@ use crate::netboot::server::NetbootServer;
 use crate::network_test::NetworkTest;
 use crate::open_files;
 use crate::power::secrets::PowerSecrets;
-use crate::power::{Power, WakeOnLan};
+use crate::power::{Means, Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
@@ -263,7 +264,11 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         },
         artifacts_dir,
         signing_dir: config.signing_dir(),
-        power_secrets: PowerSecrets { file: config.power.secrets.clone() },
+        means: Means {
+            secrets: PowerSecrets { file: config.power.secrets.clone() },
+            hooks: config.power.hooks.clone(),
+            off_pause: Duration::from_millis(config.power.off_pause.as_ms()),
+        },
         enrolment: EnrolmentSettings {
             unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,
             code_valid_ms: ms(config.enrolment.code_lifetime),

@@ -8,7 +8,7 @@ use reqwest::Method;
 use vetting_protocol::operator_api::{HostAgentToken, HostCreate, HostEdit, HostView};
 
 use super::client::Client;
-use super::{CommandError, enrolment, output, power};
+use super::{CommandError, enrolment, output, pdu, power};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
@@ -63,11 +63,12 @@ pub(super) enum HostCommand {
         /// Its name.
         name: String,
     },
-    /// Switch a machine on or off by its BMC, or ask how it is.
+    /// Switch a machine on or off by its BMC, or else by its outlet, or ask how it is.
     #[command(
-        after_help = "Without a BMC (`host bmc`) a machine can only be asked to come up, by Wake-on-LAN.\n\n\
+        after_help = "Without a BMC (`host bmc`) and an outlet (`host pdu`) a machine can only be asked to come up, by Wake-on-LAN.\n\n\
                             Examples:\n  vetting-coordinator host power rack1-u07 status\n  \
-                            vetting-coordinator host power rack1-u07 cycle"
+                            vetting-coordinator host power rack1-u07 cycle\n  \
+                            vetting-coordinator host power rack1-u07 media insert http://10.0.0.5/vetting.iso"
     )]
     Power(power::Power),
     /// Tell how a machine's BMC is reached.
@@ -75,9 +76,18 @@ pub(super) enum HostCommand {
         after_help = "The password has a name and is not given here: it stands in the file that `power.secrets` of the\n\
                             configuration names, or in the coordinator's environment.\n\nExamples:\n  \
                             vetting-coordinator host bmc rack1-u07 --ipmi 10.0.9.7 --user ADMIN --secret rack1\n  \
+                            vetting-coordinator host bmc rack1-u08 --redfish 10.0.9.8 --user ADMIN --secret rack1 \\\n    \
+                            --fingerprint 8F:0C:…    \
+                            # of its certificate: openssl s_client -connect 10.0.9.8:443 | openssl x509 -noout -fingerprint -sha256\n  \
                             vetting-coordinator host bmc rack1-u07 --none"
     )]
     Bmc(power::Bmc),
+    /// Switch the outlet that a machine hangs on, or tell which it is.
+    #[command(
+        after_help = "Examples:\n  vetting-coordinator host pdu rack1-u07 set --hook plug --outlet 0\n  \
+                            vetting-coordinator host pdu rack1-u07 cycle"
+    )]
+    Pdu(pdu::Pdu),
     /// Remove a machine.
     Remove {
         /// Its name.
@@ -201,6 +211,7 @@ impl HostCommand {
             }
             Self::Power(order) => order.run(client, json).await,
             Self::Bmc(bmc) => bmc.run(client).await,
+            Self::Pdu(order) => order.run(client, json).await,
             Self::Remove { name, with_runs } => {
                 client.delete(&["hosts", &name], &[("with_runs", with_runs.to_string())]).await?;
                 if json {

@@ -10,6 +10,7 @@ mod init;
 mod models;
 mod netboot;
 mod output;
+mod pdu;
 mod power;
 mod profiles;
 mod report;

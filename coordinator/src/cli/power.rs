@@ -1,9 +1,14 @@
 //! `host power` and `host bmc`.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
-use vetting_protocol::power::{BmcSettings, IPMI_PORT, PowerAction, PowerView};
+use vetting_protocol::ids::{ParseIdError, Sha256Hex};
+use vetting_protocol::power::{
+    BmcSettings, FirmwareMode, HTTPS_PORT, IPMI_PORT, MediaOrder, PowerAction, PowerView, Trust,
+};
 
 use super::client::Client;
 use super::{CommandError, output};
@@ -12,26 +17,42 @@ use super::{CommandError, output};
 pub(super) struct Power {
     /// Name of the machine.
     name: String,
-    /// on, off, cycle, soft (asks its system to shut down), or status.
-    action: Wish,
+    #[command(subcommand)]
+    wish: Wish,
 }
 
 /// What is wanted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Subcommand)]
 enum Wish {
+    /// Ask whether it is on.
     Status,
-    Action(PowerAction),
+    /// Switch it on.
+    On,
+    /// Switch it off at once.
+    Off,
+    /// Off, and on again.
+    Cycle,
+    /// Ask its system to shut down.
+    Soft,
+    /// Its virtual drive (Redfish).
+    #[command(subcommand)]
+    Media(Media),
 }
 
-impl std::str::FromStr for Wish {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "status" => Ok(Self::Status),
-            _ => text.parse().map(Self::Action).map_err(|_| "say on, off, cycle, soft or status".to_owned()),
-        }
-    }
+#[derive(Debug, Subcommand)]
+enum Media {
+    /// Put an image in; what was in there is taken out.
+    #[command(after_help = "Example:\n  vetting-coordinator host power rack1-u07 media insert \
+                            http://10.0.0.5/vetting.iso --boot-once")]
+    Insert {
+        /// Where the BMC fetches it: http, https, nfs or cifs.
+        url: String,
+        /// The machine's next boot, and only that, comes from it.
+        #[arg(long)]
+        boot_once: bool,
+    },
+    /// Take out what is in there.
+    Eject,
 }
 
 #[derive(Debug, Args)]
@@ -40,47 +61,110 @@ pub(super) struct Bmc {
     /// Name of the machine.
     name: String,
     /// Name or address of a BMC that speaks IPMI 2.0 over LAN.
+    #[arg(long, value_name = "HOST", requires = "user", requires = "secret", group = "kind")]
+    ipmi: Option<String>,
+    /// Name or address of a BMC that speaks Redfish.
     #[arg(
         long,
         value_name = "HOST",
         requires = "user",
         requires = "secret",
-        conflicts_with = "none",
-        required_unless_present = "none"
+        requires = "trust",
+        group = "kind"
     )]
-    ipmi: Option<String>,
+    redfish: Option<String>,
     /// Who the BMC knows the coordinator as.
-    #[arg(long, requires = "ipmi")]
+    #[arg(long, requires = "kind")]
     user: Option<String>,
     /// Name of the password.
-    #[arg(long, value_name = "NAME", requires = "ipmi")]
+    #[arg(long, value_name = "NAME", requires = "kind")]
     secret: Option<String>,
-    /// UDP port of the BMC.
-    #[arg(long, default_value_t = IPMI_PORT)]
-    port: u16,
+    /// Port of the BMC: by itself 623 for IPMI, 443 for Redfish.
+    #[arg(long)]
+    port: Option<u16>,
     /// The machine boots by UEFI.
     #[arg(long)]
     uefi: bool,
+    /// The machine boots by the BIOS's rules, and Redfish is to say so; by itself it is left as it is set.
+    #[arg(long, requires = "redfish", conflicts_with = "uefi")]
+    legacy: bool,
+    /// Which of the BMC's systems the machine is, where it has several.
+    #[arg(long, value_name = "ID", requires = "redfish")]
+    system: Option<String>,
+    #[command(flatten)]
+    trust: TrustFlags,
     /// It has none any more.
-    #[arg(long)]
+    #[arg(long, group = "kind", conflicts_with_all = ["user", "secret"])]
     none: bool,
+}
+
+/// Whose certificate is believed.
+#[derive(Debug, Args)]
+#[group(id = "trust", multiple = false)]
+pub(super) struct TrustFlags {
+    /// The SHA-256 of the BMC's certificate, as `openssl x509 -fingerprint -sha256` prints it.
+    #[arg(long, value_name = "HEX", value_parser = fingerprint)]
+    fingerprint: Option<Sha256Hex>,
+    /// File with the authorities that sign such certificates: PEM.
+    #[arg(long, value_name = "FILE")]
+    bmc_ca: Option<PathBuf>,
+    /// The authorities of the coordinator's system sign them.
+    #[arg(long)]
+    system_ca: bool,
+    /// Any certificate: whoever is in between reads the password.
+    #[arg(long)]
+    insecure: bool,
+}
+
+fn fingerprint(text: &str) -> Result<Sha256Hex, ParseIdError> {
+    text.chars().filter(|character| *character != ':').collect::<String>().parse()
+}
+
+impl TrustFlags {
+    pub(super) fn read(self) -> Result<Option<Trust>, CommandError> {
+        if let Some(pin) = self.fingerprint {
+            return Ok(Some(Trust::Fingerprint(pin)));
+        }
+        if let Some(path) = self.bmc_ca {
+            let pem = std::fs::read_to_string(&path).map_err(|source| CommandError::File { path, source })?;
+            return Ok(Some(Trust::Ca(pem)));
+        }
+        let said = [(self.system_ca, Trust::System), (self.insecure, Trust::Insecure)];
+        Ok(said.into_iter().find_map(|(said, trust)| said.then_some(trust)))
+    }
 }
 
 impl Power {
     pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
-        if let Wish::Action(action) = self.action {
-            client.order(Method::POST, &["hosts", &self.name, "power", action.as_str()], &json!({})).await?;
-            return Ok(output::line(&format!("{}: {action}, as it was told", self.name))?);
-        }
+        let action = match self.wish {
+            Wish::Status => return self.status(client, json).await,
+            Wish::On => PowerAction::On,
+            Wish::Off => PowerAction::Off,
+            Wish::Cycle => PowerAction::Cycle,
+            Wish::Soft => PowerAction::Soft,
+            Wish::Media(Media::Insert { url, boot_once }) => {
+                let order = MediaOrder { url, boot_once };
+                client.order(Method::PUT, &["hosts", &self.name, "media"], &order).await?;
+                return Ok(output::line(&format!("{} has {} in its virtual drive", self.name, order.url))?);
+            }
+            Wish::Media(Media::Eject) => {
+                return Ok(client.delete(&["hosts", &self.name, "media"], &[]).await?);
+            }
+        };
+        client.order(Method::POST, &["hosts", &self.name, "power", action.as_str()], &json!({})).await?;
+        Ok(output::line(&format!("{}: {action}, as it was told", self.name))?)
+    }
+
+    async fn status(self, client: &Client, json: bool) -> Result<(), CommandError> {
         let view: PowerView = client.get(&["hosts", &self.name, "power"], &[]).await?;
         if json {
             return Ok(output::json(&view)?);
         }
-        let PowerView { bmc, state, problem } = view;
-        let text = match (state, problem, bmc) {
-            (Some(state), _, _) => format!("{} is {state}", self.name),
-            (None, Some(problem), _) => format!("{}: not known: {problem}", self.name),
-            (None, None, _) => format!("{} has no BMC here, so nobody can be asked", self.name),
+        let PowerView { state, problem, .. } = view;
+        let text = match (state, problem) {
+            (Some(state), _) => format!("{} is {state}", self.name),
+            (None, Some(problem)) => format!("{}: not known: {problem}", self.name),
+            (None, None) => format!("{} has no BMC and no outlet here, so nobody can be asked", self.name),
         };
         Ok(output::line(&text)?)
     }
@@ -89,16 +173,31 @@ impl Power {
 impl Bmc {
     pub(super) async fn run(self, client: &Client) -> Result<(), CommandError> {
         let path = ["hosts", &self.name, "bmc"];
-        match (self.ipmi, self.user, self.secret) {
-            (Some(host), Some(user), Some(secret)) => {
-                let settings = BmcSettings::Ipmi { host, port: self.port, user, secret, uefi: self.uefi };
-                client.order(Method::PUT, &path, &settings).await?;
-                Ok(output::line(&format!(
-                    "{} has a BMC; `host power {} status` asks it",
-                    self.name, self.name
-                ))?)
+        let (Some(user), Some(secret)) = (self.user, self.secret) else {
+            return Ok(client.delete(&path, &[]).await?);
+        };
+        let trust = self.trust.read()?;
+        let settings = match (self.ipmi, self.redfish, trust) {
+            (Some(host), _, _) => BmcSettings::Ipmi {
+                host,
+                port: self.port.unwrap_or(IPMI_PORT),
+                user,
+                secret,
+                uefi: self.uefi,
+            },
+            (None, Some(host), Some(trust)) => {
+                let boot_mode = match (self.uefi, self.legacy) {
+                    (true, _) => Some(FirmwareMode::Uefi),
+                    (false, true) => Some(FirmwareMode::Legacy),
+                    (false, false) => None,
+                };
+                let (port, system) = (self.port.unwrap_or(HTTPS_PORT), self.system);
+                BmcSettings::Redfish { host, port, user, secret, system, trust, boot_mode }
             }
-            _ => Ok(client.delete(&path, &[]).await?),
-        }
+            // clap asks for one of them, and for whom Redfish is to believe
+            (None, _, _) => return Ok(client.delete(&path, &[]).await?),
+        };
+        client.order(Method::PUT, &path, &settings).await?;
+        Ok(output::line(&format!("{0} has a BMC; `host power {0} status` asks it", self.name))?)
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Buf;
 use futures_util::Stream;
 use http::StatusCode;
-use vetting_protocol::power::{BmcSettings, PowerAction};
+use vetting_protocol::power::{BmcSettings, MediaOrder, PduSettings, PowerAction};
 use warp::reply::{Reply, Response};
 
 use super::operator::{MAX_BODY_BYTES, ok};
@@ -34,9 +34,57 @@ pub async fn remove_bmc(app: App, name: String) -> Result<Response, ApiError> {
 
 /// `POST hosts/{name}/power/{action}`.
 pub async fn switch(app: App, name: String, action: String) -> Result<Response, ApiError> {
-    let action: PowerAction = action.parse().map_err(|error| {
-        ApiError::new(ProblemKind::Invalid, format!("{error}; say on, off, cycle or soft"))
-    })?;
-    app.driver.switch_power(name, action).await?;
+    app.driver.switch_power(name, known(&action)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn known(action: &str) -> Result<PowerAction, ApiError> {
+    action
+        .parse()
+        .map_err(|error| ApiError::new(ProblemKind::Invalid, format!("{error}; say on, off, cycle or soft")))
+}
+
+/// `GET hosts/{name}/pdu`.
+pub async fn show_pdu(app: App, name: String) -> Result<Response, ApiError> {
+    Ok(ok(&app.driver.pdu_of(name).await?))
+}
+
+/// `PUT hosts/{name}/pdu`.
+pub async fn set_pdu<S, B>(app: App, name: String, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let settings: PduSettings = body::json(body, MAX_BODY_BYTES).await?;
+    app.driver.set_pdu(name, Some(settings)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `DELETE hosts/{name}/pdu`.
+pub async fn remove_pdu(app: App, name: String) -> Result<Response, ApiError> {
+    app.driver.set_pdu(name, None).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST hosts/{name}/pdu/{action}`.
+pub async fn switch_outlet(app: App, name: String, action: String) -> Result<Response, ApiError> {
+    app.driver.switch_outlet(name, known(&action)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `PUT hosts/{name}/media`.
+pub async fn insert_media<S, B>(app: App, name: String, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let order: MediaOrder = body::json(body, MAX_BODY_BYTES).await?;
+    app.driver.set_media(name, Some(order)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `DELETE hosts/{name}/media`.
+pub async fn eject_media(app: App, name: String) -> Result<Response, ApiError> {
+    app.driver.set_media(name, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -303,7 +303,26 @@ fn power_routes(app: &App) -> BoxedFilter<(Response,)> {
     let bmc = || warp::path!("api" / "v1" / "hosts" / String / "bmc");
     let set = operator_route_with_body!(app, bmc(), put, |app, name; body| power::set_bmc(app, name, body));
     let remove = operator_route!(app, bmc(), delete, |app, name| power::remove_bmc(app, name));
-    show.or(switch).unify().or(set).unify().or(remove).unify().boxed()
+    let media = || warp::path!("api" / "v1" / "hosts" / String / "media");
+    let insert =
+        operator_route_with_body!(app, media(), put, |app, name; body| power::insert_media(app, name, body));
+    let eject = operator_route!(app, media(), delete, |app, name| power::eject_media(app, name));
+    let bmc = show.or(switch).unify().or(set).unify().or(remove).unify();
+    bmc.or(insert).unify().or(eject).unify().or(pdu_routes(app)).unify().boxed()
+}
+
+fn pdu_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let pdu = || warp::path!("api" / "v1" / "hosts" / String / "pdu");
+    let show = operator_route!(app, pdu(), get, |app, name| power::show_pdu(app, name));
+    let set = operator_route_with_body!(app, pdu(), put, |app, name; body| power::set_pdu(app, name, body));
+    let remove = operator_route!(app, pdu(), delete, |app, name| power::remove_pdu(app, name));
+    let switch = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "hosts" / String / "pdu" / String),
+        post,
+        |app, name, action| power::switch_outlet(app, name, action)
+    );
+    show.or(set).unify().or(remove).unify().or(switch).unify().boxed()
 }
 
 fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {

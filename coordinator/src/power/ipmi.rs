@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::process::Command;
-use vetting_protocol::power::{PowerAction, PowerState};
+use vetting_protocol::power::{MediaOrder, PowerAction, PowerState};
 use vetting_protocol::secret::Secret;
 
-use super::{ControlError, PowerControl};
+use super::{ControlError, PowerControl, plain_words};
 
 /// How long a BMC may take for one answer. ipmitool itself tries four times in twenty seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,14 +41,14 @@ impl Ipmi {
         let asked = tokio::time::timeout(PATIENCE, self.command(words).output()).await;
         let output = asked
             .map_err(|_| failed(format!("it gave no answer within {} s", PATIENCE.as_secs())))?
-            .map_err(|source| ControlError::Ipmitool { source })?;
+            .map_err(|source| ControlError::Program { program: "ipmitool", package: "ipmitool", source })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
         let last = last.unwrap_or("it said nothing");
-        Err(failed(last.chars().filter(|character| !character.is_control()).take(300).collect()))
+        Err(failed(plain_words(last)))
     }
 }
 
@@ -82,6 +82,12 @@ impl PowerControl for Ipmi {
             let words = if self.uefi { &words[..] } else { &words[..3] };
             self.ask(words).await.map(drop)
         })
+    }
+
+    fn media(&self, _order: Option<MediaOrder>) -> BoxFuture<'_, Result<(), ControlError>> {
+        let what =
+            "IPMI has no virtual media; a BMC that speaks Redfish may have (`host bmc --redfish`)".to_owned();
+        Box::pin(std::future::ready(Err(ControlError::NotPossible { what })))
     }
 }
 

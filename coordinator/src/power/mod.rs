@@ -2,19 +2,52 @@
 //! Refuses to know about runs.
 
 mod ipmi;
+mod pdu;
+mod redfish;
 pub mod secrets;
+mod trust;
 pub mod wake_on_lan;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use vetting_protocol::ids::MacAddress;
-use vetting_protocol::power::{BmcSettings, PowerAction, PowerState};
+use vetting_protocol::power::{BmcSettings, MediaOrder, PduSettings, PowerAction, PowerState, Trust};
 
+use crate::config::Hook;
 use ipmi::Ipmi;
+use redfish::Redfish;
 use secrets::{PowerSecrets, SecretError};
 
+pub use pdu::mistake as mistake_in_pdu;
 pub use wake_on_lan::{PowerError, WakeOnLan};
+
+/// How long a machine may take to be as it was told.
+const SETTLING: Duration = Duration::from_mins(1);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What power is controlled with, from the config.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// Passwords.
+    pub secrets: PowerSecrets,
+    /// Programs and devices that switch outlets.
+    pub hooks: BTreeMap<String, Hook>,
+    /// Between off and on.
+    pub off_pause: Duration,
+}
+
+/// How a machine's power may be controlled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Controls {
+    /// Its BMC.
+    pub bmc: Option<BmcSettings>,
+    /// Its outlet.
+    pub pdu: Option<PduSettings>,
+}
 
 /// Where a machine listens for its wake-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +73,7 @@ pub trait Power: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The password.
-    #[error("the BMC's password cannot be had")]
+    #[error("the password cannot be had")]
     Secret(#[from] SecretError),
     /// The BMC refuses, or gave no answer.
     #[error("the BMC at {host}: {problem}")]
@@ -50,11 +83,43 @@ pub enum ControlError {
         /// In its or ipmitool's words.
         problem: String,
     },
-    /// The tool is missing.
-    #[error("`ipmitool` cannot be started; install it (Debian: ipmitool)")]
-    Ipmitool {
+    /// The PDU refuses, or gave no answer.
+    #[error("the PDU at {host}: {problem}")]
+    Pdu {
+        /// Which.
+        host: String,
+        /// In its or net-snmp's words.
+        problem: String,
+    },
+    /// A hook did not do it.
+    #[error("the hook `{name}`: {problem}")]
+    Hook {
+        /// Which.
+        name: String,
+        /// What.
+        problem: String,
+    },
+    /// A machine is not as it was told.
+    #[error("the machine is not {wanted} {} s after it was told", SETTLING.as_secs())]
+    NotSettled {
+        /// How it should be.
+        wanted: PowerState,
+    },
+    /// A tool is missing.
+    #[error("`{program}` cannot be started; install it (Debian: {package})")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What it is in.
+        package: &'static str,
         /// Why.
         source: std::io::Error,
+    },
+    /// Whoever controls the power has no way to do it.
+    #[error("{what}")]
+    NotPossible {
+        /// What, and what would help.
+        what: String,
     },
 }
 
@@ -68,39 +133,131 @@ pub trait PowerControl: Send + Sync {
 
     /// Has its next boot, and only that, come from the network.
     fn boot_from_network_once(&self) -> BoxFuture<'_, Result<(), ControlError>>;
+
+    /// Puts an image into its virtual drive, or takes out what is in there.
+    fn media(&self, order: Option<MediaOrder>) -> BoxFuture<'_, Result<(), ControlError>>;
+}
+
+/// What a device said, fit to be shown: on one line, and no longer than 300 characters.
+fn plain_words(said: &str) -> String {
+    said.chars().filter(|character| !character.is_control()).take(300).collect()
+}
+
+impl Controls {
+    /// By the BMC, or else by the outlet; absent where there is neither.
+    ///
+    /// # Errors
+    /// [`ControlError::Secret`]; a hook that is not known.
+    pub fn control(self, means: &Means) -> Result<Option<Box<dyn PowerControl>>, ControlError> {
+        match self {
+            Self { bmc: Some(settings), .. } => by_bmc(settings, means).map(Some),
+            Self { bmc: None, pdu: Some(settings) } => by_pdu(settings, means).map(Some),
+            Self { bmc: None, pdu: None } => Ok(None),
+        }
+    }
+}
+
+/// Control by an outlet.
+///
+/// # Errors
+/// [`ControlError::Secret`]; a hook that is not known.
+pub fn by_pdu(settings: PduSettings, means: &Means) -> Result<Box<dyn PowerControl>, ControlError> {
+    pdu::control(settings, means)
 }
 
 /// Control by a BMC, with the password that its settings name.
 ///
 /// # Errors
 /// [`ControlError::Secret`].
-pub fn control(settings: BmcSettings, secrets: &PowerSecrets) -> Result<Box<dyn PowerControl>, ControlError> {
-    let BmcSettings::Ipmi { host, port, user, secret, uefi } = settings;
-    let password = secrets.get(&secret)?;
-    Ok(Box::new(Ipmi { host, port, user, password, uefi }))
+pub fn by_bmc(settings: BmcSettings, means: &Means) -> Result<Box<dyn PowerControl>, ControlError> {
+    Ok(match settings {
+        BmcSettings::Ipmi { host, port, user, secret, uefi } => {
+            Box::new(Ipmi { host, port, user, password: means.secrets.get(&secret)?, uefi })
+        }
+        BmcSettings::Redfish { host, port, user, secret, system, trust, boot_mode } => {
+            let password = means.secrets.get(&secret)?;
+            Box::new(Redfish::new((host, port), (user, password), &trust, system, boot_mode)?)
+        }
+    })
 }
 
-/// What is wrong with how a BMC is to be reached; absent if nothing is. The words go to a program's argument list.
-pub fn mistake(settings: &BmcSettings) -> Option<String> {
-    let BmcSettings::Ipmi { host, port, user, secret, .. } = settings;
-    let plain = |text: &str, more: &[char]| {
-        !text.is_empty()
-            && text.len() <= 253
-            && !text.starts_with('-')
-            && text.chars().all(|character| character.is_ascii_alphanumeric() || more.contains(&character))
+/// Waits until a machine is as it was told.
+///
+/// # Errors
+/// [`ControlError::NotSettled`] in the end; what keeps its state from being known.
+pub async fn settles(control: &dyn PowerControl, wanted: PowerState) -> Result<(), ControlError> {
+    let watched = async {
+        while control.state().await? != wanted {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     };
-    if !plain(host, &['.', '-', '_', ':']) {
+    tokio::time::timeout(SETTLING, watched).await.unwrap_or(Err(ControlError::NotSettled { wanted }))
+}
+
+/// Whether a word is letters, digits and these, and no option of a program.
+fn is_plain(text: &str, more: &[char]) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && !text.starts_with('-')
+        && text.chars().all(|character| character.is_ascii_alphanumeric() || more.contains(&character))
+}
+
+/// What is wrong with how a BMC is to be reached; absent if nothing is. The words go to a program's argument list, or into
+/// an address.
+pub fn mistake(settings: &BmcSettings) -> Option<String> {
+    let (BmcSettings::Ipmi { host, port, user, secret, .. }
+    | BmcSettings::Redfish { host, port, user, secret, .. }) = settings;
+    if !is_plain(host, &['.', '-', '_', ':']) {
         return Some(format!("`{host}` is no name or address of a BMC"));
     }
     if *port == 0 {
         return Some("a port is 1 to 65535".to_owned());
     }
-    // IPMI 2.0 has 16 bytes for it
-    if !plain(user, &['.', '-', '_', '@']) || user.len() > 16 {
-        return Some(format!("`{user}` is no IPMI user: at most 16 letters, digits, `.`, `-`, `_`, `@`"));
+    let of_user = match settings {
+        // IPMI 2.0 has 16 bytes for it
+        BmcSettings::Ipmi { .. } if user.len() > 16 => false,
+        BmcSettings::Ipmi { .. } | BmcSettings::Redfish { .. } => is_plain(user, &['.', '-', '_', '@']),
+    };
+    if !of_user {
+        return Some(format!(
+            "`{user}` is no user of a BMC: letters, digits, `.`, `-`, `_`, `@`, for IPMI at most 16"
+        ));
     }
-    if !plain(secret, &['.', '-', '_']) {
+    if !is_plain(secret, &['.', '-', '_']) {
         return Some(format!("`{secret}` is no name of a secret: use letters, digits, `.`, `-`, `_`"));
+    }
+    if let BmcSettings::Redfish { system, trust, .. } = settings {
+        if let Some(system) = system
+            && !is_plain(system, &['.', '-', '_', ':'])
+        {
+            return Some(format!(
+                "`{system}` is no system of a BMC: the last part of its address is asked for"
+            ));
+        }
+        return mistake_in_trust(trust);
+    }
+    None
+}
+
+/// What is wrong with whom a TLS connection is to believe.
+fn mistake_in_trust(trust: &Trust) -> Option<String> {
+    trust::client(trust)
+        .err()
+        .map(|error| format!("whom to trust cannot be used: {}", crate::error_chain(&error)))
+}
+
+/// What is wrong with where a BMC is to fetch an image; absent if nothing is.
+pub fn mistake_in_media(address: &str) -> Option<String> {
+    let url = match reqwest::Url::parse(address) {
+        Ok(url) => url,
+        Err(error) => return Some(format!("`{address}` is no address of an image: {error}")),
+    };
+    if !matches!(url.scheme(), "http" | "https" | "nfs" | "cifs") || !url.has_host() {
+        return Some(format!("`{address}` is no address that a BMC fetches: http, https, nfs or cifs"));
+    }
+    if url.password().is_some() {
+        return Some("leave the password out of the address: addresses are stored and shown".to_owned());
     }
     None
 }
@@ -112,6 +269,20 @@ mod tests {
     fn ipmi(host: &str, user: &str, secret: &str) -> BmcSettings {
         let [host, user, secret] = [host, user, secret].map(str::to_owned);
         BmcSettings::Ipmi { host, port: 623, user, secret, uefi: false }
+    }
+
+    fn redfish(system: &str, trust: Trust) -> BmcSettings {
+        let [host, user, secret] = ["192.0.2.7", "ADMIN", "rack1"].map(str::to_owned);
+        let system = Some(system.to_owned());
+        BmcSettings::Redfish { host, port: 443, user, secret, system, trust, boot_mode: None }
+    }
+
+    #[test]
+    fn redfish_needs_a_system_that_is_a_word_and_authorities_that_can_be_read() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        assert_eq!(mistake(&redfish("1", Trust::Insecure)), None);
+        assert!(mistake(&redfish("../Managers/1", Trust::Insecure)).is_some());
+        assert!(mistake(&redfish("1", Trust::Ca("no certificate".to_owned()))).is_some());
     }
 
     #[test]

@@ -30,8 +30,7 @@ use super::views;
 use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::enrolment::uuid::SystemUuid;
-use crate::power::Power;
-use crate::power::secrets::PowerSecrets;
+use crate::power::{Means, Power};
 use crate::serial_console::IpmiSecrets;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
@@ -60,8 +59,8 @@ pub struct Settings {
     pub after_fail: AfterRun,
     /// `<state_dir>/artifacts`.
     pub artifacts_dir: PathBuf,
-    /// Passwords of BMCs.
-    pub power_secrets: PowerSecrets,
+    /// What power is controlled with.
+    pub means: Means,
     /// Machines that nobody registered.
     pub enrolment: EnrolmentSettings,
     /// Who the machines' BMCs know this box as.

@@ -1,43 +1,90 @@
-//! Power of registered machines: by the BMC where a host has one, for operators and for runs.
+//! Power of registered machines: by the BMC where a host has one, or else by its outlet; for operators and for runs.
 
 use std::time::Duration;
 
 use vetting_protocol::agent_api::EventLevel;
-use vetting_protocol::ids::RunId;
-use vetting_protocol::power::{BmcSettings, PowerAction, PowerState, PowerView};
+use vetting_protocol::ids::{HostId, RunId};
+use vetting_protocol::power::{
+    BmcSettings, MediaOrder, PduSettings, PduView, PowerAction, PowerState, PowerView,
+};
 use vetting_protocol::run::RunState;
 
 use super::driver::Driver;
 use super::error::RunError;
 use crate::error_chain;
-use crate::power::{self, ControlError, PowerControl};
+use crate::power::{self, ControlError, Controls, PowerControl};
 use crate::store::events::{self, EventValues};
+use crate::store::hosts::HostRow;
+use crate::store::runs::RunRow;
 use crate::store::{Connection, StoreError, bmcs, hosts, runs};
 
 /// How long is waited for a BMC to say whether a machine that fell silent is on: others may wait for the same task.
 const GLANCE: Duration = Duration::from_secs(20);
 
+/// What is known of a machine whose power is to be controlled.
+struct Facts {
+    host: HostRow,
+    controls: Controls,
+    active: Option<RunRow>,
+}
+
+/// How a machine's power may be controlled.
+pub(super) fn controls(connection: &Connection, host: HostId) -> Result<Controls, StoreError> {
+    Ok(Controls { bmc: bmcs::get(connection, host)?, pdu: bmcs::pdu(connection, host)? })
+}
+
+/// Refuses what would break the run that is at work on a machine.
+fn undisturbed(host: &HostRow, active: Option<&RunRow>) -> Result<(), RunError> {
+    let Some(run) = active.filter(|run| !matches!(run.state, RunState::Queued | RunState::Waking)) else {
+        return Ok(());
+    };
+    let what = format!(
+        "run {} is {} on {}, and would fail by it; `run abort {}` first",
+        run.id, run.state, host.name, run.id
+    );
+    Err(RunError::Invalid { what })
+}
+
+fn failed(error: ControlError) -> RunError {
+    RunError::power(&error)
+}
+
+/// A machine's state, or why it is not known.
+async fn state_or_problem(
+    control: Result<Option<Box<dyn PowerControl>>, ControlError>,
+) -> (Option<PowerState>, Option<String>) {
+    let state = match control {
+        Ok(None) => return (None, None),
+        Ok(Some(control)) => control.state().await,
+        Err(error) => Err(error),
+    };
+    state.map_or_else(|error| (None, Some(error_chain(&error))), |state| (Some(state), None))
+}
+
 impl Driver {
-    /// How a machine's power is controlled, and whether it is on.
-    pub async fn power_of(&self, name: String) -> Result<PowerView, RunError> {
-        let bmc = self.bmc_of(name).await?;
-        let Some(settings) = bmc.clone() else { return Ok(PowerView { bmc, state: None, problem: None }) };
-        Ok(match self.ask_state(settings).await {
-            Ok(state) => PowerView { bmc, state: Some(state), problem: None },
-            Err(error) => PowerView { bmc, state: None, problem: Some(error_chain(&error)) },
-        })
-    }
-
-    async fn ask_state(&self, settings: BmcSettings) -> Result<PowerState, ControlError> {
-        power::control(settings, &self.settings.power_secrets)?.state().await
-    }
-
-    async fn bmc_of(&self, name: String) -> Result<Option<BmcSettings>, RunError> {
+    async fn power_facts(&self, name: String) -> Result<Facts, RunError> {
         let read = self.store.read(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
-            bmcs::get(connection, host.id)
+            let controls = controls(connection, host.id)?;
+            let active = runs::active_of_host(connection, host.id)?;
+            Ok::<_, StoreError>(Facts { host, controls, active })
         });
         Ok(read.await?)
+    }
+
+    /// How a machine's power is controlled, and whether it is on.
+    pub async fn power_of(&self, name: String) -> Result<PowerView, RunError> {
+        let controls = self.power_facts(name).await?.controls;
+        let (state, problem) = state_or_problem(controls.clone().control(&self.settings.means)).await;
+        Ok(PowerView { bmc: controls.bmc, pdu: controls.pdu, state, problem })
+    }
+
+    /// How a machine's outlet is switched, and whether it is on.
+    pub async fn pdu_of(&self, name: String) -> Result<PduView, RunError> {
+        let pdu = self.power_facts(name).await?.controls.pdu;
+        let by_pdu = Controls { bmc: None, pdu: pdu.clone() };
+        let (state, problem) = state_or_problem(by_pdu.control(&self.settings.means)).await;
+        Ok(PduView { pdu, state, problem })
     }
 
     /// Notes how a machine's BMC is reached; `None` takes it away.
@@ -49,61 +96,85 @@ impl Driver {
             return Err(RunError::Invalid { what });
         }
         let now_ms = self.clock.now_ms();
-        self.store
-            .write(move |connection| {
-                let host = hosts::require_by_name(connection, &name)?;
-                bmcs::set(connection, host.id, settings.as_ref(), now_ms)
-            })
-            .await?;
-        Ok(())
+        let write = self.store.write(move |connection| {
+            let host = hosts::require_by_name(connection, &name)?;
+            bmcs::set(connection, host.id, settings.as_ref(), now_ms)
+        });
+        Ok(write.await?)
     }
 
-    /// Switches a machine on or off. Without a BMC it can only be asked to come up.
+    /// Notes how a machine's outlet is switched; `None` takes it away.
     ///
     /// # Errors
-    /// A run is at work on it, or the BMC does not do it.
-    pub async fn switch_power(&self, name: String, action: PowerAction) -> Result<(), RunError> {
-        let (host, bmc, active) = self
-            .store
-            .read(move |connection| {
-                let host = hosts::require_by_name(connection, &name)?;
-                let bmc = bmcs::get(connection, host.id)?;
-                let active = runs::active_of_host(connection, host.id)?;
-                Ok::<_, StoreError>((host, bmc, active))
-            })
-            .await?;
-        if let Some(run) = active
-            && action != PowerAction::On
-            && run.state != RunState::Queued
-            && run.state != RunState::Waking
-        {
-            let what = format!(
-                "run {} is {} on {}, and would fail by it; `run abort {}` first",
-                run.id, run.state, host.name, run.id
-            );
+    /// A word that is no host, outlet or secret; a hook that the configuration does not have.
+    pub async fn set_pdu(&self, name: String, settings: Option<PduSettings>) -> Result<(), RunError> {
+        if let Some(what) = settings.as_ref().and_then(power::mistake_in_pdu) {
             return Err(RunError::Invalid { what });
         }
-        let Some(settings) = bmc else {
+        if let Some(PduSettings::Hook { hook, .. }) = &settings
+            && !self.settings.means.hooks.contains_key(hook)
+        {
+            let what = format!("the coordinator's configuration has no `power.hooks.{hook}`");
+            return Err(RunError::Invalid { what });
+        }
+        let now_ms = self.clock.now_ms();
+        let write = self.store.write(move |connection| {
+            let host = hosts::require_by_name(connection, &name)?;
+            bmcs::set_pdu(connection, host.id, settings.as_ref(), now_ms)
+        });
+        Ok(write.await?)
+    }
+
+    /// Switches a machine on or off. Without a BMC and an outlet it can only be asked to come up.
+    ///
+    /// # Errors
+    /// A run is at work on it, or the BMC or outlet does not do it.
+    pub async fn switch_power(&self, name: String, action: PowerAction) -> Result<(), RunError> {
+        let Facts { host, controls, active } = self.power_facts(name).await?;
+        if action != PowerAction::On {
+            undisturbed(&host, active.as_ref())?;
+        }
+        let Some(control) = controls.control(&self.settings.means).map_err(failed)? else {
             if action == PowerAction::On {
                 let target = super::wake::target(&host);
                 return self.power.wake(target).await.map_err(|error| RunError::power(&error));
             }
             let what = format!(
-                "{} has no BMC here, so it can only be asked to come up; `host bmc {} --ipmi HOST` tells of one",
-                host.name, host.name
+                "{0} has no BMC and no outlet here, so it can only be asked to come up; `host bmc {0}` or `host pdu {0} set` \
+                 tells of one",
+                host.name
             );
             return Err(RunError::Invalid { what });
         };
-        let control = power::control(settings, &self.settings.power_secrets)
-            .map_err(|error| RunError::power(&error))?;
-        control.switch(action).await.map_err(|error| RunError::power(&error))?;
-        let (now_ms, message) = (self.clock.now_ms(), format!("an operator switched its power: {action}"));
+        control.switch(action).await.map_err(failed)?;
+        self.note_power(&host, "power", format!("an operator switched its power: {action}")).await
+    }
+
+    /// Switches a machine's outlet, whether or not it has a BMC.
+    ///
+    /// # Errors
+    /// A run is at work on it; it has none here, or the outlet does not do it.
+    pub async fn switch_outlet(&self, name: String, action: PowerAction) -> Result<(), RunError> {
+        let Facts { host, controls, active } = self.power_facts(name).await?;
+        if action != PowerAction::On {
+            undisturbed(&host, active.as_ref())?;
+        }
+        let Some(settings) = controls.pdu else {
+            let what = format!("{0} has no outlet here; `host pdu {0} set` tells of one", host.name);
+            return Err(RunError::Invalid { what });
+        };
+        let control = power::by_pdu(settings, &self.settings.means).map_err(failed)?;
+        control.switch(action).await.map_err(failed)?;
+        self.note_power(&host, "power", format!("an operator switched its outlet: {action}")).await
+    }
+
+    async fn note_power(&self, host: &HostRow, kind: &str, message: String) -> Result<(), RunError> {
         let line = EventValues {
             run_id: None,
             host_id: Some(host.id),
-            ts_ms: now_ms,
+            ts_ms: self.clock.now_ms(),
             level: EventLevel::Info,
-            kind: "power".to_owned(),
+            kind: kind.to_owned(),
             message,
             data: None,
         };
@@ -111,14 +182,42 @@ impl Driver {
         Ok(())
     }
 
+    /// Has a machine's BMC put an image into its virtual drive, or take out what is in there.
+    ///
+    /// # Errors
+    /// An address that a BMC cannot fetch; a run at work whose next boot would come from it; the BMC does not do it.
+    pub async fn set_media(&self, name: String, order: Option<MediaOrder>) -> Result<(), RunError> {
+        if let Some(what) = order.as_ref().and_then(|order| power::mistake_in_media(&order.url)) {
+            return Err(RunError::Invalid { what });
+        }
+        let Facts { host, controls, active } = self.power_facts(name).await?;
+        if order.as_ref().is_some_and(|order| order.boot_once) {
+            undisturbed(&host, active.as_ref())?;
+        }
+        let Some(settings) = controls.bmc else {
+            let what = format!(
+                "{0} has no BMC here; `host bmc {0} --redfish HOST` tells of one with virtual media",
+                host.name
+            );
+            return Err(RunError::Invalid { what });
+        };
+        let control = power::by_bmc(settings, &self.settings.means).map_err(failed)?;
+        control.media(order.clone()).await.map_err(failed)?;
+        let message = match order {
+            Some(order) => format!("an operator put {} into its virtual drive", order.url),
+            None => "an operator emptied its virtual drive".to_owned(),
+        };
+        self.note_power(&host, "media", message).await
+    }
+
     /// Has a machine's BMC boot it from the network: one that is off is switched on, one that is on is restarted, but only
-    /// `for_the_first_time` for its run. Says whether there is a BMC that did it.
+    /// `for_the_first_time` for its run.
     pub(super) async fn boot_by_bmc(
         &self,
         settings: BmcSettings,
         for_the_first_time: bool,
     ) -> Result<(), ControlError> {
-        let control: Box<dyn PowerControl> = power::control(settings, &self.settings.power_secrets)?;
+        let control = power::by_bmc(settings, &self.settings.means)?;
         match control.state().await? {
             PowerState::Off => {
                 control.boot_from_network_once().await?;
@@ -133,7 +232,17 @@ impl Driver {
         }
     }
 
-    /// Whether the machine of a run is on, as its BMC says; absent without one, or without an answer in time.
+    /// Gives a machine its mains. One that has them is not touched: what runs on it would lose its disks' caches.
+    pub(super) async fn switch_outlet_on(&self, settings: PduSettings) -> Result<(), ControlError> {
+        let control = power::by_pdu(settings, &self.settings.means)?;
+        match control.state().await? {
+            PowerState::Off => control.switch(PowerAction::On).await,
+            PowerState::On => Ok(()),
+        }
+    }
+
+    /// Whether the machine of a run is on, as its BMC says; absent without one, or without an answer in time. An outlet does
+    /// not know: a machine that is off may hang on one that is on.
     pub(super) async fn glance_at_power(&self, run: RunId) -> Option<bool> {
         let read = self.store.read(move |connection: &Connection| {
             let host = runs::get(connection, run)?.host_id;
@@ -141,8 +250,8 @@ impl Driver {
         });
         let settings: Result<_, StoreError> = read.await;
         let settings = settings.ok().flatten()?;
-        let state = tokio::time::timeout(GLANCE, self.ask_state(settings)).await.ok()?;
-        match state {
+        let asked = async { power::by_bmc(settings, &self.settings.means)?.state().await };
+        match tokio::time::timeout(GLANCE, asked).await.ok()? {
             Ok(state) => Some(state == PowerState::On),
             Err(error) => {
                 tracing::warn!(%run, error = %error_chain(&error), "the BMC of a silent machine was not heard");

@@ -6,12 +6,13 @@ use vetting_protocol::run::{RunPlace, RunState};
 
 use super::driver::{Driver, of_run, transition};
 use super::error::RunError;
+use super::power::controls;
 use super::state::RunEvent;
 use crate::error_chain;
-use crate::power::WakeTarget;
+use crate::power::{Controls, WakeTarget};
 use crate::store::hosts::HostRow;
 use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{StoreError, bmcs, events, hosts, runs};
+use crate::store::{StoreError, events, hosts, runs};
 
 /// Between two magic packets to a machine that does not come.
 pub(super) const AGAIN_MS: i64 = 30_000;
@@ -80,40 +81,57 @@ impl Driver {
         self.memory().woken.get(&run).map(|last| last.at_ms.saturating_add(AGAIN_MS))
     }
 
+    /// By its BMC, or else by a magic packet, after its outlet was switched on where it has one; says what went wrong, or else
+    /// what was done.
+    async fn ask_to_come_up(
+        &self,
+        host: &HostRow,
+        controls: Controls,
+        for_the_first_time: bool,
+    ) -> (Option<String>, String) {
+        if let Some(settings) = controls.bmc {
+            // a machine that was told to restart must not be told again while it does
+            let Err(error) = self.boot_by_bmc(settings, for_the_first_time).await else {
+                return (None, "its BMC boots it from the network".to_owned());
+            };
+            // its card may hear what its BMC does not
+            let packet = self.power.wake(target(host)).await;
+            let packet =
+                packet.map_or_else(|error| error_chain(&error), |()| "a magic packet was sent".to_owned());
+            return (Some(format!("{}; {packet}", error_chain(&error))), String::new());
+        }
+        let outlet = match controls.pdu {
+            Some(settings) => self.switch_outlet_on(settings).await,
+            None => Ok(()),
+        };
+        let packet = self.power.wake(target(host)).await;
+        match (outlet, packet) {
+            (Ok(()), Ok(())) => {
+                (None, format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port))
+            }
+            (Err(error), Ok(())) => {
+                (Some(format!("{}; a magic packet was sent", error_chain(&error))), String::new())
+            }
+            (_, Err(error)) => (Some(error_chain(&error)), String::new()),
+        }
+    }
+
     /// Returns whether the packet could not be sent; `told` when the events say so already.
     async fn try_wake(&self, run: RunId, now_ms: i64, told: bool) -> Result<bool, RunError> {
-        let (host, bmc, state, place) = self
+        let (host, controls, state, place) = self
             .store
             .read(move |connection| {
                 let row = runs::get(connection, run)?;
                 let host = hosts::get(connection, row.host_id)?;
-                let bmc = bmcs::get(connection, host.id)?;
-                Ok::<_, StoreError>((host, bmc, row.state, row.override_flags.place))
+                let controls = controls(connection, host.id)?;
+                Ok::<_, StoreError>((host, controls, row.state, row.override_flags.place))
             })
             .await?;
         // an agent on the installed system asks for its run by itself
         if !waits_for_machine(state) || place == RunPlace::InstalledSystem {
             return Ok(false);
         }
-        let by_bmc = match bmc {
-            // a machine that was told to restart must not be told again while it does
-            Some(settings) => Some(self.boot_by_bmc(settings, state == RunState::Queued).await),
-            None => None,
-        };
-        let (failure, why) = match by_bmc {
-            Some(Ok(())) => (None, "its BMC boots it from the network".to_owned()),
-            Some(Err(error)) => {
-                // its card may hear what its BMC does not
-                let packet = self.power.wake(target(&host)).await;
-                let packet = packet
-                    .map_or_else(|error| error_chain(&error), |()| "a magic packet was sent".to_owned());
-                (Some(format!("{}; {packet}", error_chain(&error))), String::new())
-            }
-            None => match self.power.wake(target(&host)).await {
-                Ok(()) => (None, format!("magic packet to {}:{}", host.wol_broadcast_ip, host.wol_port)),
-                Err(error) => (Some(error_chain(&error)), String::new()),
-            },
-        };
+        let (failure, why) = self.ask_to_come_up(&host, controls, state == RunState::Queued).await;
         if let Some(failure) = failure {
             if !told {
                 let again_s = AGAIN_MS / 1_000;

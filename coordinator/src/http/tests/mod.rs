@@ -13,7 +13,9 @@ mod limits;
 mod memtest;
 mod network_test;
 mod operator;
+mod pdu;
 mod power;
+mod redfish;
 mod resume;
 mod rules;
 mod waivers;
@@ -102,8 +104,17 @@ impl Lab {
         Self::open_at(Ipv4Addr::LOCALHOST.into(), options).await
     }
 
+    /// One with another configuration.
+    pub async fn open_configured(change: impl FnOnce(&mut Config)) -> Self {
+        Self::make(Ipv4Addr::LOCALHOST.into(), StoreOptions::default(), change).await
+    }
+
     /// One that listens at this address.
     pub async fn open_at(address: IpAddr, options: StoreOptions) -> Self {
+        Self::make(address, options, |_| {}).await
+    }
+
+    async fn make(address: IpAddr, options: StoreOptions, change: impl FnOnce(&mut Config)) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: state.path().to_owned(), ..Config::default() };
         config.database.path = state.path().join("vetting.db");
@@ -111,6 +122,7 @@ impl Lab {
         config.listen.http = config.listen.https;
         config.power.secrets = Some(state.path().join("power-secrets.yaml"));
         config.image.dir = state.path().join("image");
+        change(&mut config);
         std::fs::create_dir(&config.image.dir).unwrap();
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
         std::fs::write(config.image.dir.join("initrd.zst"), "0123456789").unwrap();
