@@ -15,6 +15,7 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
+use crate::byte_size::ByteSize;
 use crate::enrolment::uuid::SystemUuid;
 
 /// Where the configuration is looked for when nothing else is said.
@@ -54,6 +55,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The user to become once the ports are open; `None`: stay who we are.
     pub run_as: Option<String>,
+    /// Room on the disks of database and state folder.
+    pub free_space: FreeSpace,
     /// Addresses to listen on.
     pub listen: Listen,
     /// Host name or address by which machines reach us; `None`: as in the `Host` header of their boot request.
@@ -88,6 +91,7 @@ impl Default for Config {
             database: Database::default(),
             state_dir: PathBuf::from("./var"),
             run_as: None,
+            free_space: FreeSpace::default(),
             listen: Listen::default(),
             public_address: None,
             image: Image::default(),
@@ -111,11 +115,32 @@ impl Default for Config {
 pub struct Database {
     /// The file; made at the first start.
     pub path: PathBuf,
+    /// How long it is looked through for damage at a start, at most; zero: not at all.
+    pub startup_check: HumanDuration,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { path: PathBuf::from("./var/vetting.db") }
+        Self {
+            path: PathBuf::from("./var/vetting.db"),
+            startup_check: HumanDuration::from_ms(10_000),
+        }
+    }
+}
+
+/// Room on the disks of database and state folder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FreeSpace {
+    /// With less, the log and an event warn.
+    pub warning: ByteSize,
+    /// With less, the coordinator does not start.
+    pub refuse: ByteSize,
+}
+
+impl Default for FreeSpace {
+    fn default() -> Self {
+        Self { warning: ByteSize(2 << 30), refuse: ByteSize(64 << 20) }
     }
 }
 

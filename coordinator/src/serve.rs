@@ -31,6 +31,8 @@ use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
 use crate::serial_console::IpmiSecrets;
 use crate::signing::{SigningError, SigningKey};
+use crate::state_lock::{LockError, StateLock};
+use crate::storage_check::{self, StorageError};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
 
@@ -40,6 +42,12 @@ pub enum ServeError {
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// Another coordinator has the state folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The disk or the database is not fit to be written to.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// Keys and certificates.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -114,6 +122,7 @@ pub struct Server {
     netboot_counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    lock: StateLock,
 }
 
 /// Serves until SIGTERM or Ctrl-C, then lets what is under way finish.
@@ -153,6 +162,10 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         netboot.check_transfers()?;
     }
     let artifacts_dir = make_folders(config)?;
+    let lock = StateLock::take(&config.state_dir)?;
+    let checked = config.clone();
+    let looked = tokio::task::spawn_blocking(move || storage_check::at_start(&checked));
+    looked.await.map_err(RunError::from)??;
     let options = StoreOptions { clock: clock.clone(), ..store };
     let path = config.database.path.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open_with(path, options));
@@ -190,13 +203,13 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     ]);
     let announcement = json!({"https": https, "http": http, "ca_fingerprint": tls.fingerprint});
     durable_file::write(&config.announcement_path(), 0o644, announcement.to_string().as_bytes())?;
-    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, netboot_counters, stop, tasks })
+    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, netboot_counters, stop, tasks, lock })
 }
 
 impl Server {
     /// Takes no more requests, lets those under way finish, and closes the database.
     pub fn stop(self) -> impl Future<Output = ()> {
-        let Self { stop, tasks, driver, netboot_counters, .. } = self;
+        let Self { stop, tasks, driver, netboot_counters, lock, .. } = self;
         async move {
             let _ = stop.send(true);
             driver.hang_up();
@@ -211,6 +224,7 @@ impl Server {
             }
             // the last handle waits for the writer; that may take as long as the disk
             let _ = tokio::task::spawn_blocking(move || drop(driver)).await;
+            drop(lock);
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The command line: what can be said, and who does it. `serve`, `init`, `migrate` and `import` work on this box; the rest
+//! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `import`, `backup` and `restore` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
+mod backup;
 mod client;
 mod enrolment;
 mod events;
@@ -12,6 +13,7 @@ mod netboot;
 mod output;
 mod power;
 mod profiles;
+mod progress;
 mod report;
 mod runs;
 mod specs;
@@ -86,6 +88,10 @@ enum Command {
         #[arg(long)]
         netboot: bool,
     },
+    /// Save results and keys in one file, also while the coordinator runs.
+    Backup(backup::Backup),
+    /// Put a backup back.
+    Restore(backup::Restore),
     /// Boot from the network.
     #[command(subcommand)]
     Netboot(netboot::NetbootCommand),
@@ -140,6 +146,9 @@ pub enum CommandError {
     /// First set-up.
     #[error(transparent)]
     Init(#[from] init::InitError),
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// Results of machines that worked alone.
     #[error(transparent)]
     Import(#[from] import::ImportError),
@@ -198,6 +207,8 @@ impl CommandLine {
                 config.netboot.enabled |= netboot;
                 crate::serve::run(config).await?;
             }
+            Command::Backup(backup) => backup.run(Config::load(&self.config)?, self.json).await?,
+            Command::Restore(restore) => restore.run(Config::load(&self.config)?, self.json).await?,
             Command::Netboot(command) => {
                 command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
             }

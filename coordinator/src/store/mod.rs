@@ -34,6 +34,7 @@ pub mod runs;
 pub mod serial_consoles;
 pub mod sessions;
 pub mod settings;
+pub mod snapshot;
 pub mod stages;
 pub mod thresholds;
 pub mod tokens;
