@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use vetting_protocol::profile::ProfileName;
 
 use crate::byte_size::ByteSize;
 use crate::enrolment::uuid::SystemUuid;
+use crate::notify::receiver::Notifications;
 
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "vetting.yaml";
@@ -77,10 +79,16 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// Failed machines.
     pub hold: Hold,
+    /// Files of runs.
+    pub artifacts: Kept,
+    /// What programs wrote, of the files of runs.
+    pub logs: Kept,
     /// What becomes of a machine after its run.
     pub after_run: AfterRuns,
     /// Power control.
     pub power: PowerConfig,
+    /// Who is told what happened.
+    pub notifications: Notifications,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -102,8 +110,11 @@ impl Default for Config {
             claim: Claim::default(),
             enrolment: Enrolment::default(),
             hold: Hold::default(),
+            artifacts: Kept::default(),
+            logs: Kept::default(),
             after_run: AfterRuns::default(),
             power: PowerConfig::default(),
+            notifications: Notifications::default(),
             profiles: BTreeMap::new(),
         }
     }
@@ -354,6 +365,14 @@ impl Default for Hold {
     }
 }
 
+/// How long files are kept once their run is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kept {
+    /// Absent: for ever.
+    pub retention_days: Option<NonZeroU32>,
+}
+
 /// Power control.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -460,11 +479,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_promised_that_nothing_keeps() {
-        for text in ["artifacts: {retention_days: 365}\n", "logs: {retention_days: 90}\n"] {
-            assert!(Config::parse(text).is_err(), "{text}");
+    fn files_are_kept_for_ever_unless_a_number_of_days_stands_there() {
+        assert_eq!(Config::default().artifacts.retention_days, None);
+        let config = Config::parse("artifacts: {retention_days: 365}\nlogs: {retention_days: 90}\n").unwrap();
+        let days = |kept: &Kept| kept.retention_days.map(NonZeroU32::get);
+        assert_eq!((days(&config.artifacts), days(&config.logs)), (Some(365), Some(90)));
+        for text in ["artifacts: {retention_days: 0}\n", "logs: {retention_days: -1}\n"] {
+            assert_eq!(Config::parse(text).unwrap_err().line, 1, "{text}");
         }
-        assert!(!COMMENTED_DEFAULTS.contains("retention"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod http;
 pub mod memtest;
 pub mod netboot;
 pub mod network_test;
+pub mod notify;
 pub mod power;
 pub mod privileges;
 pub mod results_folder;

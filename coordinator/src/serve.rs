@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,12 +24,14 @@ use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::network_test::NetworkTest;
+use crate::notify::{DeliveryError, Notifier};
 use crate::power::secrets::PowerSecrets;
 use crate::power::{Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
+use crate::run::janitor::Retention;
 use crate::serial_console::IpmiSecrets;
 use crate::signing::{SigningError, SigningKey};
 use crate::state_lock::{LockError, StateLock};
@@ -57,6 +60,9 @@ pub enum ServeError {
     /// A profile of the config.
     #[error("a profile cannot be used")]
     Profile(#[from] ProfileError),
+    /// Who is told what happened.
+    #[error("nobody can be notified")]
+    Notify(#[from] DeliveryError),
     /// A run that was under way.
     #[error("the runs under way cannot be taken up")]
     Resume(#[from] RunError),
@@ -177,6 +183,9 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     // each report loads it anew; here it is made, and a broken one is told before a run needs it
     SigningKey::load_or_make(&config.signing_dir())?;
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
+    let secrets = PowerSecrets { file: config.power.secrets.clone() };
+    let notifier =
+        Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -186,16 +195,23 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         https_port: https.port(),
         enrolment_limit: enrolment_limit(),
         netboot: netboot.status(),
+        notifier: notifier.clone(),
         network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
     });
     let netboot_counters = netboot.counters();
     let (stop, stopped) = watch::channel(false);
+    notifier.begin().await?;
     driver.sweep_uploads().await?;
     driver.resume().await?;
     let mut tasks = netboot.serve(&driver, &clock, &stopped);
+    tasks.extend(notifier.serve(&stopped));
     tasks.extend([
         tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
         tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
+        tokio::spawn({
+            let (driver, stopped) = (driver.clone(), stopped.clone());
+            async move { driver.keep_house(stopped).await }
+        }),
         tokio::spawn({
             let driver = driver.clone();
             async move { driver.watch_deadlines(stopped).await }
@@ -272,6 +288,15 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             // held machines stay; this is for those that are not held
             AfterRun::Stay => AfterRun::PowerOff,
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
+        },
+        retention: Retention {
+            artifacts_days: config.artifacts.retention_days.map(NonZeroU32::get),
+            logs_days: config.logs.retention_days.map(NonZeroU32::get),
+            free_space: config.free_space.clone(),
+            folders: vec![
+                artifacts_dir.clone(),
+                config.database.path.parent().filter(|folder| folder.is_dir()).unwrap_or(&artifacts_dir).to_owned(),
+            ],
         },
         artifacts_dir,
         signing_dir: config.signing_dir(),

@@ -19,7 +19,12 @@ fn every_command_speaks_json() {
     assert_eq!(lab.json(&["run", "list"])[0]["id"], 1);
     assert_eq!(lab.json(&["run", "show", "1"])["summary"]["host"], "node1");
     assert_eq!(lab.json(&["run", "abort", "1"])["state"], "Aborted");
-    assert_eq!(lab.json(&["events"])[0]["kind"], "run_created");
+    let events = lab.json(&["events"]);
+    assert_eq!((&events[0]["kind"], &events[1]["kind"]), (&"host_added".into(), &"run_created".into()));
+    assert_eq!(lab.json(&["events", "--host", "node1", "--kind", "host_*"]).as_array().unwrap().len(), 2);
+    assert_eq!(lab.json(&["janitor", "--dry-run", "--orphans"])["removed"], serde_json::json!([]));
+    assert_eq!(lab.json(&["notify", "list"])["receivers"], serde_json::json!([]));
+    assert_eq!(lab.json(&["notify", "retry"])["retried"], 0);
     let token = lab.json(&["token", "create", "ci"]);
     assert!(token["token"].is_string(), "{token}");
     let id = token["view"]["id"].to_string();
@@ -92,4 +97,43 @@ fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pa
     out.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("Aborted, fail"), "{rest}");
     assert_eq!(watch.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn events_are_followed_over_a_killed_coordinator_and_filtered() {
+    let mut lab = Site::open();
+    let words = ["events", "--follow", "--json", "--kind", "host_*"];
+    let mut follow = program(lab.folder.path(), &words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(follow.stdout.take().unwrap());
+    let mut errors = BufReader::new(follow.stderr.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    lab.add("node1", MAC);
+    assert_eq!(next()["message"], "operator added host node1");
+    kill(&mut lab.serving);
+    let mut trouble = String::new();
+    errors.read_line(&mut trouble).unwrap();
+    assert!(trouble.contains("trying again"), "{trouble}");
+    lab.serving = serve(lab.folder.path());
+    // no host event, so not shown
+    lab.text(&["token", "create", "ci"]);
+    lab.text(&["host", "edit", "node1", "--notes", "new"]);
+    let event = next();
+    assert_eq!((&event["kind"], &event["data"]["by"]), (&"host_edited".into(), &"operator".into()));
+    kill(&mut follow);
+}
+
+#[test]
+fn the_schema_of_reports_is_printed_without_a_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = program(folder.path(), &["report", "schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["properties"]["schema_version"]["const"], 1);
 }

@@ -8,8 +8,10 @@ mod events;
 mod hosts;
 mod import;
 mod init;
+mod janitor;
 mod models;
 mod netboot;
+mod notify;
 mod output;
 mod power;
 mod profiles;
@@ -92,6 +94,11 @@ enum Command {
     Backup(backup::Backup),
     /// Put a backup back.
     Restore(backup::Restore),
+    /// Remove old files of runs now, or tell which would go.
+    Janitor(janitor::Janitor),
+    /// Who is told what happened.
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Boot from the network.
     #[command(subcommand)]
     Netboot(netboot::NetbootCommand),
@@ -129,7 +136,9 @@ enum Command {
     Usb(usb::UsbCommand),
     /// The event log.
     #[command(
-        after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
+        after_help = "Examples:\n  vetting-coordinator events --run 12\n  \
+                      vetting-coordinator events --host rack1-u07 --kind 'hold_*'\n  \
+                      vetting-coordinator events --follow --json"
     )]
     Events(events::Events),
 }
@@ -209,6 +218,12 @@ impl CommandLine {
             }
             Command::Backup(backup) => backup.run(Config::load(&self.config)?, self.json).await?,
             Command::Restore(restore) => restore.run(Config::load(&self.config)?, self.json).await?,
+            Command::Janitor(janitor) => {
+                janitor.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
+            Command::Notify(command) => {
+                command.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
             Command::Netboot(command) => {
                 command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
             }
@@ -234,7 +249,7 @@ impl CommandLine {
                 let (config, remote) = (self.config.as_path(), &self.remote);
                 command.run(&usb::Surroundings { config, remote, json: self.json }).await?;
             }
-            Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Events(events) => events.run(&|| connect(&self.config, &self.remote), self.json).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

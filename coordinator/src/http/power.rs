@@ -22,13 +22,15 @@ where
     B: Buf,
 {
     let settings: BmcSettings = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_bmc(name, Some(settings)).await?;
+    app.driver.set_bmc(name.clone(), Some(settings)).await?;
+    app.note_order(None, &format!("told how the BMC of host {name} is reached")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/bmc`.
 pub async fn remove_bmc(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_bmc(name, None).await?;
+    app.driver.set_bmc(name.clone(), None).await?;
+    app.note_order(None, &format!("took the BMC of host {name} away")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -37,6 +39,7 @@ pub async fn switch(app: App, name: String, action: String) -> Result<Response, 
     let action: PowerAction = action.parse().map_err(|error| {
         ApiError::new(ProblemKind::Invalid, format!("{error}; say on, off, cycle or soft"))
     })?;
-    app.driver.switch_power(name, action).await?;
+    app.driver.switch_power(name.clone(), action).await?;
+    app.note_order(None, &format!("switched the power of host {name}: {action}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -3,15 +3,20 @@
 mod agent;
 mod boot;
 mod crash;
+mod crash_points;
 mod cut_short;
 mod enrolment;
+mod events;
 mod faults;
+mod full_disk;
 mod hold;
+mod janitor;
 mod host_mode;
 mod lifecycle;
 mod limits;
 mod memtest;
 mod network_test;
+mod notify;
 mod operator;
 mod power;
 mod resume;
@@ -82,8 +87,6 @@ pub(super) struct Claimed {
 }
 
 fn client(state: &TempDir, https: SocketAddr) -> Client {
-    // another test of this process may have been first
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let pem = std::fs::read(state.path().join("tls/ca.pem")).unwrap();
     Client::builder()
         .tls_certs_only([Certificate::from_pem(&pem).unwrap()])
@@ -104,6 +107,11 @@ impl Lab {
 
     /// One that listens at this address.
     pub async fn open_at(address: IpAddr, options: StoreOptions) -> Self {
+        Self::open_edited(address, options, |_| {}).await
+    }
+
+    /// One with another configuration.
+    pub async fn open_edited(address: IpAddr, options: StoreOptions, edit: impl FnOnce(&mut Config)) -> Self {
         let state = tempfile::tempdir().unwrap();
         let mut config = Config { state_dir: state.path().to_owned(), ..Config::default() };
         config.database.path = state.path().join("vetting.db");
@@ -114,6 +122,9 @@ impl Lab {
         std::fs::create_dir(&config.image.dir).unwrap();
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
         std::fs::write(config.image.dir.join("initrd.zst"), "0123456789").unwrap();
+        edit(&mut config);
+        // another test of this process may have been first
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (clock, power) = (Clock::settable(START_MS), Recorder::default());
         let surroundings =
             Surroundings { clock: clock.clone(), power: Arc::new(power.clone()), store: options.clone() };
