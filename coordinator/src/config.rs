@@ -132,10 +132,7 @@ pub struct Database {
 
 impl Default for Database {
     fn default() -> Self {
-        Self {
-            path: PathBuf::from("./var/vetting.db"),
-            startup_check: HumanDuration::from_ms(10_000),
-        }
+        Self { path: PathBuf::from("./var/vetting.db"), startup_check: HumanDuration::from_ms(10_000) }
     }
 }
 

@@ -184,8 +184,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     SigningKey::load_or_make(&config.signing_dir())?;
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
     let secrets = PowerSecrets { file: config.power.secrets.clone() };
-    let notifier =
-        Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
+    let notifier = Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -295,7 +294,13 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             free_space: config.free_space.clone(),
             folders: vec![
                 artifacts_dir.clone(),
-                config.database.path.parent().filter(|folder| folder.is_dir()).unwrap_or(&artifacts_dir).to_owned(),
+                config
+                    .database
+                    .path
+                    .parent()
+                    .filter(|folder| folder.is_dir())
+                    .unwrap_or(&artifacts_dir)
+                    .to_owned(),
             ],
         },
         artifacts_dir,

@@ -1,5 +1,4 @@
 //! The program itself: what it prints, as text and as JSON, and how it ends.
-#![expect(clippy::disallowed_methods, reason = "the program is what is tested")]
 
 mod site;
 
@@ -20,7 +19,9 @@ fn every_command_speaks_json() {
     assert_eq!(lab.json(&["run", "show", "1"])["summary"]["host"], "node1");
     assert_eq!(lab.json(&["run", "abort", "1"])["state"], "Aborted");
     let events = lab.json(&["events"]);
-    assert_eq!((&events[0]["kind"], &events[1]["kind"]), (&"host_added".into(), &"run_created".into()));
+    let kinds: Vec<_> =
+        events.as_array().unwrap().iter().take(3).map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["host_added", "host_edited", "run_created"]);
     assert_eq!(lab.json(&["events", "--host", "node1", "--kind", "host_*"]).as_array().unwrap().len(), 2);
     assert_eq!(lab.json(&["janitor", "--dry-run", "--orphans"])["removed"], serde_json::json!([]));
     assert_eq!(lab.json(&["notify", "list"])["receivers"], serde_json::json!([]));
@@ -103,11 +104,8 @@ fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pa
 fn events_are_followed_over_a_killed_coordinator_and_filtered() {
     let mut lab = Site::open();
     let words = ["events", "--follow", "--json", "--kind", "host_*"];
-    let mut follow = program(lab.folder.path(), &words)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut follow =
+        program(lab.folder.path(), &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(follow.stdout.take().unwrap());
     let mut errors = BufReader::new(follow.stderr.take().unwrap());
     let mut next = || {

@@ -112,11 +112,7 @@ fn copy_database(
     // nobody else may read what is in there, not even for a moment
     private_file(copy)?;
     let finished = snapshot::copy(database, copy, |copied| {
-        told(Progress {
-            work: Work::Copying,
-            done_bytes: copied.done_bytes,
-            total_bytes: copied.total_bytes,
-        })
+        told(Progress { work: Work::Copying, done_bytes: copied.done_bytes, total_bytes: copied.total_bytes })
     })?;
     if !finished || told(Progress { work: Work::Checking, done_bytes: 0, total_bytes: 0 }).is_break() {
         return Err(BackupError::Stopped);
@@ -234,7 +230,8 @@ fn append(
         Err(error) => return Err(BackupError::File { path: source.from, source: error }),
     };
     // it may have been replaced since it was listed
-    let opened = file.metadata().map_err(|error| BackupError::File { path: source.from.clone(), source: error })?;
+    let opened =
+        file.metadata().map_err(|error| BackupError::File { path: source.from.clone(), source: error })?;
     let mut reader = Hashing { file: &mut file, digest: Sha256::new() };
     let (size_bytes, mode) = (opened.len(), opened.mode() & 0o777);
     tar.append_data(&mut header(size_bytes, mode, mtime), &source.name, (&mut reader).take(size_bytes))

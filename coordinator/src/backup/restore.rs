@@ -127,7 +127,8 @@ fn unpack(
             manifest = Some(read.map_err(|error| not_whole(format!("its list of files: {error}")))?);
             continue;
         }
-        let target = place(staged, &path).ok_or_else(|| not_whole(format!("`{name}` does not belong in there")))?;
+        let target =
+            place(staged, &path).ok_or_else(|| not_whole(format!("`{name}` does not belong in there")))?;
         let size_bytes = entry.size();
         let mode = entry.header().mode().map_err(|error| not_whole(error.to_string()))? & 0o777;
         let sha256 = write_out(&mut entry, mode, &target, file)?;
@@ -192,10 +193,9 @@ fn write_out(
     let mut digest = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let count = entry.read(&mut chunk).map_err(|error| BackupError::NotWhole {
-            path: file.to_owned(),
-            why: error.to_string(),
-        })?;
+        let count = entry
+            .read(&mut chunk)
+            .map_err(|error| BackupError::NotWhole { path: file.to_owned(), why: error.to_string() })?;
         if count == 0 {
             break;
         }

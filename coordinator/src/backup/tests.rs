@@ -95,10 +95,12 @@ fn a_backup_comes_back_on_another_box_with_its_keys_and_files() {
     let (_other_state, there) = box_with("two");
     let restored = restore(&there, &file, &mut on).unwrap();
     assert_eq!(word_in(&there).as_deref(), Some("one"));
-    for path in ["tls/ca.key", "tls/ca.pem", "signing/report.key", "operator.token", "artifacts/run-1/report.json"] {
+    for path in
+        ["tls/ca.key", "tls/ca.pem", "signing/report.key", "operator.token", "artifacts/run-1/report.json"]
+    {
         let path = there.state_dir.join(path);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one", "{}", path.display());
-        let secret = std::fs::metadata(&path).unwrap().permissions().mode() & 0o077 == 0;
+        let secret = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600;
         assert_eq!(secret, path.ends_with("ca.key") || path.ends_with("report.key"), "{}", path.display());
     }
     // the file of a run is found where it is now
@@ -107,7 +109,10 @@ fn a_backup_comes_back_on_another_box_with_its_keys_and_files() {
     assert_eq!(Path::new(&rows[0].values.path), there.artifacts_dir().join("run-1/report.json"));
     // and what was there is beside it, this box's announcement untouched
     let kept: Vec<_> = restored.kept.iter().filter(|path| path.is_file()).collect();
-    assert!(kept.iter().any(|path| path.to_str().unwrap().contains("vetting.db.before-restore-")), "{kept:?}");
+    assert!(
+        kept.iter().any(|path| path.to_str().unwrap().contains("vetting.db.before-restore-")),
+        "{kept:?}"
+    );
     let token = kept.iter().find(|path| path.to_str().unwrap().contains("operator.token")).unwrap();
     assert_eq!(std::fs::read_to_string(token).unwrap(), "two");
     assert_eq!(std::fs::read_to_string(there.announcement_path()).unwrap(), "two");
@@ -273,7 +278,8 @@ fn a_damaged_database_and_a_full_disk_are_told_before_anything_is_written() {
     assert!(said.contains("free_space.refuse") && said.contains("make room"), "{said}");
     here.free_space.refuse = crate::byte_size::ByteSize(0);
 
-    let orphan = "PRAGMA foreign_keys = OFF; INSERT INTO run_plan_stages (run_id, stage_name, ordinal, required)
+    let orphan =
+        "PRAGMA foreign_keys = OFF; INSERT INTO run_plan_stages (run_id, stage_name, ordinal, required)
          VALUES (7, 'SMART', 0, 1);";
     rival::execute(&here.database.path, orphan);
     let said = storage_check::at_start(&here).unwrap_err().to_string();

@@ -18,13 +18,15 @@ use crate::store::StoreError;
 use crate::store::snapshot;
 
 #[derive(Debug, Args)]
-#[command(after_help = "The coordinator may run meanwhile. In the file, a tar, are the database of one moment, the keys of the
+#[command(
+    after_help = "The coordinator may run meanwhile. In the file, a tar, are the database of one moment, the keys of the
 certificate authority and of reports, and the operator token: keep it as safe as the state folder. Not in it are the
 configuration and the files with passwords that it names.
 
 Examples:
   vetting-coordinator backup /backup/vetting.tar --force
-  vetting-coordinator backup /backup/vetting-$(date +%F).tar --artifacts")]
+  vetting-coordinator backup /backup/vetting-$(date +%F).tar --artifacts"
+)]
 pub(super) struct Backup {
     /// The file to make.
     file: PathBuf,
@@ -37,11 +39,13 @@ pub(super) struct Backup {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "The coordinator must not run. Everything is read and checked before anything is changed, and what was there
+#[command(
+    after_help = "The coordinator must not run. Everything is read and checked before anything is changed, and what was there
 stays beside it, as `NAME.before-restore-TIME`. A database of an older version is brought up to date at the next start.
 
 Example:
-  vetting-coordinator --config /etc/vetting/vetting.yaml restore /backup/vetting.tar")]
+  vetting-coordinator --config /etc/vetting/vetting.yaml restore /backup/vetting.tar"
+)]
 pub(super) struct Restore {
     /// A file that `backup` made.
     file: PathBuf,
@@ -49,7 +53,9 @@ pub(super) struct Restore {
 
 /// Does `work` where it may block, and tells it to stop at Ctrl-C.
 async fn stoppable<T: Send + 'static>(
-    work: impl FnOnce(&mut dyn FnMut(backup::Progress) -> ControlFlow<()>) -> Result<T, BackupError> + Send + 'static,
+    work: impl FnOnce(&mut dyn FnMut(backup::Progress) -> ControlFlow<()>) -> Result<T, BackupError>
+    + Send
+    + 'static,
 ) -> Result<T, CommandError> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -84,7 +90,8 @@ impl Backup {
         let Self { file, artifacts, force } = self;
         let database = config.database.path.clone();
         let packed = stoppable(move |told| backup::pack(&config, &file, artifacts, force, told)).await?;
-        let message = format!("a backup was made: {}, {}", packed.file.display(), ByteSize(packed.size_bytes));
+        let message =
+            format!("a backup was made: {}, {}", packed.file.display(), ByteSize(packed.size_bytes));
         if let Err(error) = snapshot::note(&database, Clock::system().now_ms(), "backup_made", message) {
             tracing::warn!(error = %error_chain(&error), "the backup is good, but no event tells of it");
         }

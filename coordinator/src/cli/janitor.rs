@@ -9,12 +9,14 @@ use super::{CommandError, output};
 use crate::byte_size::ByteSize;
 
 #[derive(Debug, Args)]
-#[command(after_help = "The coordinator does this by itself once a day, as `artifacts.retention_days` and `logs.retention_days` say.
+#[command(
+    after_help = "The coordinator does this by itself once a day, as `artifacts.retention_days` and `logs.retention_days` say.
 Only files go, every row of the database stays. Files of runs that are under way or held are never touched.
 
 Examples:
   vetting-coordinator janitor --dry-run
-  vetting-coordinator janitor --orphans")]
+  vetting-coordinator janitor --orphans"
+)]
 pub(super) struct Janitor {
     /// Only tell what would go.
     #[arg(long)]
@@ -48,7 +50,8 @@ fn told(view: &SweepView) -> Result<(), CommandError> {
     }
     let bytes = ByteSize(removed.iter().map(|file| file.size_bytes).sum());
     let verb = if *dry_run { "would go" } else { "are removed" };
-    let days = |days: &Option<u32>| days.map_or("kept for ever".to_owned(), |days| format!("kept {days} days"));
+    let days =
+        |days: &Option<u32>| days.map_or("kept for ever".to_owned(), |days| format!("kept {days} days"));
     output::line(&format!(
         "{} files ({bytes}) {verb}; artifacts are {}, logs {}",
         removed.len(),

@@ -135,11 +135,9 @@ enum Command {
     #[command(subcommand)]
     Usb(usb::UsbCommand),
     /// The event log.
-    #[command(
-        after_help = "Examples:\n  vetting-coordinator events --run 12\n  \
+    #[command(after_help = "Examples:\n  vetting-coordinator events --run 12\n  \
                       vetting-coordinator events --host rack1-u07 --kind 'hold_*'\n  \
-                      vetting-coordinator events --follow --json"
-    )]
+                      vetting-coordinator events --follow --json")]
     Events(events::Events),
 }
 

@@ -44,7 +44,9 @@ impl NotifyCommand {
                     return Ok(output::json(&view)?);
                 }
                 let retried = view.retried;
-                Ok(output::line(&format!("{retried} that were given up are tried again; what waits is tried now"))?)
+                Ok(output::line(&format!(
+                    "{retried} that were given up are tried again; what waits is tried now"
+                ))?)
             }
             Self::List => {
                 let view: NotificationsView = client.get(&["notifications"], &[]).await?;

@@ -100,7 +100,8 @@ where
         .store
         .write(move |connection| {
             let row = enrolment::create_token(connection, hash, &values, now_ms)?;
-            line.message.push_str(&format!("made enrolment token {}, for {} machines", row.id, values.uses_allowed));
+            let what = format!("made enrolment token {}, for {} machines", row.id, values.uses_allowed);
+            line.message += &what;
             events::insert(connection, &line)?;
             views::enrolment_token(row)
         })

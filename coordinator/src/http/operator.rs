@@ -17,10 +17,10 @@ use warp::reply::{Reply, Response};
 
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body, files};
+use crate::clock::seconds_text;
 use crate::run::error::RunError;
 use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
-use crate::clock::seconds_text;
 use crate::store::events::{self, EventValues, Of};
 use crate::store::hosts::{self, HostValues};
 use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles, tokens};
@@ -239,7 +239,7 @@ pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<R
             }
             hosts::delete(connection, host.id)?;
             let what = format!("removed host {name} ({}) and its {} runs", host.mac, runs.len());
-            line.message.push_str(&what);
+            line.message += &what;
             events::insert(connection, &line)?;
             Ok(runs)
         })
@@ -372,7 +372,8 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
     let (row, removed_at) = found?.ok_or_else(|| ApiError::not_found(missing))?;
     if let Some(removed_at) = removed_at {
         let kind = &row.values.kind;
-        let detail = format!("the {kind} of run {run} was removed by its age on {removed_at} UTC; its row stays");
+        let detail =
+            format!("the {kind} of run {run} was removed by its age on {removed_at} UTC; its row stays");
         return Err(ApiError::new(ProblemKind::Gone, detail));
     }
     let path = PathBuf::from(row.values.path);
@@ -387,7 +388,10 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
 /// `GET events`.
 pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> {
     if query.run.is_some() && query.host.is_some() {
-        return Err(ApiError::new(ProblemKind::Invalid, "ask for the events of a run or of a host, not of both"));
+        return Err(ApiError::new(
+            ProblemKind::Invalid,
+            "ask for the events of a run or of a host, not of both",
+        ));
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let after = query.after.unwrap_or(0);
@@ -450,7 +454,8 @@ pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
         .store
         .write(move |connection| {
             let token = tokens::revoke(connection, id, now_ms)?;
-            line.message.push_str(&format!("revoked the operator token {}", token.name));
+            line.message += "revoked the operator token ";
+            line.message += &token.name;
             events::insert(connection, &line)
         })
         .await?;

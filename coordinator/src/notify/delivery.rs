@@ -78,7 +78,11 @@ pub(super) fn read_ca(path: &Path) -> Result<Vec<u8>, DeliveryError> {
 }
 
 impl Means {
-    pub(super) fn new(secrets: PowerSecrets, clock: Clock, ca: Option<PathBuf>) -> Result<Self, DeliveryError> {
+    pub(super) fn new(
+        secrets: PowerSecrets,
+        clock: Clock,
+        ca: Option<PathBuf>,
+    ) -> Result<Self, DeliveryError> {
         let mut client = reqwest::Client::builder()
             .timeout(LIMIT)
             .connect_timeout(CONNECT_LIMIT)

@@ -33,13 +33,19 @@ fn mail(smtp: &Smtp, id: i64, message: &Message) -> Result<lettre::Message, Deli
     Ok(mail.body(message.text.clone())?)
 }
 
-pub(super) async fn send(means: &Means, smtp: &Smtp, id: i64, message: &Message) -> Result<(), DeliveryError> {
+pub(super) async fn send(
+    means: &Means,
+    smtp: &Smtp,
+    id: i64,
+    message: &Message,
+) -> Result<(), DeliveryError> {
     let tls = match smtp.tls {
         SmtpTls::Tls => Tls::Wrapper(parameters(means, smtp)?),
         SmtpTls::Starttls => Tls::Required(parameters(means, smtp)?),
         SmtpTls::None => Tls::None,
     };
-    let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&smtp.host).port(smtp.port).tls(tls);
+    let mut transport =
+        AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&smtp.host).port(smtp.port).tls(tls);
     if let Some((user, name)) = &smtp.login {
         let password = means.secrets.get(name)?;
         transport = transport.credentials(Credentials::new(user.clone(), password.expose().to_owned()));

@@ -14,6 +14,7 @@ const MOST_TITLE_CHARS: usize = 200;
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the text of an event is called message everywhere")]
 pub struct Message {
     /// Key of the event; absent in a test.
     pub event_id: Option<i64>,
@@ -98,8 +99,7 @@ impl Message {
     pub fn with_texts(self, title: &str, text: &str) -> Self {
         let one_line: String =
             title.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        let plain: String =
-            text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect();
+        let plain: String = text.chars().filter(|letter| *letter == '\n' || !letter.is_control()).collect();
         Self { title: shortened(&one_line, MOST_TITLE_CHARS), text: shortened(&plain, MOST_CHARS), ..self }
     }
 
@@ -142,7 +142,8 @@ mod tests {
     #[test]
     fn texts_fit_and_cannot_forge_another_header() {
         let long = "x".repeat(5_000);
-        let message = Message::example().with_texts("a\r\nBcc: all@example.org", &format!("one\n\u{1b}[2Jtwo{long}"));
+        let message =
+            Message::example().with_texts("a\r\nBcc: all@example.org", &format!("one\n\u{1b}[2Jtwo{long}"));
         assert_eq!(message.title, "a  Bcc: all@example.org");
         assert!(message.text.starts_with("one\n[2Jtwox") && message.text.ends_with('…'));
         assert_eq!(message.text.chars().count(), MOST_CHARS);

@@ -240,7 +240,8 @@ impl Notifier {
             receivers.insert(name.clone(), ReceiverView { name: name.clone(), by, pending: 0, failed: 0 });
         }
         for (name, pending, failed) in counts {
-            let unknown = || ReceiverView { name: name.clone(), by: "none".to_owned(), pending: 0, failed: 0 };
+            let unknown =
+                || ReceiverView { name: name.clone(), by: "none".to_owned(), pending: 0, failed: 0 };
             let view = receivers.entry(name.clone()).or_insert_with(unknown);
             (view.pending, view.failed) = (pending, failed);
         }
@@ -343,7 +344,14 @@ fn note_attempt(
     tracing::warn!(receiver = %name, notification = row.id, error = %why, "a receiver was not told");
     if now_ms.saturating_sub(row.created_at_ms) < GIVE_UP_MS {
         let next_ms = now_ms.saturating_add(backoff_ms(row.attempts));
-        return outbox::attempted(connection, row.id, NotificationState::Pending, next_ms, Some(&why), now_ms);
+        return outbox::attempted(
+            connection,
+            row.id,
+            NotificationState::Pending,
+            next_ms,
+            Some(&why),
+            now_ms,
+        );
     }
     outbox::attempted(connection, row.id, NotificationState::Failed, now_ms, Some(&why), now_ms)?;
     let message = format!("message {} for {name} was given up after a week: {why}", row.id);
@@ -389,12 +397,14 @@ mod tests {
     }
 
     fn next(store: &Store, now_ms: i64) -> Option<NotificationRow> {
-        let job = |connection: &Connection| outbox::next(connection, "x", now_ms, now_ms + LONGEST_BACKOFF_MS);
+        let job =
+            |connection: &Connection| outbox::next(connection, "x", now_ms, now_ms + LONGEST_BACKOFF_MS);
         store.read_blocking(job).unwrap()
     }
 
     fn failed_attempt(store: &Store, row: NotificationRow, now_ms: i64) {
-        let job = move |connection: &Connection| note_attempt(connection, &row, Err(DeliveryError::Hangs), now_ms);
+        let job =
+            move |connection: &Connection| note_attempt(connection, &row, Err(DeliveryError::Hangs), now_ms);
         store.write_blocking(job).unwrap();
     }
 

@@ -9,7 +9,8 @@ use super::message::Message;
 
 /// What may stand in braces.
 const PLACEHOLDERS: [&str; 12] = [
-    "event", "headline", "host", "level", "message", "profile", "reasons", "result", "run", "state", "subject", "time",
+    "event", "headline", "host", "level", "message", "profile", "reasons", "result", "run", "state",
+    "subject", "time",
 ];
 
 /// A text such as `{host}: {headline}`. `{{` and `}}` are braces.
@@ -42,7 +43,11 @@ impl TryFrom<String> for Template {
                         match letters.next() {
                             Some('}') => break,
                             Some(letter) => name.push(letter),
-                            None => return Err(format!("`{{{name}` has no closing brace; write `{{{{` for a brace")),
+                            None => {
+                                return Err(format!(
+                                    "`{{{name}` has no closing brace; write `{{{{` for a brace"
+                                ));
+                            }
                         }
                     }
                     let known = PLACEHOLDERS.into_iter().find(|known| *known == name);
@@ -87,7 +92,9 @@ mod tests {
 
     #[test]
     fn placeholders_are_checked_when_they_are_read() {
-        for (text, word) in [("{hots}", "hots"), ("{host", "closing"), ("a } b", "stands alone"), ("{}", "{}")] {
+        for (text, word) in
+            [("{hots}", "hots"), ("{host", "closing"), ("a } b", "stands alone"), ("{}", "{}")]
+        {
             let mistake = Template::try_from(text.to_owned()).unwrap_err();
             assert!(mistake.contains(word), "{text}: {mistake}");
         }

@@ -5,6 +5,7 @@
 
 use ring::hmac;
 use serde_json::json;
+use vetting_protocol::ids::Sha256Hex;
 
 use super::delivery::{DeliveryError, Means};
 use super::message::Message;
@@ -19,11 +20,9 @@ fn signature(secret: &[u8], seconds: i64, body: &[u8]) -> String {
     signed.update(seconds.to_string().as_bytes());
     signed.update(b".");
     signed.update(body);
-    let mut text = format!("t={seconds},v1=");
-    for byte in signed.sign().as_ref() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    let mut digest = [0; 32];
+    digest.copy_from_slice(signed.sign().as_ref());
+    format!("t={seconds},v1={}", Sha256Hex::from_bytes(digest))
 }
 
 pub(super) async fn send(

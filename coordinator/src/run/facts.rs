@@ -26,7 +26,8 @@ use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventValues;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{
-    Connection, StoreError, artifacts, diffs, events, hosts, measurements, plans, removals, runs, sessions, stages,
+    Connection, StoreError, artifacts, diffs, events, hosts, measurements, plans, removals, runs, sessions,
+    stages,
 };
 
 /// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.

@@ -92,7 +92,8 @@ impl Driver {
                 self.store.read(move |connection| removals::runs_before(connection, before_ms)).await;
             for run in runs? {
                 let driver = self.clone();
-                let job = move |connection: &Connection| driver.sweep_run(connection, run, order.dry_run, now_ms);
+                let job =
+                    move |connection: &Connection| driver.sweep_run(connection, run, order.dry_run, now_ms);
                 // in the writer's turn: nobody takes the run up again between the look and the removal
                 let (removed, problems) = self.store.write(job).await?;
                 view.removed.extend(removed);
@@ -124,7 +125,8 @@ impl Driver {
                 }
             };
             // a report that was written after a waiver, or a run that was imported, is as old as its file
-            let newest_ms = found.as_ref().map_or(completed_at_ms, |found| found.modified_ms.max(completed_at_ms));
+            let newest_ms =
+                found.as_ref().map_or(completed_at_ms, |found| found.modified_ms.max(completed_at_ms));
             if newest_ms >= before_ms {
                 continue;
             }
@@ -219,7 +221,10 @@ impl Driver {
             tracing::warn!(%problem, "the janitor left a file alone");
         }
         if !view.orphans.is_empty() {
-            tracing::warn!(files = view.orphans.len(), "files that no row knows; `janitor --dry-run` names them");
+            tracing::warn!(
+                files = view.orphans.len(),
+                "files that no row knows; `janitor --dry-run` names them"
+            );
         }
         let text = now_ms.to_string();
         let noted: Result<_, StoreError> =

@@ -40,8 +40,10 @@ const INSERT: &str = "INSERT INTO events (run_id, host_id, ts, level, kind, mess
 const AFTER: &str = "SELECT * FROM events WHERE id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
 const LATEST: &str = "SELECT * FROM (SELECT * FROM events ORDER BY id DESC LIMIT ?1) ORDER BY id";
 const LAST_ID: &str = "SELECT COALESCE(max(id), 0) FROM events";
-const OF_RUN: &str = "SELECT * FROM events WHERE run_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
-const OF_HOST: &str = "SELECT * FROM events WHERE host_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
+const OF_RUN: &str =
+    "SELECT * FROM events WHERE run_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
+const OF_HOST: &str =
+    "SELECT * FROM events WHERE host_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
 
 /// Whose lines are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

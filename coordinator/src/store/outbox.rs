@@ -36,13 +36,16 @@ pub struct NotificationRow {
     pub last_error: Option<String>,
 }
 
-const INSERT: &str = "INSERT INTO notifications (receiver, event_id, state, message_json, created_at, next_attempt_ms)
+const INSERT: &str =
+    "INSERT INTO notifications (receiver, event_id, state, message_json, created_at, next_attempt_ms)
      VALUES (?1, ?2, 'pending', ?3, ?4, ?5) ON CONFLICT (receiver, event_id) DO NOTHING";
 const NEXT: &str = "SELECT * FROM notifications WHERE receiver = ?1 AND state = 'pending' AND
      (next_attempt_ms <= ?2 OR next_attempt_ms > ?3) ORDER BY id LIMIT 1";
-const SET: &str = "UPDATE notifications SET state = ?2, attempts = attempts + 1, next_attempt_ms = ?3, last_error = ?4,
+const SET: &str =
+    "UPDATE notifications SET state = ?2, attempts = attempts + 1, next_attempt_ms = ?3, last_error = ?4,
      finished_at = ?5 WHERE id = ?1 AND state = 'pending'";
-const RETRY: &str = "UPDATE notifications SET state = 'pending', created_at = ?2, next_attempt_ms = ?3, finished_at = NULL
+const RETRY: &str =
+    "UPDATE notifications SET state = 'pending', created_at = ?2, next_attempt_ms = ?3, finished_at = NULL
      WHERE state = 'failed' AND (?1 IS NULL OR receiver = ?1)";
 const HASTEN: &str = "UPDATE notifications SET next_attempt_ms = ?2
      WHERE state = 'pending' AND attempts > 0 AND (?1 IS NULL OR receiver = ?1)";
@@ -50,7 +53,8 @@ const COUNTS: &str = "SELECT receiver, sum(state = 'pending'), sum(state = 'fail
      GROUP BY receiver ORDER BY receiver";
 const LATEST: &str = "SELECT * FROM notifications ORDER BY state = 'delivered', id DESC LIMIT ?1";
 const FORGET_OLD: &str = "DELETE FROM notifications WHERE state <> 'pending' AND finished_at < ?1";
-const FORGET_MANY: &str = "DELETE FROM notifications WHERE state <> 'pending' AND id <= (SELECT id FROM notifications
+const FORGET_MANY: &str =
+    "DELETE FROM notifications WHERE state <> 'pending' AND id <= (SELECT id FROM notifications
      WHERE state <> 'pending' ORDER BY id DESC LIMIT 1 OFFSET ?1)";
 const PUSH_OUT: &str = "UPDATE notifications SET state = 'failed', finished_at = ?3,
      last_error = COALESCE(last_error, 'never tried') || '; pushed out by newer ones'

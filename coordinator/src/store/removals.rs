@@ -21,7 +21,8 @@ pub struct AgedFile {
 const RUNS: &str = "SELECT DISTINCT run_id FROM artifacts JOIN runs ON runs.id = artifacts.run_id
      WHERE runs.state IN ('Completed', 'Released', 'Aborted') AND runs.completed_at < ?1
      AND NOT EXISTS (SELECT 1 FROM artifact_removals WHERE artifact_id = artifacts.id) ORDER BY run_id";
-const OF_RUN: &str = "SELECT artifacts.*, runs.completed_at FROM artifacts JOIN runs ON runs.id = artifacts.run_id
+const OF_RUN: &str =
+    "SELECT artifacts.*, runs.completed_at FROM artifacts JOIN runs ON runs.id = artifacts.run_id
      WHERE artifacts.run_id = ?1 AND runs.state IN ('Completed', 'Released', 'Aborted')
      AND runs.completed_at IS NOT NULL
      AND NOT EXISTS (SELECT 1 FROM artifact_removals WHERE artifact_id = artifacts.id) ORDER BY artifacts.id";
@@ -61,5 +62,8 @@ pub fn note(connection: &Connection, artifact: i64, now_ms: i64) -> Result<(), S
 /// When the file of an artifact was removed, ms since the epoch; absent while it is there.
 pub fn removed_at(connection: &Connection, artifact: i64) -> Result<Option<i64>, StoreError> {
     let mut statement = connection.prepare_cached(AT)?;
-    statement.query_and_then([artifact], |row| row::time(row, ("artifact_removals", "removed_at")))?.next().transpose()
+    statement
+        .query_and_then([artifact], |row| row::time(row, ("artifact_removals", "removed_at")))?
+        .next()
+        .transpose()
 }

@@ -76,7 +76,8 @@ fn places(schema: &'static Value, value: &Value, at: &str, found: &mut Vec<(Stri
     let forms = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array());
     if let Some(forms) = forms {
         for form in forms.iter().map(resolved) {
-            let tagged = |(key, below): (&String, &Value)| below.get("const").is_some_and(|tag| value[key] == *tag);
+            let tagged =
+                |(key, below): (&String, &Value)| below.get("const").is_some_and(|tag| value[key] == *tag);
             let mut fields = form["properties"].as_object().into_iter().flatten();
             // those of other forms have another tag; those without one are told by their only key
             if schema.get("anyOf").is_some() || fields.any(tagged) {
@@ -106,8 +107,10 @@ fn places(schema: &'static Value, value: &Value, at: &str, found: &mut Vec<(Stri
 fn every_report_is_valid() {
     for facts in golden() {
         let report = serde_json::from_str(&Report::new(facts).to_json().unwrap()).unwrap();
-        let mistakes: Vec<String> =
-            VALIDATOR.iter_errors(&report).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        let mistakes: Vec<String> = VALIDATOR
+            .iter_errors(&report)
+            .map(|error| format!("{}: {error}", error.instance_path()))
+            .collect();
         assert!(mistakes.is_empty(), "{mistakes:#?}");
     }
 }
@@ -147,7 +150,8 @@ fn the_types_read_what_the_schema_allows_and_have_no_key_that_it_does_not_know()
         let mut found = Vec::new();
         places(&ROOT, &whole, "", &mut found);
         for (at, known) in found {
-            let tag: BTreeSet<String> = known.iter().filter(|key| TAGS.contains(&key.as_str())).cloned().collect();
+            let tag: BTreeSet<String> =
+                known.iter().filter(|key| TAGS.contains(&key.as_str())).cloned().collect();
             if known == tag {
                 // serde looks at no field of a variant that has none
                 continue;
@@ -159,12 +163,16 @@ fn the_types_read_what_the_schema_allows_and_have_no_key_that_it_does_not_know()
                 Ok(_) => panic!("{at}: the type takes any key"),
                 Err(error) => error.to_string(),
             };
-            let (_, expected) = told.split_once("unknown field `strange`, ").unwrap_or_else(|| panic!("{at}: {told}"));
+            let (_, expected) =
+                told.split_once("unknown field `strange`, ").unwrap_or_else(|| panic!("{at}: {told}"));
             let fields: BTreeSet<String> =
                 expected.split('`').skip(1).step_by(2).map(str::to_owned).collect();
             // the tag of an enum is not among its fields
             let without_tag: BTreeSet<String> = known.difference(&tag).cloned().collect();
-            assert!(fields == known || fields == without_tag, "{at}: the type has {fields:?}, the schema {known:?}");
+            assert!(
+                fields == known || fields == without_tag,
+                "{at}: the type has {fields:?}, the schema {known:?}"
+            );
             seen.insert(at);
         }
     }

@@ -7,6 +7,7 @@ use vetting_protocol::operator_api::RunSummary;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::run::{BootTarget, RunResult, RunState};
 
+use super::agent::inventory as inventory_of;
 use super::*;
 
 const SECOND_BOOT: &str = "6f1c0a52-0000-4000-8000-000000000002";
@@ -24,7 +25,7 @@ fn before_restart() -> Vec<Vec<Record>> {
     let (inventory, firmware) = (StageName::Inventory, StageName::Firmware);
     vec![
         vec![started(inventory), temperature(Some(inventory), Some(40.0))],
-        vec![super::agent::inventory("SN1"), finished(inventory, Outcome::Pass), started(firmware)],
+        vec![inventory_of("SN1"), finished(inventory, Outcome::Pass), started(firmware)],
         vec![temperature(Some(firmware), Some(41.0)), reboot_planned(firmware, BootTarget::Linux)],
     ]
 }
@@ -202,12 +203,17 @@ async fn after_every_commit_the_run_goes_on_to_the_same_end() {
     for point in &driven.points {
         let lab = driven.restarted_at(*point).await;
         if !is_there(&lab, run).await {
-            assert_eq!(*point, 0, "an order that was acknowledged is lost");
+            // a commit from before the order, such as that a token was used
+            assert!(states.is_empty(), "an order that was acknowledged is lost: {point}");
             continue;
         }
         states.insert(lab.detail(run).await.summary.state.to_string());
         let end = carry_on(&lab, run, &mut driven.machine()).await;
-        assert_eq!((end.summary.state, end.summary.result), (RunState::Released, Some(RunResult::Fail)), "{point}");
+        assert_eq!(
+            (end.summary.state, end.summary.result),
+            (RunState::Released, Some(RunResult::Fail)),
+            "{point}"
+        );
         assert_eq!(end.reasons, driven.end.reasons, "{point}");
         assert_eq!(end.measurement_count, driven.end.measurement_count, "{point}");
         let outcomes = |detail: &RunDetail| -> Vec<_> {
@@ -244,8 +250,7 @@ async fn after_every_commit_a_machine_that_is_gone_leaves_an_explained_run() {
         };
         assert_eq!(end.summary.result, Some(RunResult::Fail), "{point}");
         assert!(!end.reasons.is_empty(), "{point}: {end:?}");
-        let report: Value =
-            good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await;
+        let report: Value = good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await;
         assert_eq!(report["verdict"]["result"], "fail", "{point}");
         assert!(!lab.path("artifacts/run-1/hold_key").exists(), "{point}: a key outlives its hold");
         lab.server.stop().await;

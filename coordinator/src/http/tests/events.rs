@@ -63,6 +63,8 @@ async fn what_operators_do_leaves_their_name() {
     }
     // what it did stays after host and runs are gone
     let left = lab.events().await;
-    assert!(left.iter().any(|event| event.message.contains("removed host node9") && event.message.contains(MAC)));
+    assert!(
+        left.iter().any(|event| event.message.contains("removed host node9") && event.message.contains(MAC))
+    );
     assert!(left.iter().all(|event| !serde_json::to_string(event).unwrap().contains(made.token.expose())));
 }

@@ -37,7 +37,8 @@ async fn an_artifact_that_does_not_fit_leaves_nothing_and_is_taken_when_there_is
     let problem: Problem = answer.json().await.unwrap();
     assert!(problem.detail.contains("No space left"), "{}", problem.detail);
     let folder = lab.path("artifacts/run-1/fio");
-    let names = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    let names =
+        || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
     assert_eq!(names(), ["sda.bin"]);
     assert_eq!(lab.detail(claimed.run).await.artifacts.len(), 1);
     // the run is none the worse
