@@ -7,6 +7,7 @@ mod hooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
+use crate::byte_size::ByteSize;
 use crate::enrolment::uuid::SystemUuid;
+use crate::notify::receiver::Notifications;
 
 pub use hooks::{CommandHookConfig, Hook, HookMethod, HookRequest, HookStatus, HttpHookConfig};
 
@@ -58,6 +61,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The user to become once the ports are open; `None`: stay who we are.
     pub run_as: Option<String>,
+    /// Room on the disks of database and state folder.
+    pub free_space: FreeSpace,
     /// Addresses to listen on.
     pub listen: Listen,
     /// Host name or address by which machines reach us; `None`: as in the `Host` header of their boot request.
@@ -78,10 +83,16 @@ pub struct Config {
     pub enrolment: Enrolment,
     /// Failed machines.
     pub hold: Hold,
+    /// Files of runs.
+    pub artifacts: Kept,
+    /// What programs wrote, of the files of runs.
+    pub logs: Kept,
     /// What becomes of a machine after its run.
     pub after_run: AfterRuns,
     /// Power control.
     pub power: PowerConfig,
+    /// Who is told what happened.
+    pub notifications: Notifications,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -92,6 +103,7 @@ impl Default for Config {
             database: Database::default(),
             state_dir: PathBuf::from("./var"),
             run_as: None,
+            free_space: FreeSpace::default(),
             listen: Listen::default(),
             public_address: None,
             image: Image::default(),
@@ -102,8 +114,11 @@ impl Default for Config {
             claim: Claim::default(),
             enrolment: Enrolment::default(),
             hold: Hold::default(),
+            artifacts: Kept::default(),
+            logs: Kept::default(),
             after_run: AfterRuns::default(),
             power: PowerConfig::default(),
+            notifications: Notifications::default(),
             profiles: BTreeMap::new(),
         }
     }
@@ -115,11 +130,29 @@ impl Default for Config {
 pub struct Database {
     /// The file; made at the first start.
     pub path: PathBuf,
+    /// How long it is looked through for damage at a start, at most; zero: not at all.
+    pub startup_check: HumanDuration,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { path: PathBuf::from("./var/vetting.db") }
+        Self { path: PathBuf::from("./var/vetting.db"), startup_check: HumanDuration::from_ms(10_000) }
+    }
+}
+
+/// Room on the disks of database and state folder.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FreeSpace {
+    /// With less, the log and an event warn.
+    pub warning: ByteSize,
+    /// With less, the coordinator does not start.
+    pub refuse: ByteSize,
+}
+
+impl Default for FreeSpace {
+    fn default() -> Self {
+        Self { warning: ByteSize(2 << 30), refuse: ByteSize(64 << 20) }
     }
 }
 
@@ -333,6 +366,14 @@ impl Default for Hold {
     }
 }
 
+/// How long files are kept once their run is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kept {
+    /// Absent: for ever.
+    pub retention_days: Option<NonZeroU32>,
+}
+
 /// Power control.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -450,11 +491,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_promised_that_nothing_keeps() {
-        for text in ["artifacts: {retention_days: 365}\n", "logs: {retention_days: 90}\n"] {
-            assert!(Config::parse(text).is_err(), "{text}");
+    fn files_are_kept_for_ever_unless_a_number_of_days_stands_there() {
+        assert_eq!(Config::default().artifacts.retention_days, None);
+        let config = Config::parse("artifacts: {retention_days: 365}\nlogs: {retention_days: 90}\n").unwrap();
+        let days = |kept: &Kept| kept.retention_days.map(NonZeroU32::get);
+        assert_eq!((days(&config.artifacts), days(&config.logs)), (Some(365), Some(90)));
+        for text in ["artifacts: {retention_days: 0}\n", "logs: {retention_days: -1}\n"] {
+            assert_eq!(Config::parse(text).unwrap_err().line, 1, "{text}");
         }
-        assert!(!COMMENTED_DEFAULTS.contains("retention"));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! The lab box of vetting: stores hosts and runs, serves boot files, talks to agents and operators, judges.
 
+pub mod backup;
+pub mod byte_size;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod disk_space;
 pub mod durable_file;
 pub mod enrolment;
 pub mod http;
 pub mod memtest;
 pub mod netboot;
 pub mod network_test;
+pub mod notify;
 pub mod open_files;
 pub mod power;
 pub mod privileges;
@@ -17,6 +21,8 @@ pub mod run;
 pub mod serial_console;
 pub mod serve;
 pub mod signing;
+pub mod state_lock;
+pub mod storage_check;
 pub mod store;
 pub mod tls;
 pub mod usb;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
 use crate::network_test::NetworkTest;
+use crate::notify::{DeliveryError, Notifier};
 use crate::open_files;
 use crate::power::secrets::PowerSecrets;
 use crate::power::{Means, Power, WakeOnLan};
@@ -31,8 +33,11 @@ use crate::privileges::{self, PrivilegeError};
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
+use crate::run::janitor::Retention;
 use crate::serial_console::IpmiSecrets;
 use crate::signing::{SigningError, SigningKey};
+use crate::state_lock::{LockError, StateLock};
+use crate::storage_check::{self, StorageError};
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::tls::{self, TlsError};
 
@@ -42,6 +47,12 @@ pub enum ServeError {
     /// The database.
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
+    /// Another coordinator has the state folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The disk or the database is not fit to be written to.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// Keys and certificates.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -51,6 +62,9 @@ pub enum ServeError {
     /// A profile of the config.
     #[error("a profile cannot be used")]
     Profile(#[from] ProfileError),
+    /// Who is told what happened.
+    #[error("nobody can be notified")]
+    Notify(#[from] DeliveryError),
     /// A run that was under way.
     #[error("the runs under way cannot be taken up")]
     Resume(#[from] RunError),
@@ -116,6 +130,7 @@ pub struct Server {
     netboot_counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    lock: StateLock,
 }
 
 /// Serves until SIGTERM or Ctrl-C, then lets what is under way finish.
@@ -156,6 +171,10 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         netboot.check_transfers()?;
     }
     let artifacts_dir = make_folders(config)?;
+    let lock = StateLock::take(&config.state_dir)?;
+    let checked = config.clone();
+    let looked = tokio::task::spawn_blocking(move || storage_check::at_start(&checked));
+    looked.await.map_err(RunError::from)??;
     let options = StoreOptions { clock: clock.clone(), ..store };
     let path = config.database.path.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open_with(path, options));
@@ -167,6 +186,8 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     // each report loads it anew; here it is made, and a broken one is told before a run needs it
     SigningKey::load_or_make(&config.signing_dir())?;
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
+    let secrets = PowerSecrets { file: config.power.secrets.clone() };
+    let notifier = Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -176,16 +197,23 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         https_port: https.port(),
         enrolment_limit: enrolment_limit(),
         netboot: netboot.status(),
+        notifier: notifier.clone(),
         network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
     });
     let netboot_counters = netboot.counters();
     let (stop, stopped) = watch::channel(false);
+    notifier.begin().await?;
     driver.sweep_uploads().await?;
     driver.resume().await?;
     let mut tasks = netboot.serve(&driver, &clock, &stopped);
+    tasks.extend(notifier.serve(&stopped));
     tasks.extend([
         tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
         tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
+        tokio::spawn({
+            let (driver, stopped) = (driver.clone(), stopped.clone());
+            async move { driver.keep_house(stopped).await }
+        }),
         tokio::spawn({
             let driver = driver.clone();
             async move { driver.watch_deadlines(stopped).await }
@@ -193,13 +221,13 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     ]);
     let announcement = json!({"https": https, "http": http, "ca_fingerprint": tls.fingerprint});
     durable_file::write(&config.announcement_path(), 0o644, announcement.to_string().as_bytes())?;
-    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, netboot_counters, stop, tasks })
+    Ok(Server { https, http, ca_fingerprint: tls.fingerprint, driver, netboot_counters, stop, tasks, lock })
 }
 
 impl Server {
     /// Takes no more requests, lets those under way finish, and closes the database.
     pub fn stop(self) -> impl Future<Output = ()> {
-        let Self { stop, tasks, driver, netboot_counters, .. } = self;
+        let Self { stop, tasks, driver, netboot_counters, lock, .. } = self;
         async move {
             let _ = stop.send(true);
             driver.hang_up();
@@ -214,6 +242,7 @@ impl Server {
             }
             // the last handle waits for the writer; that may take as long as the disk
             let _ = tokio::task::spawn_blocking(move || drop(driver)).await;
+            drop(lock);
         }
     }
 }
@@ -261,6 +290,21 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             // held machines stay; this is for those that are not held
             AfterRun::Stay => AfterRun::PowerOff,
             then @ (AfterRun::PowerOff | AfterRun::Reboot) => then,
+        },
+        retention: Retention {
+            artifacts_days: config.artifacts.retention_days.map(NonZeroU32::get),
+            logs_days: config.logs.retention_days.map(NonZeroU32::get),
+            free_space: config.free_space.clone(),
+            folders: vec![
+                artifacts_dir.clone(),
+                config
+                    .database
+                    .path
+                    .parent()
+                    .filter(|folder| folder.is_dir())
+                    .unwrap_or(&artifacts_dir)
+                    .to_owned(),
+            ],
         },
         artifacts_dir,
         signing_dir: config.signing_dir(),

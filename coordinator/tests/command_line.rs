@@ -1,100 +1,11 @@
 //! The program itself: what it prints, as text and as JSON, and how it ends.
-#![expect(clippy::disallowed_methods, reason = "the program is what is tested")]
-#![expect(clippy::unwrap_used, reason = "clippy knows tests only by their attribute, not their helpers")]
+
+mod site;
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 
-use serde_json::Value;
-use tempfile::TempDir;
-
-const SPEC: &str = "memory: {total_gib: 1}\n";
-const MAC: &str = "52:54:00:ab:cd:01";
-
-/// A folder with a coordinator that serves from it.
-struct Site {
-    folder: TempDir,
-    serving: Child,
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        kill(&mut self.serving);
-    }
-}
-
-fn kill(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-fn program(folder: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vetting-coordinator"));
-    command.current_dir(folder).args(words).env("RUST_LOG", "error");
-    for variable in ["VETTING_CONFIG", "VETTING_URL", "VETTING_CA", "VETTING_TOKEN"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// Serves, and returns once it listens.
-fn serve(folder: &Path) -> Child {
-    let mut child = program(folder, &["serve"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening https=127.0.0.1:"), "{line}");
-    child
-}
-
-impl Site {
-    fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = "listen: {https: '127.0.0.1:0', http: '127.0.0.1:0'}\n";
-        std::fs::write(folder.path().join("vetting.yaml"), config).unwrap();
-        std::fs::write(folder.path().join("spec.yaml"), SPEC).unwrap();
-        let made = json(&program(folder.path(), &["init", "--keep-config", "--json"]).output().unwrap());
-        assert_eq!(made["config"], "vetting.yaml");
-        let serving = serve(folder.path());
-        Self { folder, serving }
-    }
-
-    fn say(&self, words: &[&str]) -> Output {
-        program(self.folder.path(), words).output().unwrap()
-    }
-
-    /// The answer of a command that must work.
-    fn json(&self, words: &[&str]) -> Value {
-        json(&self.say(&[words, &["--json"]].concat()))
-    }
-
-    /// The text of a command that must work.
-    fn text(&self, words: &[&str]) -> String {
-        let output = self.say(words);
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What a command that must not work says.
-    fn refused(&self, words: &[&str]) -> String {
-        let output = self.say(words);
-        assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
-        assert!(output.stdout.is_empty(), "{words:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn add(&self, name: &str, mac: &str) -> Value {
-        // the packet goes nowhere but here
-        let words =
-            ["host", "add", name, "--mac", mac, "--spec", "spec.yaml", "--wol-broadcast-ip", "127.0.0.1"];
-        self.json(&words)
-    }
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
+use site::{MAC, SPEC, Site, kill, program, serve};
 
 #[test]
 fn every_command_speaks_json() {
@@ -107,7 +18,14 @@ fn every_command_speaks_json() {
     assert_eq!(lab.json(&["run", "list"])[0]["id"], 1);
     assert_eq!(lab.json(&["run", "show", "1"])["summary"]["host"], "node1");
     assert_eq!(lab.json(&["run", "abort", "1"])["state"], "Aborted");
-    assert_eq!(lab.json(&["events"])[0]["kind"], "run_created");
+    let events = lab.json(&["events"]);
+    let kinds: Vec<_> =
+        events.as_array().unwrap().iter().take(3).map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["host_added", "host_edited", "run_created"]);
+    assert_eq!(lab.json(&["events", "--host", "node1", "--kind", "host_*"]).as_array().unwrap().len(), 2);
+    assert_eq!(lab.json(&["janitor", "--dry-run", "--orphans"])["removed"], serde_json::json!([]));
+    assert_eq!(lab.json(&["notify", "list"])["receivers"], serde_json::json!([]));
+    assert_eq!(lab.json(&["notify", "retry"])["retried"], 0);
     let token = lab.json(&["token", "create", "ci"]);
     assert!(token["token"].is_string(), "{token}");
     let id = token["view"]["id"].to_string();
@@ -180,4 +98,40 @@ fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pa
     out.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("Aborted, fail"), "{rest}");
     assert_eq!(watch.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn events_are_followed_over_a_killed_coordinator_and_filtered() {
+    let mut lab = Site::open();
+    let words = ["events", "--follow", "--json", "--kind", "host_*"];
+    let mut follow =
+        program(lab.folder.path(), &words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(follow.stdout.take().unwrap());
+    let mut errors = BufReader::new(follow.stderr.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    lab.add("node1", MAC);
+    assert_eq!(next()["message"], "operator added host node1");
+    kill(&mut lab.serving);
+    let mut trouble = String::new();
+    errors.read_line(&mut trouble).unwrap();
+    assert!(trouble.contains("trying again"), "{trouble}");
+    lab.serving = serve(lab.folder.path());
+    // no host event, so not shown
+    lab.text(&["token", "create", "ci"]);
+    lab.text(&["host", "edit", "node1", "--notes", "new"]);
+    let event = next();
+    assert_eq!((&event["kind"], &event["data"]["by"]), (&"host_edited".into(), &"operator".into()));
+    kill(&mut follow);
+}
+
+#[test]
+fn the_schema_of_reports_is_printed_without_a_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = program(folder.path(), &["report", "schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["properties"]["schema_version"]["const"], 1);
 }

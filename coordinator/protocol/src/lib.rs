@@ -11,6 +11,7 @@ pub mod enrolment;
 pub mod erasure;
 pub mod firmware;
 pub mod host_mode;
+pub mod housekeeping;
 pub mod ids;
 pub mod inventory;
 pub mod limit;

@@ -1,18 +1,22 @@
-//! The command line: what can be said, and who does it. `serve`, `init`, `migrate` and `import` work on this box; the rest
+//! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `import`, `backup` and `restore` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
+mod backup;
 mod client;
 mod enrolment;
 mod events;
 mod hosts;
 mod import;
 mod init;
+mod janitor;
 mod models;
 mod netboot;
+mod notify;
 mod output;
 mod pdu;
 mod power;
 mod profiles;
+mod progress;
 mod report;
 mod runs;
 mod specs;
@@ -87,6 +91,15 @@ enum Command {
         #[arg(long)]
         netboot: bool,
     },
+    /// Save results and keys in one file, also while the coordinator runs.
+    Backup(backup::Backup),
+    /// Put a backup back.
+    Restore(backup::Restore),
+    /// Remove old files of runs now, or tell which would go.
+    Janitor(janitor::Janitor),
+    /// Who is told what happened.
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Boot from the network.
     #[command(subcommand)]
     Netboot(netboot::NetbootCommand),
@@ -123,9 +136,9 @@ enum Command {
     #[command(subcommand)]
     Usb(usb::UsbCommand),
     /// The event log.
-    #[command(
-        after_help = "Examples:\n  vetting-coordinator events --run 12\n  vetting-coordinator events --follow --json"
-    )]
+    #[command(after_help = "Examples:\n  vetting-coordinator events --run 12\n  \
+                      vetting-coordinator events --host rack1-u07 --kind 'hold_*'\n  \
+                      vetting-coordinator events --follow --json")]
     Events(events::Events),
 }
 
@@ -141,6 +154,9 @@ pub enum CommandError {
     /// First set-up.
     #[error(transparent)]
     Init(#[from] init::InitError),
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] crate::backup::BackupError),
     /// Results of machines that worked alone.
     #[error(transparent)]
     Import(#[from] import::ImportError),
@@ -199,6 +215,14 @@ impl CommandLine {
                 config.netboot.enabled |= netboot;
                 crate::serve::run(config).await?;
             }
+            Command::Backup(backup) => backup.run(Config::load(&self.config)?, self.json).await?,
+            Command::Restore(restore) => restore.run(Config::load(&self.config)?, self.json).await?,
+            Command::Janitor(janitor) => {
+                janitor.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
+            Command::Notify(command) => {
+                command.run(&connect(&self.config, &self.remote)?, self.json).await?;
+            }
             Command::Netboot(command) => {
                 command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
             }
@@ -224,7 +248,7 @@ impl CommandLine {
                 let (config, remote) = (self.config.as_path(), &self.remote);
                 command.run(&usb::Surroundings { config, remote, json: self.json }).await?;
             }
-            Command::Events(events) => events.run(&connect(&self.config, &self.remote)?, self.json).await?,
+            Command::Events(events) => events.run(&|| connect(&self.config, &self.remote), self.json).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

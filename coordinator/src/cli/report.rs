@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use minisign_verify::{PublicKey, Signature};
-use vetting_judge::report::Report;
+use vetting_judge::report::{Report, SCHEMA};
 use vetting_protocol::ids::RunId;
 
 use super::client::Client;
@@ -38,6 +38,11 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ReportCommand {
+    /// Print the JSON Schema of reports in JSON. Needs no coordinator.
+    #[command(after_help = "Example:\n  vetting-coordinator report schema > report.schema.json\n  \
+                            vetting-coordinator run report 42 --format json -o 42.json\n  \
+                            check-jsonschema --schemafile report.schema.json 42.json")]
+    Schema,
     /// Tell whether a report is as the coordinator signed it. Needs no coordinator, only its public key.
     #[command(after_help = "Example:\n  vetting-coordinator run report 42 --output run-42.html   \
                             # with run-42.html.minisig\n  \
@@ -58,7 +63,13 @@ pub(super) enum ReportCommand {
 
 impl ReportCommand {
     pub(super) fn run(self, json: bool) -> Result<(), CommandError> {
-        let Self::Verify { file, key, signature } = self;
+        let (file, key, signature) = match self {
+            Self::Schema => {
+                std::io::stdout().lock().write_all(SCHEMA.as_bytes())?;
+                return Ok(());
+            }
+            Self::Verify { file, key, signature } => (file, key, signature),
+        };
         let signature = signature.unwrap_or_else(|| beside(&file));
         let unusable = |path: &Path| {
             let path = path.to_owned();

@@ -2,7 +2,7 @@
 //!
 //! Secrets come from files, never from the command line, where every user of the box could read them.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -17,9 +17,9 @@ use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::network::Network;
 use vetting_protocol::stick::{Mode, Start, StickCoordinator, StickSettings};
 
+use super::progress::Progress;
 use super::usb_enrol::{FreshToken, WithEnrol};
 use super::{CommandError, Remote, output};
-use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::durable_file;
 use crate::usb::block_device::{self, Disk, Fixed, Refusal, Size};
@@ -255,9 +255,15 @@ impl WriteArguments {
             return Err(UsbError::from(WriteError::Replaced { path: self.device.clone() }).into());
         }
         let token = self.what.enrol(around, &mut settings).await?;
-        let mut progress = Progress::new(bytes);
+        let mut progress = Progress::new();
         let made = put(&mut image, &settings).and_then(|()| {
-            Ok(write::write(&disk, &image, &mut |phase, done_bytes| progress.show(phase, done_bytes))?)
+            Ok(write::write(&disk, &image, &mut |phase, done_bytes| {
+                let what = match phase {
+                    Phase::Writing => "writing",
+                    Phase::Comparing => "reading back",
+                };
+                progress.show(what, done_bytes as u64, bytes as u64);
+            })?)
         });
         let token = FreshToken::settle(token, made.map_err(CommandError::from)).await?;
         let made = Made {
@@ -439,73 +445,6 @@ impl Made<'_> {
     }
 }
 
-/// How far the writing is, on stderr: on a terminal in one line, else a line now and then.
-struct Progress {
-    clock: Clock,
-    total_bytes: usize,
-    terminal: bool,
-    phase: Option<(Phase, i64)>,
-    shown_percent: usize,
-}
-
-impl Progress {
-    fn new(total_bytes: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Self { clock: Clock::system(), total_bytes, terminal, phase: None, shown_percent: 0 }
-    }
-
-    fn show(&mut self, phase: Phase, done_bytes: usize) {
-        const COARSE_PERCENT: usize = 25;
-        let now_ms = self.clock.steady_ms();
-        let since_ms = match self.phase {
-            Some((before, since_ms)) if before == phase => since_ms,
-            Some(_) | None => {
-                self.phase = Some((phase, now_ms));
-                self.shown_percent = 0;
-                now_ms
-            }
-        };
-        let percent = done_bytes * 100 / self.total_bytes.max(1);
-        let finished = done_bytes >= self.total_bytes;
-        let step = if self.terminal { 1 } else { COARSE_PERCENT };
-        if percent < self.shown_percent + step && !finished {
-            return;
-        }
-        self.shown_percent = percent;
-        let left_s = eta_s(now_ms - since_ms, done_bytes, self.total_bytes);
-        let what = match phase {
-            Phase::Writing => "writing",
-            Phase::Comparing => "reading back",
-        };
-        let (begin, end) = match (self.terminal, finished) {
-            (true, true) => ("\r\x1b[K", "\n"),
-            (true, false) => ("\r\x1b[K", ""),
-            (false, _) => ("", "\n"),
-        };
-        eprint!("{begin}{what}: {percent} % of {}, {left_s} s left{end}", Size(self.total_bytes as u64));
-    }
-}
-
-/// Seconds to go if it goes on as it went.
-fn eta_s(elapsed_ms: i64, done_bytes: usize, total_bytes: usize) -> u64 {
-    let (elapsed_ms, done) = (u64::try_from(elapsed_ms).unwrap_or(0), done_bytes.max(1) as u64);
-    let left = total_bytes.saturating_sub(done_bytes) as u64;
-    u64::try_from(u128::from(elapsed_ms) * u128::from(left) / u128::from(done) / 1000).unwrap_or(u64::MAX)
-}
-
 fn read(path: &Path) -> Result<String, CommandError> {
     std::fs::read_to_string(path).map_err(|source| CommandError::File { path: path.to_owned(), source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_left_follows_from_the_pace() {
-        assert_eq!(eta_s(10_000, 50, 200), 30);
-        assert_eq!(eta_s(0, 0, 200), 0);
-        assert_eq!(eta_s(5_000, 200, 200), 0);
-        assert_eq!(eta_s(-1, 1, 200), 0);
-    }
 }

@@ -76,14 +76,14 @@ async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Resu
 
 /// A coordinator that does not answer.
 #[derive(Debug, Default)]
-struct Away {
+pub(super) struct Away {
     since: Option<Instant>,
 }
 
 impl Away {
     /// Takes a failed look: what to say of it the first time, or the error once it has lasted too long or is none
     /// that passes.
-    fn bear(&mut self, error: ClientError, now: Instant) -> Result<Option<String>, ClientError> {
+    pub fn bear(&mut self, error: ClientError, now: Instant) -> Result<Option<String>, ClientError> {
         if !error.is_temporary() {
             return Err(error);
         }
@@ -96,7 +96,7 @@ impl Away {
     }
 
     /// Whether it was away until now; from now on it is not.
-    fn is_over(&mut self) -> bool {
+    pub fn is_over(&mut self) -> bool {
         self.since.take().is_some()
     }
 }

@@ -19,6 +19,7 @@ use crate::enrolment::words;
 use crate::run::error::RunError;
 use crate::run::{secrets, views};
 use crate::store::enrolment::{self, TokenValues};
+use crate::store::events::EventValues;
 use crate::store::{StoreError, events, hosts, identities};
 
 /// Most machines that one token may register.
@@ -93,13 +94,15 @@ where
         start_profile: new.start_run,
         expires_at_ms: now_ms.saturating_add(i64::try_from(new.valid_ms).unwrap_or(i64::MAX)),
     };
+    let mut line = app.did(None, "enrolment_token_created", "");
     let driver = app.driver.clone();
     let view = driver
         .store
         .write(move |connection| {
             let row = enrolment::create_token(connection, hash, &values, now_ms)?;
-            let message = format!("enrolment token {} made, for {} machines", row.id, values.uses_allowed);
-            events::note(connection, now_ms, "enrolment_token_created", message)?;
+            let what = format!("made enrolment token {}, for {} machines", row.id, values.uses_allowed);
+            line.message += &what;
+            events::insert(connection, &line)?;
             views::enrolment_token(row)
         })
         .await?;
@@ -108,17 +111,13 @@ where
 
 /// `DELETE enrolment/tokens/{id}`.
 pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
+    let line = app.did(None, "enrolment_token_revoked", &format!("revoked enrolment token {id}"));
     let now_ms = app.driver.clock.now_ms();
     app.driver
         .store
         .write(move |connection| {
             enrolment::revoke_token(connection, id, now_ms)?;
-            events::note(
-                connection,
-                now_ms,
-                "enrolment_token_revoked",
-                format!("enrolment token {id} revoked"),
-            )
+            events::insert(connection, &line)
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -142,12 +141,15 @@ where
     let adopt: Adopt = body::json(body, MAX_BODY_BYTES).await?;
     adopt.name.as_deref().map(check_name).transpose()?;
     adopt.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
-    Ok(created(&app.driver.adopt(code, adopt).await?))
+    let adopted = app.driver.adopt(code, adopt).await?;
+    app.note_order(None, &format!("took in {}", adopted.name)).await;
+    Ok(created(&adopted))
 }
 
 /// `POST enrolment/pending/{code}/reject`.
 pub async fn reject(app: App, code: String) -> Result<Response, ApiError> {
     app.driver.reject(code.clone()).await?;
+    app.note_order(None, &format!("turned away the machine {}", words::typed_code(&code))).await;
     Ok(ok(&serde_json::json!({"rejected": words::typed_code(&code)})))
 }
 
@@ -159,6 +161,7 @@ where
 {
     let add: MacAdd = body::json(body, MAX_BODY_BYTES).await?;
     let mac = check_mac(&add.mac)?;
+    let line = app.did(None, "mac_added", &format!("added the card {mac} to host {name}"));
     let now_ms = app.driver.clock.now_ms();
     let view = app
         .driver
@@ -166,6 +169,7 @@ where
         .write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
             identities::add_mac(connection, host.id, mac, now_ms)?;
+            events::insert(connection, &EventValues { host_id: Some(host.id), ..line })?;
             host_view(connection, &name)
         })
         .await?;
@@ -174,11 +178,13 @@ where
 
 /// `DELETE hosts/{name}/macs/{mac}`.
 pub async fn remove_mac(app: App, name: String, mac: MacAddress) -> Result<Response, ApiError> {
+    let line = app.did(None, "mac_removed", &format!("took the card {mac} from host {name}"));
     app.driver
         .store
         .write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
-            identities::remove_mac(connection, host.id, mac)
+            identities::remove_mac(connection, host.id, mac)?;
+            events::insert(connection, &EventValues { host_id: Some(host.id), ..line })
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -186,14 +192,14 @@ pub async fn remove_mac(app: App, name: String, mac: MacAddress) -> Result<Respo
 
 /// `DELETE hosts/{name}/identity`.
 pub async fn forget_identity(app: App, name: String) -> Result<Response, ApiError> {
-    let now_ms = app.driver.clock.now_ms();
+    let what = format!("had the recorded identity of {name} forgotten");
+    let line = app.did(None, "identity_forgotten", &what);
     app.driver
         .store
         .write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
             identities::forget(connection, host.id)?;
-            let message = format!("an operator had the recorded identity of {name} forgotten");
-            events::note(connection, now_ms, "identity_forgotten", message)
+            events::insert(connection, &EventValues { host_id: Some(host.id), ..line })
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())

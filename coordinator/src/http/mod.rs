@@ -9,6 +9,7 @@ pub mod boot;
 pub mod enrolment;
 pub mod files;
 mod host_agent;
+mod housekeeping;
 pub mod listener;
 mod models;
 pub mod operator;
@@ -23,21 +24,31 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, header};
-use vetting_protocol::ids::{RunId, Sha256Hex};
+use serde_json::json;
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
 use crate::config;
+use crate::error_chain;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::network_test::NetworkTest;
+use crate::notify::Notifier;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
+use crate::store::StoreError;
+use crate::store::events::{self, EventValues};
 use problem::{ApiError, ProblemKind};
 
 /// What every handler can reach. Cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<AppParts>);
+pub struct App {
+    parts: Arc<AppParts>,
+    /// The name of the operator's token, where a request came with one.
+    operator: Option<Arc<str>>,
+}
 
 /// The parts of an [`App`].
 pub struct AppParts {
@@ -57,6 +68,8 @@ pub struct AppParts {
     pub netboot: NetbootStatus,
     /// Servers that machines under test exchange data with.
     pub network_test: Arc<NetworkTest>,
+    /// Who is told what happened.
+    pub notifier: Notifier,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
 }
@@ -73,14 +86,14 @@ impl std::ops::Deref for App {
     type Target = AppParts;
 
     fn deref(&self) -> &AppParts {
-        &self.0
+        &self.parts
     }
 }
 
 impl App {
     /// Of its parts.
     pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+        Self { parts: Arc::new(parts), operator: None }
     }
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
@@ -99,15 +112,33 @@ impl App {
         Ok(self.driver.session(run, bearer(headers)?.sha256()).await?)
     }
 
-    /// Lets a valid operator token pass.
-    pub async fn operator(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        if self.driver.operator_token_valid(bearer(headers)?.sha256()).await? {
-            return Ok(());
+    /// Lets a valid operator token pass: what follows is done in its name.
+    pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
+        match self.driver.operator_of(bearer(headers)?.sha256()).await? {
+            Some(name) => Ok(Self { operator: Some(name.into()), ..self }),
+            None => Err(ApiError::new(
+                ProblemKind::TokenUnknown,
+                "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
+            )),
         }
-        Err(ApiError::new(
-            ProblemKind::TokenUnknown,
-            "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
-        ))
+    }
+
+    /// A line of the event log about what the operator did, for the transaction that does it: `ansible made host node1`.
+    pub(crate) fn did(&self, host: Option<HostId>, kind: &str, what: &str) -> EventValues {
+        let by = self.operator.as_deref().unwrap_or("nobody");
+        let line = events::of_box(EventLevel::Info, kind, format!("{by} {what}"), self.driver.clock.now_ms());
+        EventValues { host_id: host, data: Some(json!({ "by": by })), ..line }
+    }
+
+    /// Notes an order to a run or to the coordinator that was carried out; what it did to the run is an event of its
+    /// own. Not to be noted does not undo it.
+    pub(crate) async fn note_order(&self, run: Option<RunId>, what: &str) {
+        let line = EventValues { run_id: run, ..self.did(None, "operator_order", what) };
+        let noted: Result<_, StoreError> =
+            self.driver.store.write(move |connection| events::insert(connection, &line)).await;
+        if let Err(error) = noted {
+            tracing::error!(error = %error_chain(&error), "an operator's order is not in the event log");
+        }
     }
 }
 

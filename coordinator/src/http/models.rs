@@ -12,7 +12,7 @@ use super::problem::{ApiError, ProblemKind};
 use super::{App, body};
 use crate::run::{specs, views};
 use crate::store::models::ModelRow;
-use crate::store::{Connection, StoreError, components, models, runs};
+use crate::store::{Connection, StoreError, components, events, models, runs};
 
 /// Earlier places of a part that are told.
 const MOST_PLACES: u32 = 200;
@@ -57,8 +57,10 @@ where
     check_name(&new.name)?;
     check_model_spec(&new.expected_spec_yaml)?;
     let now_ms = app.driver.clock.now_ms();
+    let line = app.did(None, "model_added", &format!("added model {}", new.name));
     let job = move |connection: &Connection| {
         models::insert(connection, &new.name, &new.expected_spec_yaml, now_ms)?;
+        events::insert(connection, &line)?;
         view_of(connection, &new.name)
     };
     Ok(created(&app.driver.store.write(job).await?))
@@ -73,8 +75,10 @@ where
     let edit: ModelEdit = body::json(body, MAX_BODY_BYTES).await?;
     check_model_spec(&edit.expected_spec_yaml)?;
     let now_ms = app.driver.clock.now_ms();
+    let line = app.did(None, "model_edited", &format!("edited the spec of model {name}"));
     let job = move |connection: &Connection| {
         models::update(connection, &name, &edit.expected_spec_yaml, now_ms)?;
+        events::insert(connection, &line)?;
         view_of(connection, &name)
     };
     Ok(ok(&app.driver.store.write(job).await?))
@@ -82,6 +86,7 @@ where
 
 /// `DELETE models/{name}`: refused while a host takes it.
 pub async fn remove(app: App, name: String) -> Result<Response, ApiError> {
+    let line = app.did(None, "model_removed", &format!("removed model {name}"));
     let job = move |connection: &Connection| {
         let hosts = specs::hosts_of(connection, &name)?;
         if let Some(host) = hosts.first() {
@@ -90,7 +95,8 @@ pub async fn remove(app: App, name: String) -> Result<Response, ApiError> {
                 hosts.len()
             )));
         }
-        models::delete(connection, &name)
+        models::delete(connection, &name)?;
+        events::insert(connection, &line)
     };
     app.driver.store.write(job).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -17,11 +17,13 @@ use warp::reply::{Reply, Response};
 
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body, files};
+use crate::clock::seconds_text;
 use crate::run::error::RunError;
 use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
+use crate::store::events::{self, EventValues, Of};
 use crate::store::hosts::{self, HostValues};
-use crate::store::{Connection, StoreError, artifacts, events, runs, serial_consoles, tokens};
+use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles, tokens};
 
 /// UDP port of Wake-on-LAN, unless told otherwise.
 pub(crate) const WOL_PORT: u16 = 9;
@@ -59,6 +61,10 @@ pub struct EventsQuery {
     after: Option<i64>,
     /// Only those of this run.
     run: Option<RunId>,
+    /// Only those of this host, its runs' among them.
+    host: Option<String>,
+    /// Only those whose kind is like this: `*` stands for anything, `?` for one letter.
+    kind: Option<String>,
     /// So many.
     limit: Option<u32>,
 }
@@ -144,6 +150,7 @@ where
     };
     let console = new.serial_console.as_deref().map(check_serial_console).transpose()?.flatten();
     let now_ms = app.driver.clock.now_ms();
+    let line = app.did(None, "host_added", &format!("added host {}", values.name));
     let view = app
         .driver
         .store
@@ -152,10 +159,24 @@ where
             specs::resolve(connection, &values.expected_spec_yaml)?;
             let id = hosts::insert(connection, &values, now_ms)?;
             serial_consoles::set(connection, id, console.as_ref())?;
+            events::insert(connection, &EventValues { host_id: Some(id), ..line })?;
             host_view(connection, &values.name)
         })
         .await?;
     Ok(created(&view))
+}
+
+/// What an edit changes, in words.
+fn edited(edit: &HostEdit) -> Vec<&'static str> {
+    let changed = [
+        (edit.name.is_some(), "name"),
+        (edit.mac.is_some(), "MAC address"),
+        (edit.wol_broadcast_ip.is_some() || edit.wol_port.is_some(), "Wake-on-LAN address"),
+        (edit.expected_spec_yaml.is_some(), "spec"),
+        (edit.notes.is_some(), "notes"),
+        (edit.serial_console.is_some(), "serial line"),
+    ];
+    changed.into_iter().filter(|(changed, _)| *changed).map(|(_, word)| word).collect()
 }
 
 /// `PATCH hosts/{name}`.
@@ -170,6 +191,7 @@ where
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
     let console = edit.serial_console.as_deref().map(check_serial_console).transpose()?;
     let now_ms = app.driver.clock.now_ms();
+    let line = app.did(None, "host_edited", &format!("edited {} of host {name}", edited(&edit).join(", ")));
     let view = app
         .driver
         .store
@@ -190,6 +212,7 @@ where
             if let Some(console) = &console {
                 serial_consoles::set(connection, id, console.as_ref())?;
             }
+            events::insert(connection, &EventValues { host_id: Some(id), ..line })?;
             host_view(connection, &values.name)
         })
         .await?;
@@ -199,6 +222,8 @@ where
 /// `DELETE hosts/{name}`; a history goes only where the query says so.
 pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<Response, ApiError> {
     let with_runs = query.with_runs;
+    // a line of the host's own would go with it
+    let mut line = app.did(None, "host_removed", "");
     let runs = app
         .driver
         .store
@@ -213,6 +238,9 @@ pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<R
                 )));
             }
             hosts::delete(connection, host.id)?;
+            let what = format!("removed host {name} ({}) and its {} runs", host.mac, runs.len());
+            line.message += &what;
+            events::insert(connection, &line)?;
             Ok(runs)
         })
         .await?;
@@ -247,6 +275,7 @@ where
 {
     let order: RunCreate = body::json(body, MAX_BODY_BYTES).await?;
     let run = app.driver.start_run(order).await?;
+    app.note_order(Some(run), "ordered the run").await;
     Ok(created(&summary(&app, run).await?))
 }
 
@@ -258,6 +287,7 @@ pub async fn run(app: App, run: RunId) -> Result<Response, ApiError> {
 /// `POST runs/{id}/abort`.
 pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
     app.driver.abort(run).await?;
+    app.note_order(Some(run), "aborted the run").await;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -276,6 +306,7 @@ where
             .map_err(|error| ApiError::new(ProblemKind::Malformed, format!("the body: {error}")))?
     };
     app.driver.release(run, order).await?;
+    app.note_order(Some(run), "released the machine").await;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -287,12 +318,14 @@ where
 {
     let RunRetry { stage } = body::json(body, MAX_BODY_BYTES).await?;
     app.driver.retry(run, stage).await?;
+    app.note_order(Some(run), &format!("had stage {stage} run again")).await;
     Ok(ok(&summary(&app, run).await?))
 }
 
 /// `POST runs/{id}/resume`.
 pub async fn resume_run(app: App, run: RunId) -> Result<Response, ApiError> {
     app.driver.resume_run(run).await?;
+    app.note_order(Some(run), "had the run go on").await;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -326,15 +359,23 @@ where
 /// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.
 pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) -> Result<Response, ApiError> {
     let missing = format!("run {run} has no artifact of the kind `{kind}`");
-    let row = app
+    let found: Result<_, StoreError> = app
         .driver
         .store
         .read(move |connection| {
             runs::get(connection, run)?;
-            artifacts::latest(connection, run, &kind)
+            let Some(row) = artifacts::latest(connection, run, &kind)? else { return Ok(None) };
+            let removed_ms = removals::removed_at(connection, row.id)?;
+            Ok(Some((row, removed_ms.map(seconds_text).transpose()?)))
         })
-        .await?
-        .ok_or_else(|| ApiError::not_found(missing))?;
+        .await;
+    let (row, removed_at) = found?.ok_or_else(|| ApiError::not_found(missing))?;
+    if let Some(removed_at) = removed_at {
+        let kind = &row.values.kind;
+        let detail =
+            format!("the {kind} of run {run} was removed by its age on {removed_at} UTC; its row stays");
+        return Err(ApiError::new(ProblemKind::Gone, detail));
+    }
     let path = PathBuf::from(row.values.path);
     let content_type = match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => "application/json",
@@ -346,16 +387,25 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
 
 /// `GET events`.
 pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> {
+    if query.run.is_some() && query.host.is_some() {
+        return Err(ApiError::new(
+            ProblemKind::Invalid,
+            "ask for the events of a run or of a host, not of both",
+        ));
+    }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let after = query.after.unwrap_or(0);
     let lines: Vec<_> = app
         .driver
         .store
         .read(move |connection| {
-            let rows = match query.run {
-                Some(run) => events::of_run(connection, run, after, limit)?,
-                None => events::after(connection, after, limit)?,
+            let of = match (query.run, query.host) {
+                (Some(run), _) => Of::Run(run),
+                (None, Some(name)) => Of::Host(hosts::require_by_name(connection, &name)?.id),
+                (None, None) => Of::All,
             };
+            let kind = query.kind.unwrap_or_else(|| "*".to_owned());
+            let rows = events::select(connection, of, &kind, after, limit)?;
             rows.into_iter().map(views::event).collect::<Result<_, StoreError>>()
         })
         .await?;
@@ -384,10 +434,14 @@ where
     check_name(&new.name)?;
     let token = secrets::fresh().map_err(RunError::from)?;
     let (hash, now_ms) = (token.sha256(), app.driver.clock.now_ms());
+    let line = app.did(None, "token_created", &format!("made the operator token {}", new.name));
     let row = app
         .driver
         .store
-        .write(move |connection| views::token(tokens::create(connection, &new.name, hash, now_ms)?))
+        .write(move |connection| {
+            events::insert(connection, &line)?;
+            views::token(tokens::create(connection, &new.name, hash, now_ms)?)
+        })
         .await?;
     Ok(created(&TokenCreated { view: row, token }))
 }
@@ -395,7 +449,16 @@ where
 /// `DELETE tokens/{id}`.
 pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
     let now_ms = app.driver.clock.now_ms();
-    app.driver.store.write(move |connection| tokens::revoke(connection, id, now_ms)).await?;
+    let mut line = app.did(None, "token_revoked", "");
+    app.driver
+        .store
+        .write(move |connection| {
+            let token = tokens::revoke(connection, id, now_ms)?;
+            line.message += "revoked the operator token ";
+            line.message += &token.name;
+            events::insert(connection, &line)
+        })
+        .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

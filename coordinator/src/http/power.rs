@@ -22,19 +22,23 @@ where
     B: Buf,
 {
     let settings: BmcSettings = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_bmc(name, Some(settings)).await?;
+    app.driver.set_bmc(name.clone(), Some(settings)).await?;
+    app.note_order(None, &format!("told how the BMC of host {name} is reached")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/bmc`.
 pub async fn remove_bmc(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_bmc(name, None).await?;
+    app.driver.set_bmc(name.clone(), None).await?;
+    app.note_order(None, &format!("took the BMC of host {name} away")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST hosts/{name}/power/{action}`.
 pub async fn switch(app: App, name: String, action: String) -> Result<Response, ApiError> {
-    app.driver.switch_power(name, known(&action)?).await?;
+    let known = known(&action)?;
+    app.driver.switch_power(name.clone(), known).await?;
+    app.note_order(None, &format!("switched the power of host {name}: {known}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -56,19 +60,23 @@ where
     B: Buf,
 {
     let settings: PduSettings = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_pdu(name, Some(settings)).await?;
+    app.driver.set_pdu(name.clone(), Some(settings)).await?;
+    app.note_order(None, &format!("set the PDU outlet of host {name}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/pdu`.
 pub async fn remove_pdu(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_pdu(name, None).await?;
+    app.driver.set_pdu(name.clone(), None).await?;
+    app.note_order(None, &format!("removed the PDU outlet of host {name}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST hosts/{name}/pdu/{action}`.
 pub async fn switch_outlet(app: App, name: String, action: String) -> Result<Response, ApiError> {
-    app.driver.switch_outlet(name, known(&action)?).await?;
+    let known = known(&action)?;
+    app.driver.switch_outlet(name.clone(), known).await?;
+    app.note_order(None, &format!("switched the PDU outlet of host {name}: {known}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -79,12 +87,14 @@ where
     B: Buf,
 {
     let order: MediaOrder = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_media(name, Some(order)).await?;
+    app.driver.set_media(name.clone(), Some(order)).await?;
+    app.note_order(None, &format!("put a medium into host {name}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/media`.
 pub async fn eject_media(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_media(name, None).await?;
+    app.driver.set_media(name.clone(), None).await?;
+    app.note_order(None, &format!("took the medium out of host {name}")).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

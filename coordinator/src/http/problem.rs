@@ -60,6 +60,8 @@ problem_kinds! {
     ProtocolVersion = CONFLICT, "protocol-version", "The agent speaks another protocol version";
     /// No such path, host, run, artifact.
     NotFound = NOT_FOUND, "not-found", "There is no such thing";
+    /// A file that the janitor removed.
+    Gone = GONE, "gone", "The file was removed by its age";
     /// The path knows other methods.
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here";
     /// Something that is there forbids it: a name, a MAC address, an active run.
@@ -82,6 +84,8 @@ problem_kinds! {
     DigestMismatch = UNPROCESSABLE_ENTITY, "digest-mismatch", "The body does not have the announced digest";
     /// A machine's BMC did not do it.
     Power = BAD_GATEWAY, "power", "The machine's power could not be controlled";
+    /// A receiver of notifications did not take it.
+    Receiver = BAD_GATEWAY, "receiver", "The receiver did not take the message";
     /// Over a limit.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// Beyond the file's end.
@@ -178,6 +182,7 @@ impl From<RunError> for ApiError {
             | RunError::NoHold
             | RunError::Invalid { .. } => ProblemKind::Invalid,
             RunError::Power { .. } => ProblemKind::Power,
+            RunError::Removed { .. } => ProblemKind::Gone,
             RunError::NotNow { .. } => ProblemKind::NotNow,
             RunError::ProtocolVersion { .. } => ProblemKind::ProtocolVersion,
             RunError::ClaimUnknown { .. } => ProblemKind::ClaimUnknown,

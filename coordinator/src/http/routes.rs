@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent, models, power};
+use super::{App, boot, enrolment, host_agent, housekeeping, models, power};
 use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
 
@@ -189,7 +189,7 @@ macro_rules! operator_route {
             .and(warp::header::headers_cloned())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap| async move {
                 answer(async {
-                    $app_name.operator(&headers).await?;
+                    let $app_name = $app_name.operator(&headers).await?;
                     $handler.await
                 }.await)
             })
@@ -207,7 +207,7 @@ macro_rules! operator_route_with_body {
             .and(warp::body::stream())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap, $body| async move {
                 answer(async {
-                    $app_name.operator(&headers).await?;
+                    let $app_name = $app_name.operator(&headers).await?;
                     $handler.await
                 }.await)
             })
@@ -228,6 +228,8 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
         .or(waiver_routes(app))
         .unify()
         .or(model_routes(app))
+        .unify()
+        .or(housekeeping_routes(app))
         .unify()
         .or(other_routes(app))
         .unify()
@@ -255,7 +257,7 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|name, app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    app.operator(&headers).await?;
+                    let app = app.operator(&headers).await?;
                     operator::remove_host(app, name, query).await
                 }
                 .await,
@@ -370,7 +372,7 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    app.operator(&headers).await?;
+                    let app = app.operator(&headers).await?;
                     operator::runs(app, query).await
                 }
                 .await,
@@ -408,7 +410,7 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|run, kind, app: App, headers: HeaderMap| async move {
             answer(
                 async {
-                    app.operator(&headers).await?;
+                    let app = app.operator(&headers).await?;
                     operator::artifact(app, run, kind, headers).await
                 }
                 .await,
@@ -464,6 +466,27 @@ fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {
     verdict.or(waive).unify().or(withdraw).unify().boxed()
 }
 
+fn housekeeping_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let sweep = operator_route_with_body!(app, warp::path!("api" / "v1" / "janitor"), post, |app; body| {
+        housekeeping::sweep(app, body)
+    });
+    let list = operator_route!(app, warp::path!("api" / "v1" / "notifications"), get, |app| {
+        housekeeping::notifications(app)
+    });
+    let retry = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "notifications" / "retry"), post, |app; body| {
+            housekeeping::retry(app, body)
+        }
+    );
+    let test = operator_route!(
+        app,
+        warp::path!("api" / "v1" / "notifications" / String / "test"),
+        post,
+        |app, receiver| housekeeping::test(app, receiver)
+    );
+    sweep.or(list).unify().or(retry).unify().or(test).unify().boxed()
+}
+
 fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
     let events = warp::path!("api" / "v1" / "events")
         .and(warp::get())
@@ -473,7 +496,7 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    app.operator(&headers).await?;
+                    let app = app.operator(&headers).await?;
                     operator::events(app, query).await
                 }
                 .await,

@@ -21,6 +21,7 @@ use vetting_protocol::run::{BootTarget, RunState};
 use super::deadline::Limits;
 use super::error::RunError;
 use super::hold;
+use super::janitor::Retention;
 use super::live::Live;
 use super::memtest::Watched;
 use super::patience::Since;
@@ -61,6 +62,8 @@ pub struct Settings {
     pub artifacts_dir: PathBuf,
     /// What power is controlled with.
     pub means: Means,
+    /// How long files are kept.
+    pub retention: Retention,
     /// Machines that nobody registered.
     pub enrolment: EnrolmentSettings,
     /// Who the machines' BMCs know this box as.
@@ -198,7 +201,7 @@ pub(super) fn transition(
         | RunState::Released => EventLevel::Info,
     };
     let line = EventValues {
-        data: Some(json!({"from": row.state, "to": to})),
+        data: Some(json!({"from": row.state, "to": to, "result": change.result})),
         ..of_run(run, now_ms, level, "run_state", format!("{} → {to}: {why}", row.state))
     };
     events::insert(connection, &line)?;
@@ -351,12 +354,12 @@ impl Driver {
             .await
     }
 
-    /// Whether an operator's token is good. Its use is noted now and then.
-    pub async fn operator_token_valid(&self, hash: Sha256Hex) -> Result<bool, RunError> {
+    /// The name of an operator's token, if it is good. Its use is noted now and then.
+    pub async fn operator_of(&self, hash: Sha256Hex) -> Result<Option<String>, RunError> {
         let now_ms = self.clock.now_ms();
         let found: Result<_, StoreError> =
             self.store.read(move |connection| tokens::find_valid(connection, hash)).await;
-        let Some(token) = found? else { return Ok(false) };
+        let Some(token) = found? else { return Ok(None) };
         if token.wants_touch(now_ms) {
             let touched: Result<(), StoreError> =
                 self.store.write(move |connection| tokens::touch(connection, token.id, now_ms)).await;
@@ -365,7 +368,7 @@ impl Driver {
                 tracing::warn!(error = %crate::error_chain(&error), "a token's use was not noted");
             }
         }
-        Ok(true)
+        Ok(Some(token.name))
     }
 
     /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.

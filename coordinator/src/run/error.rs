@@ -40,6 +40,19 @@ pub enum RunError {
         /// What does not fit.
         what: String,
     },
+    /// A file that the janitor removed.
+    #[error(
+        "the {kind} of run {run} was removed by its age on {removed_at} UTC (`artifacts.retention_days`), so the run \
+         can no longer be judged anew; order a new one"
+    )]
+    Removed {
+        /// Which.
+        run: RunId,
+        /// What kind of file.
+        kind: String,
+        /// When.
+        removed_at: String,
+    },
     /// A background task died.
     #[error("a task of the coordinator died")]
     Task(#[from] tokio::task::JoinError),
@@ -207,6 +220,7 @@ impl RunError {
             | Self::EraseWithoutWipe
             | Self::WipeInstalledSystem
             | Self::NoHold
+            | Self::Removed { .. }
             | Self::NotNow { .. }
             | Self::ProtocolVersion { .. }
             | Self::ClaimUnknown { .. }

@@ -21,11 +21,13 @@ use super::ingest::{FIRMWARE, INVENTORY, new_live};
 use super::stages::read_summary;
 use super::state::EndedBy;
 use super::{figures, reopen, rules, views};
+use crate::clock::seconds_text;
 use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventValues;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{
-    Connection, artifacts, diffs, events, hosts, measurements, plans, runs, sessions, stages,
+    Connection, StoreError, artifacts, diffs, events, hosts, measurements, plans, removals, runs, sessions,
+    stages,
 };
 
 /// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.
@@ -197,13 +199,18 @@ fn series(connection: &Connection, run: RunId) -> Result<Vec<Series>, RunError> 
 /// The newest document of a kind that an agent told, as `ingest` has filed it.
 ///
 /// # Errors
-/// There is a row, but not the file that goes with it.
-pub(super) fn latest_document<T: DeserializeOwned>(
+/// There is a row, but not the file that goes with it; `Removed` where the janitor was there.
+pub(crate) fn latest_document<T: DeserializeOwned>(
     connection: &Connection,
     run: RunId,
     kind: &str,
 ) -> Result<Option<T>, RunError> {
-    artifacts::latest(connection, run, kind)?.map(|row| document(run, kind, row)).transpose()
+    let Some(row) = artifacts::latest(connection, run, kind)? else { return Ok(None) };
+    if let Some(removed_ms) = removals::removed_at(connection, row.id)? {
+        let removed_at = seconds_text(removed_ms).map_err(StoreError::from)?;
+        return Err(RunError::Removed { run, kind: kind.to_owned(), removed_at });
+    }
+    document(run, kind, row).map(Some)
 }
 
 /// A document that an agent told, as `ingest` has filed it.

@@ -20,7 +20,7 @@ use crate::store::{Connection, StoreError};
 /// Kinds that only the coordinator makes.
 const OWN_KINDS: [&str; 5] = ["firmware", HOLD_KEY, "inventory", "report", "report_html"];
 /// The private key that lets a person in to a held machine.
-pub(super) const HOLD_KEY: &str = "hold_key";
+pub(crate) const HOLD_KEY: &str = "hold_key";
 /// What the names of files on their way in begin with.
 const UPLOAD_PREFIX: &str = ".upload-";
 

@@ -37,7 +37,7 @@ const FIRST: &str = "SELECT * FROM artifacts WHERE run_id = ?1 AND kind = ?2 ORD
 const FORGET_KIND: &str = "DELETE FROM artifacts WHERE run_id = ?1 AND kind = ?2";
 const LATEST: &str = "SELECT * FROM artifacts WHERE run_id = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1";
 
-fn artifact(row: &Row<'_>) -> Result<ArtifactRow, StoreError> {
+pub(super) fn artifact(row: &Row<'_>) -> Result<ArtifactRow, StoreError> {
     Ok(ArtifactRow {
         id: row.get("id")?,
         values: ArtifactValues {

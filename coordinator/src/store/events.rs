@@ -37,15 +37,33 @@ pub struct EventRow {
 
 const INSERT: &str = "INSERT INTO events (run_id, host_id, ts, level, kind, message, data_json)
      VALUES (?1, COALESCE(?2, (SELECT host_id FROM runs WHERE id = ?1)), ?3, ?4, ?5, ?6, ?7)";
-const AFTER: &str = "SELECT * FROM events WHERE id > ?1 ORDER BY id LIMIT ?2";
+const AFTER: &str = "SELECT * FROM events WHERE id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
 const LATEST: &str = "SELECT * FROM (SELECT * FROM events ORDER BY id DESC LIMIT ?1) ORDER BY id";
-const OF_RUN: &str = "SELECT * FROM events WHERE run_id = ?1 AND id > ?2 ORDER BY id LIMIT ?3";
+const LAST_ID: &str = "SELECT COALESCE(max(id), 0) FROM events";
+const OF_RUN: &str =
+    "SELECT * FROM events WHERE run_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
+const OF_HOST: &str =
+    "SELECT * FROM events WHERE host_id = ?4 AND id > ?1 AND kind GLOB ?2 ORDER BY id LIMIT ?3";
+
+/// Whose lines are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// All there are.
+    All,
+    /// Those of a run.
+    Run(RunId),
+    /// Those of a host, its runs' among them.
+    Host(HostId),
+}
+
+/// A line that is no run's and no host's.
+pub fn of_box(level: EventLevel, kind: &str, message: String, ts_ms: i64) -> EventValues {
+    EventValues { run_id: None, host_id: None, ts_ms, level, kind: kind.to_owned(), message, data: None }
+}
 
 /// Adds a line about what an operator did that is no run's.
 pub fn note(connection: &Connection, ts_ms: i64, kind: &str, message: String) -> Result<(), StoreError> {
-    let (level, kind) = (EventLevel::Info, kind.to_owned());
-    let line = EventValues { run_id: None, host_id: None, ts_ms, level, kind, message, data: None };
-    insert(connection, &line).map(drop)
+    insert(connection, &of_box(EventLevel::Info, kind, message, ts_ms)).map(drop)
 }
 
 fn event(row: &Row<'_>) -> Result<EventRow, StoreError> {
@@ -77,9 +95,33 @@ pub fn insert(connection: &Connection, event: &EventValues) -> Result<i64, Store
     Ok(connection.last_insert_rowid())
 }
 
+/// The first `limit` lines after the line `after`, in order; 0 for the beginning. `kind` is a glob of SQLite.
+pub fn select(
+    connection: &Connection,
+    of: Of,
+    kind: &str,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<EventRow>, StoreError> {
+    let (sql, key) = match of {
+        Of::All => {
+            let mut statement = connection.prepare_cached(AFTER)?;
+            return statement.query_and_then(params![after, kind, limit], event)?.collect();
+        }
+        Of::Run(run) => (OF_RUN, run.0),
+        Of::Host(host) => (OF_HOST, host.0),
+    };
+    connection.prepare_cached(sql)?.query_and_then(params![after, kind, limit, key], event)?.collect()
+}
+
 /// The first `limit` lines after the line `after`, in order; 0 for the beginning.
 pub fn after(connection: &Connection, after: i64, limit: u32) -> Result<Vec<EventRow>, StoreError> {
-    connection.prepare_cached(AFTER)?.query_and_then(params![after, limit], event)?.collect()
+    select(connection, Of::All, "*", after, limit)
+}
+
+/// The key of the newest line; 0 while there is none.
+pub fn last_id(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.prepare_cached(LAST_ID)?.query_row([], |row| row.get(0))?)
 }
 
 /// The last `limit` lines, in order.
@@ -94,5 +136,5 @@ pub fn of_run(
     after: i64,
     limit: u32,
 ) -> Result<Vec<EventRow>, StoreError> {
-    connection.prepare_cached(OF_RUN)?.query_and_then(params![run.0, after, limit], event)?.collect()
+    select(connection, Of::Run(run), "*", after, limit)
 }

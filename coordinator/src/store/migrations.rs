@@ -36,6 +36,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0013_rules_models_components.sql"),
     migration!("0014_holds.sql"),
     migration!("0016_host_agents.sql"),
+    migration!("0019_notifications_and_removed_files.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -57,11 +58,7 @@ pub(super) fn apply(
     clock: &Clock,
 ) -> Result<Vec<&'static str>, StoreError> {
     connection.execute(CREATE_LIST, [])?;
-    let recorded: Vec<String> =
-        connection.prepare(LIST)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    if let Some(unknown) = recorded.iter().find(|name| migrations.iter().all(|known| known.name != **name)) {
-        return Err(StoreError::NewerDatabase { name: unknown.clone() });
-    }
+    let recorded = recorded(connection, migrations)?;
     let mut applied = Vec::new();
     for migration in migrations {
         let digest = Sha256Hex::of(migration.sql.as_bytes()).to_string();
@@ -85,4 +82,17 @@ pub(super) fn apply(
         }
     }
     Ok(applied)
+}
+
+/// The migrations that a database has.
+///
+/// # Errors
+/// One is none of `migrations`: the database is of a newer version.
+pub(super) fn recorded(connection: &Connection, migrations: &[Migration]) -> Result<Vec<String>, StoreError> {
+    let recorded: Vec<String> =
+        connection.prepare(LIST)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    match recorded.iter().find(|name| migrations.iter().all(|known| known.name != **name)) {
+        Some(unknown) => Err(StoreError::NewerDatabase { name: unknown.clone() }),
+        None => Ok(recorded),
+    }
 }

@@ -11,6 +11,8 @@ mod html;
 mod judgement;
 mod junit;
 mod ocp;
+#[cfg(test)]
+mod schema_tests;
 mod stages;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,9 @@ use crate::verdict::{Verdict, judge};
 
 /// Version of the JSON form.
 pub const SCHEMA_VERSION: u32 = 1;
+
+/// The JSON Schema of the JSON form, as published.
+pub const SCHEMA: &str = include_str!("../../../../docs/api/report.schema.json");
 
 /// A run with its verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -234,7 +234,7 @@ async fn an_artifact_is_kept_only_if_it_is_the_announced_one() {
 }
 
 /// What a virtual machine tells of itself, under this serial number.
-fn inventory(serial: &str) -> Record {
+pub(super) fn inventory(serial: &str) -> Record {
     let text = include_str!("../../../judge/fixtures/qemu-q35.inventory.json");
     let mut inventory: Inventory = serde_json::from_str(text).unwrap();
     inventory.system.serial = Some(serial.to_owned());

@@ -179,3 +179,104 @@ async fn of_two_agents_that_claim_at_once_one_gets_the_run() {
     assert_eq!(lab.events().await.iter().filter(|event| event.kind == "claim_refused").count(), 1);
     assert_eq!(lab.detail(run).await.summary.state, RunState::Running);
 }
+
+#[tokio::test]
+async fn two_operators_at_once_get_one_run_one_host_and_one_end() {
+    let lab = Lab::open().await;
+    let add = || {
+        let host = json!({"name": "node1", "mac": MAC, "expected_spec_yaml": SPEC});
+        lab.operator(Method::POST, "hosts").json(&host).send()
+    };
+    let order =
+        || lab.operator(Method::POST, "runs").json(&json!({"host": "node1", "profile": "quick"})).send();
+    let statuses = |one: reqwest::Result<reqwest::Response>, other: reqwest::Result<reqwest::Response>| {
+        let mut statuses = [one.unwrap().status().as_u16(), other.unwrap().status().as_u16()];
+        statuses.sort_unstable();
+        statuses
+    };
+    let (one, other) = tokio::join!(add(), add());
+    assert_eq!(statuses(one, other), [201, 409]);
+    let (one, other) = tokio::join!(order(), order());
+    assert_eq!(statuses(one, other), [201, 409]);
+    let runs: Vec<RunSummary> = good(lab.operator(Method::GET, "runs")).await;
+    assert_eq!(runs.len(), 1);
+    // one aborts, the other removes the host: refused while the run is active, or after it all is gone
+    let abort = || lab.operator(Method::POST, "runs/1/abort").json(&json!({})).send();
+    let (one, other) = tokio::join!(abort(), abort());
+    assert_eq!(statuses(one, other), [200, 200]);
+    let ended = lab.over(runs[0].id).await;
+    assert_eq!(ended.summary.state, RunState::Aborted);
+    let told = |event: &&EventView| event.kind == "run_state" && event.message.contains("Aborted");
+    assert_eq!(lab.events().await.iter().filter(told).count(), 1);
+    let remove = || lab.operator(Method::DELETE, "hosts/node1?with_runs=true").send();
+    let (one, other) = tokio::join!(remove(), remove());
+    assert_eq!(statuses(one, other), [204, 404]);
+}
+
+#[tokio::test]
+async fn a_host_that_is_removed_takes_its_run_from_the_agent_and_nothing_comes_back() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    lab.send(&claimed, 1, two_samples()).await;
+    let remove = || lab.operator(Method::DELETE, "hosts/node1?with_runs=true");
+    assert_eq!(refused(remove()).await, (409, "taken".to_owned()));
+    assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Running);
+    let _: RunSummary = good(lab.operator(Method::POST, "runs/1/abort").json(&json!({}))).await;
+    lab.over(claimed.run).await;
+    assert_eq!(remove().send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    // the agent has not heard of it yet
+    assert_eq!(refused(lab.sending(&claimed, 2, two_samples())).await, (401, "token-unknown".to_owned()));
+    let upload = lab
+        .agent(&claimed, Method::PUT, "artifacts/fio/sda.json")
+        .header("X-Content-SHA256", Sha256Hex::of(b"x").to_string())
+        .body("x");
+    assert_eq!(refused(upload).await, (401, "token-unknown".to_owned()));
+    let heartbeat = Heartbeat { boot_id: BOOT.to_owned() };
+    let heartbeat = lab.agent(&claimed, Method::POST, "heartbeat").json(&heartbeat);
+    assert_eq!(refused(heartbeat).await, (401, "token-unknown".to_owned()));
+    assert!(!lab.path("artifacts/run-1").exists());
+    assert_eq!(refused(lab.operator(Method::GET, "runs/1")).await, (404, "not-found".to_owned()));
+    assert!(lab.script(MAC).await.contains("sanboot"));
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_jumps_is_judged_all_the_same() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let year_ms = 365 * 24 * 3_600_000;
+    let mut records = healthy(&claimed);
+    // ten years back and ahead again between two records
+    for (index, record) in records.iter_mut().enumerate() {
+        let shift_ms = if index % 2 == 0 { -10 * year_ms } else { 10 * year_ms };
+        match record {
+            Record::StageStarted { ts_ms, .. } | Record::StageFinished { ts_ms, .. } => *ts_ms += shift_ms,
+            Record::Measurement(sample) => sample.ts_ms += shift_ms,
+            _ => {}
+        }
+    }
+    lab.send(&claimed, 1, records).await;
+    lab.verdict(&claimed).await;
+    let detail = lab.detail(claimed.run).await;
+    assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:?}", detail.reasons);
+    assert_eq!(detail.measurement_count, claimed.response.plan.stages.len() as u64);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_too_hot_is_found_out_whatever_its_clock_says() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let stage = StageName::Inventory;
+    let hot = |ts_ms| {
+        let Record::Measurement(sample) = temperature(Some(stage), Some(150.0)) else { panic!() };
+        Record::Measurement(Measurement { ts_ms, ..sample })
+    };
+    // each sample is an hour before the last
+    let mut records = vec![started(stage)];
+    records.extend((0..5).map(|hour| hot(START_MS - hour * 3_600_000)));
+    records.extend([finished(stage, Outcome::Pass), Record::PipelineFinished { ts_ms: START_MS }]);
+    lab.send(&claimed, 1, records).await;
+    lab.verdict(&claimed).await;
+    let detail = lab.detail(claimed.run).await;
+    assert_eq!(detail.summary.result, Some(RunResult::Fail));
+    assert!(detail.reasons.iter().any(|reason| reason.contains("temp cpu/0")), "{:?}", detail.reasons);
+}

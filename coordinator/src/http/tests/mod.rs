@@ -3,15 +3,20 @@
 mod agent;
 mod boot;
 mod crash;
+mod crash_points;
 mod cut_short;
 mod enrolment;
+mod events;
 mod faults;
+mod full_disk;
 mod hold;
 mod host_mode;
+mod janitor;
 mod lifecycle;
 mod limits;
 mod memtest;
 mod network_test;
+mod notify;
 mod operator;
 mod pdu;
 mod power;
@@ -84,8 +89,6 @@ pub(super) struct Claimed {
 }
 
 fn client(state: &TempDir, https: SocketAddr) -> Client {
-    // another test of this process may have been first
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let pem = std::fs::read(state.path().join("tls/ca.pem")).unwrap();
     Client::builder()
         .tls_certs_only([Certificate::from_pem(&pem).unwrap()])
@@ -126,6 +129,8 @@ impl Lab {
         std::fs::create_dir(&config.image.dir).unwrap();
         std::fs::write(config.image.dir.join("vmlinuz"), "kernel").unwrap();
         std::fs::write(config.image.dir.join("initrd.zst"), "0123456789").unwrap();
+        // another test of this process may have been first
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let (clock, power) = (Clock::settable(START_MS), Recorder::default());
         let surroundings =
             Surroundings { clock: clock.clone(), power: Arc::new(power.clone()), store: options.clone() };

@@ -175,7 +175,10 @@ async fn outlets_of_each_model_are_switched_by_snmp() {
     }
     pdu.set(".99999.7.1", "7\n");
     let view = view(&lab).await;
-    assert!(view.problem.as_deref().is_some_and(|problem| problem.contains("neither on nor off")), "{view:?}");
+    assert!(
+        view.problem.as_deref().is_some_and(|problem| problem.contains("neither on nor off")),
+        "{view:?}"
+    );
 }
 
 #[tokio::test]

@@ -245,6 +245,8 @@ const OWN_TABLES: &[&str] = &[
     "stage_attempts",
     "host_agents",
     "host_inventories",
+    "notifications",
+    "artifact_removals",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.

@@ -1,0 +1,66 @@
+//! The operator API's part about the janitor and notifications.
+
+use bytes::Buf;
+use futures_util::Stream;
+use http::StatusCode;
+use serde::Deserialize;
+use vetting_protocol::housekeeping::{RetriedView, SweepOrder};
+use warp::reply::{Reply, Response};
+
+use super::operator::{MAX_BODY_BYTES, ok};
+use super::problem::{ApiError, ProblemKind};
+use super::{App, body};
+use crate::error_chain;
+
+/// Body of `POST notifications/retry`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Retry {
+    /// Only those of this receiver.
+    receiver: Option<String>,
+}
+
+/// `POST janitor`.
+pub async fn sweep<S, B>(app: App, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let order: SweepOrder = body::json(body, MAX_BODY_BYTES).await?;
+    let view = app.driver.sweep(order).await?;
+    if !order.dry_run {
+        let files = view.removed.len() + view.orphans.iter().filter(|orphan| orphan.removed).count();
+        app.note_order(None, &format!("had the janitor sweep; {files} files went")).await;
+    }
+    Ok(ok(&view))
+}
+
+/// `GET notifications`.
+pub async fn notifications(app: App) -> Result<Response, ApiError> {
+    Ok(ok(&app.notifier.view().await?))
+}
+
+/// `POST notifications/retry`.
+pub async fn retry<S, B>(app: App, body: S) -> Result<Response, ApiError>
+where
+    S: Stream<Item = Result<B, warp::Error>>,
+    B: Buf,
+{
+    let Retry { receiver } = body::json(body, MAX_BODY_BYTES).await?;
+    Ok(ok(&RetriedView { retried: app.notifier.retry(receiver).await? }))
+}
+
+/// `POST notifications/{receiver}/test`: answers once the receiver took it or did not.
+pub async fn test(app: App, receiver: String) -> Result<Response, ApiError> {
+    match app.notifier.test(&receiver).await {
+        Some(Ok(())) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(Err(error)) => Err(ApiError::new(ProblemKind::Receiver, error_chain(&error))),
+        None => {
+            let names = app.notifier.names();
+            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            Err(ApiError::not_found(format!(
+                "the configuration has no receiver {receiver}; `notifications.receivers` has {known}"
+            )))
+        }
+    }
+}
