@@ -1,4 +1,4 @@
-//! Passwords of BMCs by name: from a file that only its owner reads, or from the environment. Never in the database.
+//! Passwords of BMCs and secrets of notifications by name: from a file that only its owner reads, or from the environment. Never in the database.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;

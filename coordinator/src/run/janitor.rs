@@ -166,7 +166,9 @@ impl Driver {
             }
             let remove_them = order.orphans && !order.dry_run;
             let job = move |connection: &Connection| orphans_of(connection, run, old, remove_them);
-            let (orphans, problems) = self.store.write(job).await?;
+            // where nothing is removed, nothing has to wait for its turn
+            let (orphans, problems) =
+                if remove_them { self.store.write(job).await? } else { self.store.read(job).await? };
             view.problems.extend(problems);
             let wanted = |orphan: OrphanFile| OrphanFile { removed: order.orphans, ..orphan };
             if remove_them {

@@ -63,7 +63,7 @@ impl Output {
 
 fn start(facts: &RunFacts) -> Value {
     let id = facts.host.id.map_or_else(|| facts.host.name.clone(), |id| id.to_string());
-    let mut dut = json!({"id": id, "hostname": facts.host.name});
+    let mut dut = json!({"dutInfoId": id, "name": facts.host.name});
     if let Value::Object(members) = &mut dut {
         if let Some(inventory) = &facts.inventory {
             members.insert("hardwareInfos".to_owned(), hardware(inventory).into());
@@ -227,7 +227,7 @@ mod tests {
         for facts in [fixtures::passing(), fixtures::failing_in_storage(), fixtures::not_as_ordered()] {
             let lines = parsed(facts);
             assert_eq!(lines[0]["schemaVersion"], json!({"major": 2, "minor": 0}));
-            assert!(lines[1]["testRunArtifact"]["testRunStart"]["dutInfo"]["id"].is_string());
+            assert!(lines[1]["testRunArtifact"]["testRunStart"]["dutInfo"]["dutInfoId"].is_string());
             assert!(lines.last().unwrap()["testRunArtifact"]["testRunEnd"]["result"].is_string());
             let (mut open, mut closed) = (Vec::new(), Vec::new());
             for (number, line) in lines.iter().enumerate() {
