@@ -15,6 +15,7 @@ mod network_test;
 mod operator;
 mod pdu;
 mod power;
+mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
