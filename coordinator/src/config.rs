@@ -383,13 +383,20 @@ pub struct PowerConfig {
     pub secrets: Option<PathBuf>,
     /// Between off and on, for supplies to lose their charge.
     pub off_pause: HumanDuration,
+    /// How long a machine that switches itself off for a cold start may take before its power is cut.
+    pub shutdown_wait: HumanDuration,
     /// Programs and devices that switch outlets, by name.
     pub hooks: BTreeMap<String, Hook>,
 }
 
 impl Default for PowerConfig {
     fn default() -> Self {
-        Self { secrets: None, off_pause: HumanDuration::from_ms(10_000), hooks: BTreeMap::new() }
+        Self {
+            secrets: None,
+            off_pause: HumanDuration::from_ms(10_000),
+            shutdown_wait: HumanDuration::from_ms(60_000),
+            hooks: BTreeMap::new(),
+        }
     }
 }
 

@@ -312,6 +312,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             secrets: PowerSecrets { file: config.power.secrets.clone() },
             hooks: config.power.hooks.clone(),
             off_pause: Duration::from_millis(config.power.off_pause.as_ms()),
+            shutdown_wait: Duration::from_millis(config.power.shutdown_wait.as_ms()),
         },
         enrolment: EnrolmentSettings {
             unknown_may_netboot: config.enrolment.netboot == EnrolmentNetboot::Allowed,

@@ -237,6 +237,7 @@ fn run(
             stages,
             resumed: None,
             serial_console: false,
+            power_control: false,
         },
         subject: subject.clone(),
         stages: stages::ALL,

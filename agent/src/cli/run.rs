@@ -14,7 +14,7 @@ use vetting_protocol::crash::LeftBehind;
 use vetting_protocol::host_mode::{self, HostRun};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::plan::Plan;
-use vetting_protocol::run::RunResult;
+use vetting_protocol::run::{BootTarget, RunResult};
 use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::Proxy;
 
@@ -325,6 +325,8 @@ impl Work<'_> {
     /// In the live image the machine's fate follows the run's; while it is to stay, this stays. `None`: the run goes on.
     fn leave(&self, end: &RunEnd, link: &dyn Link, session: &Session) -> Result<Option<Exit>, CliError> {
         let then = match end {
+            // the coordinator switches it on again
+            RunEnd::Rebooting { target: BootTarget::LinuxCold, .. } => return Ok(Some(Exit::PowerOff)),
             RunEnd::Rebooting { .. } => return Ok(Some(Exit::Reboot)),
             RunEnd::Finished { then: AfterRun::Stay, hold, .. } => {
                 self.console.line("this machine is kept up as it is; the coordinator says when to let it go");

@@ -94,8 +94,10 @@ fn quick(stage: StageName) -> StageWork {
         StageName::Network => StageWork::Network { duration_ms: 5_000, links: ExpectedLinks::Connected },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
         StageName::Burn => StageWork::Burn { duration_ms: 30_000, memory_percent: 50 },
-        StageName::Reboot => StageWork::Reboot { restarts: 1 },
-        StageName::Memtest => StageWork::Memtest { kernel_patterns: 1, passes: 0, budget_ms: 0 },
+        StageName::Reboot => StageWork::Reboot { restarts: 1, cold: 0 },
+        StageName::Memtest => {
+            StageWork::Memtest { kernel_patterns: 1, passes: 0, budget_ms: 0, unwatched: false }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use vetting_protocol::agent_api::{AfterRun, Directive, EventLevel, HoldOrder, Re
 use vetting_protocol::ids::StageName;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{Plan, PlannedStage};
-use vetting_protocol::run::RunResult;
+use vetting_protocol::run::{BootTarget, RunResult};
 
 use crate::cancel::Cancel;
 use crate::clock;
@@ -91,6 +91,8 @@ pub enum RunEnd {
     Rebooting {
         /// Why.
         reason: String,
+        /// What it is to boot: for a cold start it switches itself off.
+        target: BootTarget,
     },
     /// A signal ended it here.
     Interrupted,
@@ -262,7 +264,9 @@ impl Pipeline {
         let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
         reporter.record(Record::RebootPlanned { stage, target, budget_ms, reason: reason.clone() });
         match self.link.flush(&self.cancel) {
-            Ok(directive) => RunEnd::from_directive(&directive).unwrap_or(RunEnd::Rebooting { reason }),
+            Ok(directive) => {
+                RunEnd::from_directive(&directive).unwrap_or(RunEnd::Rebooting { reason, target })
+            }
             Err(error) => self.why_it_stopped(error),
         }
     }
@@ -293,6 +297,7 @@ impl Pipeline {
             reboots: Reboots {
                 possible: self.restarts,
                 serial_console: self.plan.serial_console,
+                power_control: self.plan.power_control,
                 resumed: self.plan.resumed.clone(),
             },
             facts: facts.clone(),
@@ -355,7 +360,7 @@ impl Pipeline {
                 }
             }
             RunEnd::Aborted { reason, .. } => self.console.line(&format!("aborted: {reason} ({subject})")),
-            RunEnd::Rebooting { reason } => {
+            RunEnd::Rebooting { reason, .. } => {
                 self.console.line(&format!("the machine restarts for its test: {reason} ({subject})"));
             }
             RunEnd::Interrupted => self.console.line(&format!("interrupted ({subject})")),

@@ -238,6 +238,7 @@ impl Bench {
                 stages: stages.iter().map(planned).collect(),
                 resumed: None,
                 serial_console: false,
+                power_control: false,
             },
             stages,
             host: Host::recorded(folder.path()),
@@ -445,7 +446,9 @@ static RESTLESS: &[&dyn Stage] = &[&Restless, &Scripted(StageName::Firmware, |_|
 #[test]
 fn a_planned_reboot_leaves_its_stage_open_and_goes_once_the_coordinator_knows() {
     let bench = Bench::new(FakeLink::new(|_| Directive::Continue));
-    assert!(matches!(bench.run(RESTLESS), RunEnd::Rebooting { reason } if reason == "a test"));
+    assert!(
+        matches!(bench.run(RESTLESS), RunEnd::Rebooting { reason, target: BootTarget::Memtest } if reason == "a test")
+    );
     assert_eq!(bench.link.story(), ["Inventory starts", "reboots to memtest"]);
     let announced = bench.link.records().len();
     assert!(bench.link.flushed.lock().unwrap().contains(&announced));
@@ -476,6 +479,7 @@ fn a_stage_that_is_not_built_in_is_an_error() {
                 stages: Vec::new(),
                 resumed: None,
                 serial_console: false,
+                power_control: false,
             },
             stages: &[],
             host: Host::recorded(folder.path()),

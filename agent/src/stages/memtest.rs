@@ -30,12 +30,12 @@ pub(super) struct MemtestStage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Kernel { patterns: u8 },
-    Memtest86Plus { passes: u32, budget_ms: u64 },
+    Memtest86Plus { passes: u32, budget_ms: u64, unwatched: bool },
 }
 
 /// The restarts of the stage, in order.
 fn parts(work: &StageWork) -> Result<Vec<Part>, StageError> {
-    let StageWork::Memtest { kernel_patterns, passes, budget_ms } = *work else {
+    let StageWork::Memtest { kernel_patterns, passes, budget_ms, unwatched } = *work else {
         return Err(StageError::WrongWork { stage: StageName::Memtest });
     };
     let mut parts = Vec::new();
@@ -43,7 +43,7 @@ fn parts(work: &StageWork) -> Result<Vec<Part>, StageError> {
         parts.push(Part::Kernel { patterns: kernel_patterns });
     }
     if passes > 0 {
-        parts.push(Part::Memtest86Plus { passes, budget_ms });
+        parts.push(Part::Memtest86Plus { passes, budget_ms, unwatched });
     }
     Ok(parts)
 }
@@ -107,7 +107,10 @@ fn next(context: &StageContext<'_>, before: usize, part: Part) -> BootEnd {
         Part::Memtest86Plus { .. } => ("memtest86+".to_owned(), BootTarget::Memtest),
     };
     context.sub_step_started(ordinal, &name);
-    if target == BootTarget::Memtest && !context.reboots.serial_console {
+    // its time over, a machine that nobody watches is brought back by its power
+    let unwatched =
+        matches!(part, Part::Memtest86Plus { unwatched: true, .. }) && context.reboots.power_control;
+    if target == BootTarget::Memtest && !context.reboots.serial_console && !unwatched {
         let reason = "memtest86+ can only be watched over the machine's serial line, and the coordinator has none to it; \
                       `host edit NAME --serial …` names one";
         let skipped = Outcome::skip(reason);

@@ -127,6 +127,8 @@ pub struct Reboots {
     pub possible: bool,
     /// Whether the coordinator holds the machine's serial line.
     pub serial_console: bool,
+    /// Whether the coordinator can switch the machine off and on.
+    pub power_control: bool,
     /// The stage that goes on after the reboots it planned.
     pub resumed: Option<Resumed>,
 }

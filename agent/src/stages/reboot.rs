@@ -1,6 +1,6 @@
 //! Stage Reboot: restarts the machine again and again, and compares its inventory with the first one each time. Finds
-//! what only a start shows: parts that are not always there, memory or links that train badly. Cold starts need power
-//! control and are not made here.
+//! what only a start shows: parts that are not always there, memory or links that train badly. After the warm ones come cold
+//! ones, for which the machine switches itself off and the coordinator switches it on: where it cannot, they are left out.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use vetting_judge::losses::{Losses, losses};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::outcome::Outcome;
-use vetting_protocol::plan::StageWork;
+use vetting_protocol::plan::{PowerCut, RebootMade, StageWork};
 use vetting_protocol::run::BootTarget;
 
 use super::restarts::{made, not_here, over};
@@ -32,7 +32,9 @@ impl Stage for RebootStage {
 
     fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
         match work {
-            StageWork::Reboot { restarts } => ONE_RESTART.saturating_mul(*restarts),
+            StageWork::Reboot { restarts, cold } => {
+                ONE_RESTART.saturating_mul(restarts.saturating_add(*cold))
+            }
             _ => Duration::ZERO,
         }
     }
@@ -46,7 +48,7 @@ impl Stage for RebootStage {
         context: &mut StageContext<'_>,
         work: &StageWork,
     ) -> Result<BootEnd, StageError> {
-        let StageWork::Reboot { restarts } = *work else {
+        let StageWork::Reboot { restarts, cold } = *work else {
             return Err(StageError::WrongWork { stage: StageName::Reboot });
         };
         let Some(made) = made(context) else { return Ok(not_here()) };
@@ -55,20 +57,57 @@ impl Stage for RebootStage {
             let away_s = Duration::from_millis(last.away_ms).as_secs_f64();
             context.measure("reboot", format!("{count}/time_to_claim"), Some(away_s), "seconds");
             context.measure("reboot", "restarts", Some(f64::from(count)), "count");
-            let outcome = compared(context)?;
-            context.sub_step_finished(count - 1, outcome.clone(), json!({"away_ms": last.away_ms}));
+            let was_cold = count > restarts;
+            let outcome = match was_as_planned(last, was_cold) {
+                Ok(()) => compared(context)?,
+                Err(why) => Outcome::error(why),
+            };
+            context.sub_step_finished(
+                count - 1,
+                outcome.clone(),
+                json!({"away_ms": last.away_ms, "power": last.power}),
+            );
             if outcome != Outcome::Pass {
                 return Ok(over(outcome));
             }
         }
-        if count >= restarts {
+        if count >= restarts.saturating_add(cold) {
             return Ok(over(Outcome::Pass));
         }
-        let name = format!("restart {}", count + 1);
+        let is_cold = count >= restarts;
+        let name = if is_cold {
+            format!("cold start {} of {cold}", count - restarts + 1)
+        } else {
+            format!("restart {} of {restarts}", count + 1)
+        };
         context.sub_step_started(count, &name);
-        context.progress(None, 100.0 * f64::from(count) / f64::from(restarts.max(1)), None);
-        let reason = format!("{name} of {restarts}");
-        Ok(BootEnd::Reboot(PlannedReboot { target: BootTarget::Linux, budget: Duration::ZERO, reason }))
+        if is_cold && !context.reboots.power_control {
+            let reason =
+                "the coordinator does not control this machine's power; `host bmc` or `host pdu` tells how";
+            context.sub_step_finished(count, Outcome::skip(reason), json!({}));
+            return Ok(BootEnd::Finished(StageReport {
+                outcome: Outcome::Pass,
+                details: json!({"cold_starts_left_out": reason}),
+            }));
+        }
+        let all = f64::from(restarts.saturating_add(cold).max(1));
+        context.progress(None, 100.0 * f64::from(count) / all, None);
+        let target = if is_cold { BootTarget::LinuxCold } else { BootTarget::Linux };
+        Ok(BootEnd::Reboot(PlannedReboot { target, budget: Duration::ZERO, reason: name }))
+    }
+}
+
+/// Whether a restart was the one that was wanted; why not.
+fn was_as_planned(made: &RebootMade, cold: bool) -> Result<(), String> {
+    match (made.target, cold, &made.power) {
+        (BootTarget::Linux, false, _) | (BootTarget::LinuxCold, true, Some(PowerCut::Off)) => Ok(()),
+        (BootTarget::LinuxCold, true, Some(PowerCut::Failed { why })) => {
+            Err(format!("its power could not be switched: {why}"))
+        }
+        (BootTarget::LinuxCold, true, Some(PowerCut::Restarted) | None) => {
+            Err("the machine is back, and nobody saw its power off".to_owned())
+        }
+        (target, ..) => Err(format!("the machine was sent to {target} instead")),
     }
 }
 

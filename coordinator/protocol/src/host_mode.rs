@@ -126,6 +126,7 @@ mod tests {
             stages,
             resumed: None,
             serial_console: false,
+            power_control: false,
         }
     }
 

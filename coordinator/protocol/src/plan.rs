@@ -30,6 +30,8 @@ pub struct Plan {
     pub resumed: Option<Resumed>,
     /// Whether the coordinator holds this machine's serial line, so that it can watch memtest86+ and end it.
     pub serial_console: bool,
+    /// Whether the coordinator controls this machine's power, so that it can switch it off and on.
+    pub power_control: bool,
 }
 
 /// A stage that goes on after its reboots.
@@ -54,6 +56,23 @@ pub struct RebootMade {
     pub away_ms: u64,
     /// What was seen of memtest86+, where that was the target.
     pub memtest: Option<MemtestObservation>,
+    /// What became of its power meanwhile; absent where the coordinator did not touch it.
+    pub power: Option<PowerCut>,
+}
+
+/// What became of the power of a machine that was away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "power", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PowerCut {
+    /// It was seen to be off, and was switched on again.
+    Off,
+    /// It was restarted without being seen to be off.
+    Restarted,
+    /// It could not be switched.
+    Failed {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What a run may do to the data on a machine's disks.
@@ -148,8 +167,11 @@ pub enum StageWork {
     },
     /// Restarts.
     Reboot {
-        /// How many.
+        /// How many warm ones.
         restarts: u32,
+        /// How many cold ones after them.
+        #[serde(default)]
+        cold: u32,
     },
     /// The kernel's early memory test, and memtest86+; at least one of them.
     Memtest {
@@ -159,6 +181,10 @@ pub enum StageWork {
         passes: u32,
         /// Time for these passes, milliseconds.
         budget_ms: u64,
+        /// memtest86+ is also run where no serial line shows it, if the machine's power can be cut after its time: it has
+        /// worked, and nobody knows what it found.
+        #[serde(default)]
+        unwatched: bool,
     },
 }
 

@@ -75,6 +75,8 @@ named_enum! {
     BootTarget, "a boot target" {
         /// The live image.
         Linux = "linux",
+        /// The live image, once the machine's power was off.
+        LinuxCold = "linux-cold",
         /// memtest86+.
         Memtest = "memtest",
         /// The live image, with the kernel's own early memory test before it.

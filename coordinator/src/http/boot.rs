@@ -92,7 +92,8 @@ pub async fn script(
         BootAnswer::LocalDisk { host_name } => language.local_disk(&host_name),
         BootAnswer::Enrol { now_ms } => live_boot(now_ms, Errand::Enrol, None),
         BootAnswer::Memtest { host_name, run_id, port } => {
-            ipxe::memtest_boot(&base_url, &host_name, mac, run_id, &port.to_string())
+            let port = port.map(|port| port.to_string());
+            ipxe::memtest_boot(&base_url, &host_name, mac, run_id, port.as_deref())
         }
         BootAnswer::Live { host_name, run_id, claim_secret, now_ms, memtest_patterns } => {
             let (host_name, claim_secret) = (host_name.as_str(), &claim_secret);

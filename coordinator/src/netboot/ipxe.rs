@@ -9,11 +9,20 @@ pub const MEMTEST: [(&str, &str); 2] =
     [("memtest.bin", "memtest86+x64.bin"), ("memtest.efi", "memtest86+x64.efi")];
 
 /// Loads memtest86+. If it does not load, the machine asks again; nothing it does is lost.
-pub fn memtest_boot(base_url: &str, host_name: &str, mac: MacAddress, run_id: RunId, port: &str) -> String {
-    let parameters = format!("console={port},115200 nopause nobench");
+pub fn memtest_boot(
+    base_url: &str,
+    host_name: &str,
+    mac: MacAddress,
+    run_id: RunId,
+    port: Option<&str>,
+) -> String {
+    let (parameters, watched) = match port {
+        Some(port) => (format!("console={port},115200 nopause nobench"), format!("watched over {port}")),
+        None => ("nopause nobench".to_owned(), "unwatched".to_owned()),
+    };
     format!(
         "#!ipxe\n\
-         echo vetting: host {host_name}, run {run_id}: memtest86+, watched over {port}\n\
+         echo vetting: host {host_name}, run {run_id}: memtest86+, {watched}\n\
          imgfree\n\
          iseq ${{platform}} efi && goto efi ||\n\
          kernel --name memtest {base_url}/boot/files/memtest.bin?mac={mac} {parameters} || goto failed\n\
@@ -140,7 +149,7 @@ mod tests {
         assert!(enrolling.contains(" vetting.enrol ") && !enrolling.contains("vetting.claim"), "{enrolling}");
         let tested = live_boot(&LiveBoot { memtest_patterns: Some(4), ..boot });
         assert!(tested.contains(" memtest=4 "), "{tested}");
-        let memtest = memtest_boot("http://10.0.2.2:8080", "rack1-u07", mac(), RunId(7), "ttyS1");
+        let memtest = memtest_boot("http://10.0.2.2:8080", "rack1-u07", mac(), RunId(7), Some("ttyS1"));
         insta::assert_snapshot!("memtest_boot", memtest);
         insta::assert_snapshot!("ask_with_mac", ask_with_mac("http://10.0.2.2:8080"));
         insta::assert_snapshot!("autoexec", autoexec("http://192.0.2.1:8080"));

@@ -38,6 +38,8 @@ pub struct Means {
     pub hooks: BTreeMap<String, Hook>,
     /// Between off and on.
     pub off_pause: Duration,
+    /// How long a machine that switches itself off may take before its power is cut.
+    pub shutdown_wait: Duration,
 }
 
 /// How a machine's power may be controlled.
@@ -144,6 +146,11 @@ fn plain_words(said: &str) -> String {
 }
 
 impl Controls {
+    /// Whether there is any.
+    pub fn is_some(&self) -> bool {
+        self.bmc.is_some() || self.pdu.is_some()
+    }
+
     /// By the BMC, or else by the outlet; absent where there is neither.
     ///
     /// # Errors
@@ -179,6 +186,28 @@ pub fn by_bmc(settings: BmcSettings, means: &Means) -> Result<Box<dyn PowerContr
             Box::new(Redfish::new((host, port), (user, password), &trust, system, boot_mode)?)
         }
     })
+}
+
+/// Sees to it that a machine that switches itself off is off.
+///
+/// # Errors
+/// It is not, or it is not known.
+pub async fn off_after_shutdown(control: &dyn PowerControl, patience: Duration) -> Result<(), ControlError> {
+    // the first look is not cut short
+    if control.state().await? == PowerState::Off {
+        return Ok(());
+    }
+    let watched = async {
+        while control.state().await? != PowerState::Off {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    };
+    if let Ok(watched) = tokio::time::timeout(patience, watched).await {
+        return watched;
+    }
+    control.switch(PowerAction::Off).await?;
+    settles(control, PowerState::Off).await
 }
 
 /// Waits until a machine is as it was told.

@@ -13,6 +13,7 @@ use vetting_protocol::secret::Secret;
 
 use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
+use super::power::controls;
 use super::secrets;
 use super::state::RunEvent;
 use crate::serial_console::{MachinePort, SerialConsole};
@@ -61,8 +62,8 @@ pub enum BootAnswer {
         host_name: String,
         /// The run.
         run_id: RunId,
-        /// The machine's port that our serial line ends at.
-        port: MachinePort,
+        /// The machine's port that our serial line ends at; absent where nobody watches.
+        port: Option<MachinePort>,
     },
     /// Boot the live image and claim the run.
     Live {
@@ -109,10 +110,11 @@ impl Driver {
                 let Some(host) = hosts::by_mac(connection, mac)? else { return Ok(None) };
                 let run = runs::active_of_host(connection, host.id)?;
                 let console = serial_consoles::get(connection, host.id)?;
-                Ok::<_, RunError>(Some((host, run, console)))
+                let powered = controls(connection, host.id)?.is_some();
+                Ok::<_, RunError>(Some((host, run, console, powered)))
             })
             .await?;
-        let Some((host, run, console)) = found else {
+        let Some((host, run, console, powered)) = found else {
             if self.may_enrol(mac, now_ms).await? {
                 tracing::info!(%mac, %remote, "an unknown machine boots to be enrolled");
                 return Ok(BootAnswer::Enrol { now_ms });
@@ -130,7 +132,7 @@ impl Driver {
         let run_id = run.id;
         let memtest_patterns = match run.next_boot_target {
             Some(BootTarget::Memtest) if run.state == RunState::Rebooting => {
-                match self.memtest_port(run_id, console, starts_memtest).await? {
+                match self.memtest_port(run_id, console, powered, starts_memtest).await? {
                     Some(port) => return Ok(BootAnswer::Memtest { host_name, run_id, port }),
                     None => None,
                 }
@@ -138,7 +140,13 @@ impl Driver {
             Some(BootTarget::MemtestKernel) if run.state == RunState::Rebooting => {
                 self.memtest_patterns(run.profile)
             }
-            Some(BootTarget::Linux | BootTarget::Memtest | BootTarget::MemtestKernel | BootTarget::Disk)
+            Some(
+                BootTarget::Linux
+                | BootTarget::LinuxCold
+                | BootTarget::Memtest
+                | BootTarget::MemtestKernel
+                | BootTarget::Disk,
+            )
             | None => None,
         };
         let why = format!("boot script served to {mac} at {}", remote.ip());
@@ -150,20 +158,22 @@ impl Driver {
         })
     }
 
-    /// The port that memtest86+ shall use on a machine that a stage sent into it; `None` if it is kept out, which is noted.
+    /// The port that memtest86+ shall use on a machine that a stage sent into it, if it is watched; `None` if it is kept
+    /// out, which is noted.
     async fn memtest_port(
         &self,
         run: RunId,
         console: Option<SerialConsole>,
+        powered: bool,
         starts_memtest: bool,
-    ) -> Result<Option<MachinePort>, RunError> {
+    ) -> Result<Option<Option<MachinePort>>, RunError> {
         let why = match console {
-            Some(_) if !starts_memtest => {
-                "its boot loader is that of Secure Boot, which starts no memtest86+"
-            }
+            _ if !starts_memtest => "its boot loader is that of Secure Boot, which starts no memtest86+",
             Some(console) if self.line_is_open(run, LINE_PATIENCE).await => {
-                return Ok(Some(console.machine_port));
+                return Ok(Some(Some(console.machine_port)));
             }
+            // the stage goes there without a line only where it is wanted so, and the power brings it back
+            None if powered => return Ok(Some(None)),
             Some(_) | None => "its serial line is not open",
         };
         self.keep_out_of_memtest(run, why).await?;

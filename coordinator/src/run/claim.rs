@@ -16,6 +16,7 @@ use super::claimant::identify;
 use super::crash;
 use super::driver::{Driver, Transition, of_run, to_its_end, transition};
 use super::error::RunError;
+use super::power::controls;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use super::{reboot, secrets};
@@ -180,6 +181,7 @@ impl Driver {
             consent,
             resumed: reboot::resumed(connection, run)?,
             serial_console: serial_consoles::get(connection, host.id)?.is_some(),
+            power_control: controls(connection, host.id)?.is_some(),
             stages: planned,
         })
     }

@@ -118,6 +118,8 @@ pub(super) struct Memory {
     pub unknown: HashMap<MacAddress, i64>,
     /// Machines in memtest86+.
     pub watched: HashMap<RunId, Watched>,
+    /// Runs whose machine's power is being switched.
+    pub powering: HashSet<RunId>,
 }
 
 impl std::ops::Deref for Driver {

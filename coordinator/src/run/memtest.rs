@@ -237,9 +237,13 @@ impl Driver {
                 Ok::<_, RunError>(match row.next_boot_target {
                     _ if !away => Whereabouts::NotAway,
                     Some(BootTarget::Memtest) => Whereabouts::Loading,
-                    Some(BootTarget::Linux | BootTarget::MemtestKernel | BootTarget::Disk) | None => {
-                        Whereabouts::InMemtest
-                    }
+                    Some(
+                        BootTarget::Linux
+                        | BootTarget::LinuxCold
+                        | BootTarget::MemtestKernel
+                        | BootTarget::Disk,
+                    )
+                    | None => Whereabouts::InMemtest,
                 })
             })
             .await

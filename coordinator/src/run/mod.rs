@@ -25,6 +25,7 @@ mod memtest;
 mod orders;
 mod patience;
 pub mod power;
+mod power_cut;
 mod reboot;
 mod records;
 mod reopen;

@@ -11,14 +11,16 @@ use tokio::sync::watch;
 use vetting_judge::crash::Traces;
 use vetting_judge::facts::Ending;
 use vetting_protocol::ids::{RunId, StageName};
-use vetting_protocol::run::RunState;
+use vetting_protocol::run::{BootTarget, RunState};
 
 use super::crash;
 use super::deadline::{Times, deadline};
 use super::driver::{Driver, to_its_end, transition};
 use super::error::RunError;
+use super::power::controls;
 use super::stages::running_stage;
 use super::state::{RunEvent, Step};
+use crate::store::reboots::RebootRow;
 use crate::store::{Connection, StoreError, reboots, runs};
 
 /// Longest sleep of the task: how long something left undone may wait.
@@ -69,7 +71,8 @@ impl Driver {
     /// Ends every waiting that has lasted long enough, wakes machines again that did not come, and makes reports that
     /// were not made; returns when there is something to do next, by the steady clock.
     pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
-        let waiting = self.store.read(waiting).await?;
+        let return_by_power_ms = self.settings.limits.reboot_ms;
+        let waiting = self.store.read(move |connection| waiting(connection, return_by_power_ms)).await?;
         let now_ms = self.clock.steady_ms();
         let mut next: Option<i64> = None;
         for row in waiting {
@@ -81,6 +84,7 @@ impl Driver {
             let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
             if due_ms > now_ms {
                 let due_ms = self.hold_warning(&row, due_ms, now_ms).await?;
+                let due_ms = self.power_if_due(&row, times.entered_ms, due_ms, now_ms);
                 let wake_ms = self.wake_if_due(row.id, row.state).await;
                 let due_ms = wake_ms.map_or(due_ms, |wake_ms| wake_ms.min(due_ms));
                 next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
@@ -189,21 +193,33 @@ impl Driver {
 
 /// A run that waits for something.
 #[derive(Debug)]
-struct Waiting {
-    id: RunId,
-    state: RunState,
+pub(super) struct Waiting {
+    pub id: RunId,
+    pub state: RunState,
     running_stage: Option<StageName>,
     away_ms: i64,
+    /// The reboot that it is away for, where its power can be controlled.
+    pub away: Option<RebootRow>,
 }
 
-fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
+fn waiting(connection: &Connection, return_by_power_ms: i64) -> Result<Vec<Waiting>, StoreError> {
     let mut rows = runs::active(connection)?;
     rows.extend(runs::in_state(connection, RunState::FailedHolding)?);
     rows.into_iter()
         .map(|row| {
             let running_stage = running_stage(connection, row.id)?;
-            let away_ms = reboots::away(connection, row.id)?.map_or(0, |reboot| reboot.budget_ms);
-            Ok(Waiting { id: row.id, state: row.state, running_stage, away_ms })
+            let away = reboots::away(connection, row.id)?;
+            let mut away_ms = away.as_ref().map_or(0, |reboot| reboot.budget_ms);
+            let away = away.filter(|_| row.state == RunState::Rebooting);
+            let away = match away {
+                Some(reboot) if controls(connection, row.host_id)?.is_some() => Some(reboot),
+                Some(_) | None => None,
+            };
+            if away.as_ref().is_some_and(|reboot| reboot.target == BootTarget::Memtest) {
+                // one that does not come back by itself is brought back, and needs its time again
+                away_ms = away_ms.saturating_add(return_by_power_ms);
+            }
+            Ok(Waiting { id: row.id, state: row.state, running_stage, away_ms, away })
         })
         .collect()
 }

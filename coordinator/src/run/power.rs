@@ -45,10 +45,6 @@ fn undisturbed(host: &HostRow, active: Option<&RunRow>) -> Result<(), RunError> 
     Err(RunError::Invalid { what })
 }
 
-fn failed(error: ControlError) -> RunError {
-    RunError::power(&error)
-}
-
 /// A machine's state, or why it is not known.
 async fn state_or_problem(
     control: Result<Option<Box<dyn PowerControl>>, ControlError>,
@@ -134,7 +130,7 @@ impl Driver {
         if action != PowerAction::On {
             undisturbed(&host, active.as_ref())?;
         }
-        let Some(control) = controls.control(&self.settings.means).map_err(failed)? else {
+        let Some(control) = controls.control(&self.settings.means).map_err(RunError::from_control)? else {
             if action == PowerAction::On {
                 let target = super::wake::target(&host);
                 return self.power.wake(target).await.map_err(|error| RunError::power(&error));
@@ -146,7 +142,7 @@ impl Driver {
             );
             return Err(RunError::Invalid { what });
         };
-        control.switch(action).await.map_err(failed)?;
+        control.switch(action).await.map_err(RunError::from_control)?;
         self.note_power(&host, "power", format!("an operator switched its power: {action}")).await
     }
 
@@ -163,8 +159,8 @@ impl Driver {
             let what = format!("{0} has no outlet here; `host pdu {0} set` tells of one", host.name);
             return Err(RunError::Invalid { what });
         };
-        let control = power::by_pdu(settings, &self.settings.means).map_err(failed)?;
-        control.switch(action).await.map_err(failed)?;
+        let control = power::by_pdu(settings, &self.settings.means).map_err(RunError::from_control)?;
+        control.switch(action).await.map_err(RunError::from_control)?;
         self.note_power(&host, "power", format!("an operator switched its outlet: {action}")).await
     }
 
@@ -201,8 +197,8 @@ impl Driver {
             );
             return Err(RunError::Invalid { what });
         };
-        let control = power::by_bmc(settings, &self.settings.means).map_err(failed)?;
-        control.media(order.clone()).await.map_err(failed)?;
+        let control = power::by_bmc(settings, &self.settings.means).map_err(RunError::from_control)?;
+        control.media(order.clone()).await.map_err(RunError::from_control)?;
         let message = match order {
             Some(order) => format!("an operator put {} into its virtual drive", order.url),
             None => "an operator emptied its virtual drive".to_owned(),

@@ -64,7 +64,7 @@ pub(super) fn resumed(connection: &Connection, run: RunId) -> Result<Option<Resu
         // one that the machine is away for is no reboot it came back from
         let Some(returned_ms) = row.returned_ms else { continue };
         let away_ms = u64::try_from(returned_ms.saturating_sub(row.announced_ms)).unwrap_or(0);
-        made.push(RebootMade { target: row.target, away_ms, memtest: row.memtest });
+        made.push(RebootMade { target: row.target, away_ms, memtest: row.memtest, power: row.power });
     }
     if made.is_empty() {
         return Ok(None);

@@ -6,7 +6,7 @@ use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::outcome::StepState;
 
 use super::stages::{self, StageRow};
-use super::{Connection, StoreError, row};
+use super::{Connection, StoreError, reboots, row};
 
 /// An attempt at a stage that another one followed.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +50,7 @@ pub fn begin_again(connection: &Connection, run: RunId, stage: &StageRow) -> Res
     }
     connection.prepare_cached(FORGET_SUB_STEPS)?.execute(params![run.0, name])?;
     connection.prepare_cached(RESET)?.execute(params![run.0, name])?;
-    Ok(())
+    reboots::forget(connection, run, stage.name)
 }
 
 fn sub_step_json(sub_step: &stages::SubStepRow) -> Value {

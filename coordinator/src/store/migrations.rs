@@ -36,6 +36,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0013_rules_models_components.sql"),
     migration!("0014_holds.sql"),
     migration!("0016_host_agents.sql"),
+    migration!("0017_power_of_reboots.sql"),
     migration!("0019_notifications_and_removed_files.sql"),
 ];
 

@@ -3,6 +3,7 @@
 use rusqlite::{Row, params};
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::memtest::MemtestObservation;
+use vetting_protocol::plan::PowerCut;
 use vetting_protocol::run::BootTarget;
 
 use super::{Connection, StoreError, row};
@@ -24,11 +25,13 @@ pub struct RebootRow {
     pub returned_ms: Option<i64>,
     /// What was seen of memtest86+; absent for other targets.
     pub memtest: Option<MemtestObservation>,
+    /// What became of its power; absent where nobody touched it.
+    pub power: Option<PowerCut>,
 }
 
 const INSERT: &str =
     "INSERT INTO planned_reboots (run_id, ordinal, stage_name, target, budget_ms, announced_ms, memtest_json)
-     VALUES (?1, (SELECT COUNT(*) FROM planned_reboots WHERE run_id = ?1), ?2, ?3, ?4, ?5, ?6)";
+     VALUES (?1, (SELECT COALESCE(MAX(ordinal) + 1, 0) FROM planned_reboots WHERE run_id = ?1), ?2, ?3, ?4, ?5, ?6)";
 const LIST: &str = "SELECT * FROM planned_reboots WHERE run_id = ?1 ORDER BY ordinal";
 const AWAY: &str =
     "SELECT * FROM planned_reboots WHERE run_id = ?1 AND returned_ms IS NULL ORDER BY ordinal DESC LIMIT 1";
@@ -36,6 +39,10 @@ const RETURNED: &str =
     "UPDATE planned_reboots SET returned_ms = ?2 WHERE run_id = ?1 AND returned_ms IS NULL";
 const SET_MEMTEST: &str = "UPDATE planned_reboots SET memtest_json = ?2
      WHERE run_id = ?1 AND returned_ms IS NULL AND target = 'memtest'";
+
+const SET_POWER: &str =
+    "UPDATE planned_reboots SET power_json = ?2 WHERE run_id = ?1 AND returned_ms IS NULL";
+const FORGET: &str = "DELETE FROM planned_reboots WHERE run_id = ?1 AND stage_name = ?2";
 
 fn reboot(row: &Row<'_>) -> Result<RebootRow, StoreError> {
     Ok(RebootRow {
@@ -46,6 +53,7 @@ fn reboot(row: &Row<'_>) -> Result<RebootRow, StoreError> {
         announced_ms: row.get("announced_ms")?,
         returned_ms: row.get("returned_ms")?,
         memtest: row::json_or_null(row, ("planned_reboots", "memtest_json"))?,
+        power: row::json_or_null(row, ("planned_reboots", "power_json"))?,
     })
 }
 
@@ -92,5 +100,19 @@ pub fn returned(connection: &Connection, run: RunId, now_ms: i64) -> Result<(), 
 /// Notes what was seen of memtest86+ so far. Of a machine that is back nothing is noted any more.
 pub fn set_memtest(connection: &Connection, run: RunId, seen: &MemtestObservation) -> Result<(), StoreError> {
     connection.prepare_cached(SET_MEMTEST)?.execute(params![run.0, text(seen)])?;
+    Ok(())
+}
+
+/// Notes what became of the power of a machine that is away.
+pub fn set_power(connection: &Connection, run: RunId, power: &PowerCut) -> Result<(), StoreError> {
+    // texts always have a JSON form
+    let text = serde_json::to_string(power).unwrap_or_default();
+    connection.prepare_cached(SET_POWER)?.execute(params![run.0, text])?;
+    Ok(())
+}
+
+/// Forgets the reboots of a stage that begins anew: those of its earlier attempt are none of this one's.
+pub fn forget(connection: &Connection, run: RunId, stage: StageName) -> Result<(), StoreError> {
+    connection.prepare_cached(FORGET)?.execute(params![run.0, stage.as_str()])?;
     Ok(())
 }

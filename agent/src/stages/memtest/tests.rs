@@ -8,12 +8,14 @@ use super::*;
 use crate::inventory::dimm_map::tests::two_modules;
 use crate::stages::Reboots;
 
-const WORK: StageWork = StageWork::Memtest { kernel_patterns: 1, passes: 2, budget_ms: 60_000 };
+const WORK: StageWork =
+    StageWork::Memtest { kernel_patterns: 1, passes: 2, budget_ms: 60_000, unwatched: false };
 
 fn machine(serial_console: bool, reboots: Vec<RebootMade>) -> Machine {
     let mut machine = Machine::new();
     let resumed = Resumed { stage: StageName::Memtest, reboots, first_inventory: None };
-    machine.reboots = Reboots { possible: true, serial_console, resumed: Some(resumed) };
+    machine.reboots =
+        Reboots { possible: true, serial_console, power_control: false, resumed: Some(resumed) };
     machine
 }
 
@@ -30,11 +32,11 @@ fn outcome(machine: &Machine) -> Outcome {
 }
 
 fn kernel() -> RebootMade {
-    RebootMade { target: BootTarget::MemtestKernel, away_ms: 1, memtest: None }
+    RebootMade { target: BootTarget::MemtestKernel, away_ms: 1, memtest: None, power: None }
 }
 
 fn memtest86plus(memtest: Option<MemtestObservation>) -> RebootMade {
-    RebootMade { target: BootTarget::Memtest, away_ms: 1, memtest }
+    RebootMade { target: BootTarget::Memtest, away_ms: 1, memtest, power: None }
 }
 
 fn tested_by_the_kernel(machine: &Machine, bad: &str) {
@@ -70,6 +72,22 @@ fn without_a_serial_line_memtest86plus_is_skipped_and_the_stage_is_no_pass() {
     tested_by_the_kernel(&back, "0");
     let outcome = outcome(&back);
     assert!(matches!(&outcome, Outcome::Skip { reason } if reason.contains("--serial")), "{outcome:?}");
+}
+
+#[test]
+fn unwatched_it_is_begun_only_where_the_power_brings_it_back() {
+    for (power_control, unwatched) in [(true, true), (true, false), (false, true)] {
+        let mut back = machine(false, vec![kernel()]);
+        back.reboots.power_control = power_control;
+        tested_by_the_kernel(&back, "0");
+        let StageWork::Memtest { kernel_patterns, passes, budget_ms, .. } = WORK else {
+            panic!("it is Memtest")
+        };
+        let work = StageWork::Memtest { kernel_patterns, passes, budget_ms, unwatched };
+        let (end, _) = back.run_in_this_boot(&work, &Told::new(missing));
+        let begun = matches!(end.unwrap(), BootEnd::Reboot(reboot) if reboot.target == BootTarget::Memtest);
+        assert_eq!(begun, power_control && unwatched);
+    }
 }
 
 #[test]

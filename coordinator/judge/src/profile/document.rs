@@ -47,6 +47,8 @@ struct FlatStage {
     disks_at_once: Option<u32>,
     disks_per_controller: Option<u32>,
     restarts: Option<u32>,
+    cold: Option<u32>,
+    unwatched: Option<bool>,
     kernel_patterns: Option<u8>,
     passes: Option<u32>,
     budget: Option<HumanDuration>,
@@ -137,7 +139,7 @@ impl TryFrom<FlatStage> for StageEntry {
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
         let FlatStage { links, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
-        let FlatStage { restarts, kernel_patterns, passes, budget, .. } = flat;
+        let FlatStage { restarts, cold, kernel_patterns, passes, budget, unwatched, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
         let is_memory = stage == StageName::Memory;
         let is_storage = stage == StageName::Storage;
@@ -170,6 +172,14 @@ impl TryFrom<FlatStage> for StageEntry {
             }
             if belongs && !present {
                 return Err(format!("the stage {stage} needs `{key}`; add it"));
+            }
+        }
+        for (key, present, belongs) in [
+            ("cold", cold.is_some(), stage == StageName::Reboot),
+            ("unwatched", unwatched.is_some(), is_memtest),
+        ] {
+            if present && !belongs {
+                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
             }
         }
         for (key, limit) in [("disks_at_once", disks_at_once), ("disks_per_controller", disks_per_controller)]
@@ -212,8 +222,16 @@ impl TryFrom<FlatStage> for StageEntry {
                 restarts: restarts
                     .filter(|restarts| (1..=1_000).contains(restarts))
                     .ok_or("restarts must be 1 to 1000")?,
+                cold: Some(cold.unwrap_or(0))
+                    .filter(|cold| *cold <= 1_000)
+                    .ok_or("cold must be 0 to 1000")?,
             },
-            StageName::Memtest => memtest(kernel_patterns.unwrap_or(0), passes.unwrap_or(0), ms(budget))?,
+            StageName::Memtest => memtest(
+                kernel_patterns.unwrap_or(0),
+                passes.unwrap_or(0),
+                ms(budget),
+                unwatched.unwrap_or(false),
+            )?,
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
             && (zones < 2 || zone_mib == 0)
@@ -239,7 +257,7 @@ impl TryFrom<FlatStage> for StageEntry {
 /// The kernel has 17 patterns and begins anew after them.
 const MOST_KERNEL_PATTERNS: u8 = 17;
 
-fn memtest(kernel_patterns: u8, passes: u32, budget_ms: u64) -> Result<StageWork, String> {
+fn memtest(kernel_patterns: u8, passes: u32, budget_ms: u64, unwatched: bool) -> Result<StageWork, String> {
     if kernel_patterns > MOST_KERNEL_PATTERNS {
         return Err(format!("kernel_patterns must be 0 to {MOST_KERNEL_PATTERNS}"));
     }
@@ -252,7 +270,7 @@ fn memtest(kernel_patterns: u8, passes: u32, budget_ms: u64) -> Result<StageWork
                 .to_owned(),
         );
     }
-    Ok(StageWork::Memtest { kernel_patterns, passes, budget_ms })
+    Ok(StageWork::Memtest { kernel_patterns, passes, budget_ms, unwatched })
 }
 
 impl TryFrom<FlatThreshold> for ThresholdEntry {

@@ -20,6 +20,7 @@ mod notify;
 mod operator;
 mod pdu;
 mod power;
+mod power_cut;
 mod redfish;
 mod resume;
 mod rules;

@@ -173,7 +173,9 @@ async fn outlets_of_each_model_are_switched_by_snmp() {
         assert_eq!(pdu.calls()[told_so_far..], expected, "{model}");
         told_so_far += 4;
     }
-    pdu.set(".99999.7.1", "7\n");
+    let unfit = json!({"oid": {"control": ".1.3.6.1.4.1.99999.7.2", "on": 5, "off": 6}});
+    pdu.set(".99999.7.2", "7\n");
+    told(&lab, &pdu.settings("7", &unfit, &v2c)).await;
     let view = view(&lab).await;
     assert!(
         view.problem.as_deref().is_some_and(|problem| problem.contains("neither on nor off")),

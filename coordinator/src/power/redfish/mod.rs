@@ -184,13 +184,11 @@ impl PowerControl for Redfish {
 
     fn media(&self, order: Option<MediaOrder>) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async move {
-            match order {
-                Some(order) => self.insert(&order).await,
-                None => {
-                    let (path, drive) = self.drive().await?;
-                    self.eject(&path, &drive).await
-                }
+            if let Some(order) = order {
+                return self.insert(&order).await;
             }
+            let (path, drive) = self.drive().await?;
+            self.eject(&path, &drive).await
         })
     }
 }
