@@ -24,7 +24,7 @@ mod hwmon;
 pub mod kernel_log;
 pub(crate) mod load;
 pub(crate) mod network;
-mod pcie;
+pub(crate) mod pcie;
 mod power;
 mod sidecar;
 mod throttle;

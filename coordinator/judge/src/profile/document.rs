@@ -42,6 +42,7 @@ struct FlatStage {
     fio_read: Option<HumanDuration>,
     fio_random: Option<HumanDuration>,
     links: Option<ExpectedLinks>,
+    dcgm_level: Option<u8>,
     load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
     disks_at_once: Option<u32>,
@@ -135,7 +136,7 @@ impl TryFrom<FlatStage> for StageEntry {
     fn try_from(flat: FlatStage) -> Result<Self, String> {
         let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
-        let FlatStage { links, .. } = flat;
+        let FlatStage { links, dcgm_level, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let FlatStage { restarts, kernel_patterns, passes, budget, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
@@ -159,6 +160,7 @@ impl TryFrom<FlatStage> for StageEntry {
             ("fio_read", fio_read.is_some(), is_storage),
             ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
+            ("dcgm_level", dcgm_level.is_some(), stage == StageName::Gpu),
             ("load", load.is_some(), stage == StageName::Psu),
             ("restarts", restarts.is_some(), stage == StageName::Reboot),
             ("kernel_patterns", kernel_patterns.is_some(), is_memtest),
@@ -205,6 +207,11 @@ impl TryFrom<FlatStage> for StageEntry {
             StageName::Network => StageWork::Network {
                 duration_ms: ms(duration),
                 links: links.ok_or("Network needs `links`; add it")?,
+            },
+            StageName::Gpu => StageWork::Gpu {
+                dcgm_level: dcgm_level
+                    .filter(|level| (2..=4).contains(level))
+                    .ok_or("dcgm_level must be 2 to 4: 1 works no GPU")?,
             },
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
             StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
