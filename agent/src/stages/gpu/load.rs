@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde_json::json;
+use vetting_protocol::inventory::PciDevice;
 use vetting_protocol::outcome::Outcome;
 
-use super::cards::{Card, Maker};
+use super::cards::{Card, Cards, Maker};
 use crate::sensors::pcie;
 use crate::stages::StageContext;
 use crate::stages::sub_steps::Found;
@@ -36,13 +37,45 @@ pub(super) fn expected(level: u8) -> Duration {
     }
 }
 
+/// The shortest level that works GPUs.
+const SHORTEST: u8 = 2;
+
+/// Works GPUs beside other loads, as often as the shortest diagnostics fit into the time.
+pub(in crate::stages) fn beside(context: &StageContext<'_>, duration: Duration) -> Found {
+    let mut done = Vec::new();
+    for _ in 0..duration.as_secs() / expected(SHORTEST).as_secs() {
+        let invocation = dcgmi::invocation(SHORTEST, expected(SHORTEST) * PATIENCE);
+        let answer = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
+        let outcome = match answer.and_then(|finished| dcgmi::parse(&finished)) {
+            Ok(diagnosis) => outcome(&diagnosis, &[]),
+            Err(ToolError::Missing { .. }) => Outcome::skip("GPUs: DCGM (dcgmi) is not installed here"),
+            Err(error) => Outcome::error(format!("GPUs: {}", error.reason())),
+        };
+        let worked = outcome == Outcome::Pass;
+        done.push(outcome);
+        if !worked {
+            break;
+        }
+    }
+    let rounds = done.len();
+    let outcome = Outcome::worst_of(done, "GPUs: the time is too short for DCGM's shortest load");
+    Found::new(outcome, json!({ "rounds": rounds }))
+}
+
+/// Whether there is a GPU that diagnostics can work.
+pub(in crate::stages) fn can_work_any(functions: &[PciDevice]) -> bool {
+    Cards::of(functions).gpus.iter().any(can_be_worked)
+}
+
+fn can_be_worked(card: &Card) -> bool {
+    card.maker == Maker::Nvidia && card.driver.as_deref() == Some("nvidia")
+}
+
 /// Works the GPUs.
 pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load {
     let skipped =
         |reason: String| Load { found: Found::new(Outcome::skip(reason), json!({})), worked: false };
-    let can_be_worked =
-        |card: &&Card| card.maker == Maker::Nvidia && card.driver.as_deref() == Some("nvidia");
-    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(can_be_worked);
+    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
     if worked.is_empty() {
         return skipped("not loaded: nothing here works a GPU that NVIDIA's driver does not have".to_owned());
     }

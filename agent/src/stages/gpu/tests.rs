@@ -12,7 +12,12 @@ const WORK: StageWork = StageWork::Gpu { dcgm_level: 2 };
 const GOOD_DIAG: &str = r#"{"DCGM GPU Diagnostic": {"test_categories": [
     {"category": "Integration", "tests": [{"name": "PCIe", "results": [{"gpu_id": "0", "status": "Pass"}]}]}]}}"#;
 
-pub(super) fn function(address: &str, class: &str, vendor_id: &str, driver: Option<&str>) -> PciDevice {
+pub(in crate::stages) fn function(
+    address: &str,
+    class: &str,
+    vendor_id: &str,
+    driver: Option<&str>,
+) -> PciDevice {
     PciDevice {
         address: address.to_owned(),
         vendor_id: vendor_id.to_owned(),
@@ -245,4 +250,33 @@ fn without_a_gpu_it_is_skipped_and_displays_are_named() {
     assert!(
         matches!(outcome(report), Outcome::Skip { reason } if reason.contains("0000:01:00.0 (ACME unknown)"))
     );
+}
+
+#[test]
+fn the_recorded_gpu_server_is_healthy_and_nothing_there_works_its_gpus() {
+    let (_, folder) = crate::inventory::tests::recorded_machines()
+        .into_iter()
+        .find(|(name, _)| name == "handbuilt-gpu-server")
+        .unwrap();
+    let (host, tools) = crate::inventory::tests::machine(&folder);
+    let inventory = crate::inventory::collect(&host, &tools);
+    let gpus = Cards::of(&inventory.pci);
+    assert_eq!(gpus.left_out.len(), 1);
+    let names: Vec<_> = inventory.gpus.iter().map(|gpu| (gpu.serial.as_deref(), gpu.memory_bytes)).collect();
+    assert_eq!(
+        names,
+        [
+            (Some("1320000000001"), Some(42_949_672_960)),
+            (Some("GPU-00000000-0000-0000-0000-00000000005e"), Some(42_949_672_960)),
+            (Some("692211000042"), Some(68_702_699_520)),
+        ]
+    );
+    let mut machine = Machine::new();
+    machine.inventory = inventory;
+    std::os::unix::fs::symlink(folder.join("root/sys/bus"), machine.path("sys/bus")).unwrap();
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert!(matches!(outcome(report), Outcome::Skip { reason } if reason.contains("not loaded: DCGM")));
+    let passed = kept.sub_steps().into_values().filter(|outcome| *outcome == Outcome::Pass).count();
+    assert_eq!(passed, 6);
+    assert_eq!(kept.measurements()["gpu 0000:86:00.0/ras_uncorrected"], Some(0.0));
 }

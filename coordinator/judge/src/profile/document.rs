@@ -208,18 +208,10 @@ impl TryFrom<FlatStage> for StageEntry {
                 duration_ms: ms(duration),
                 links: links.ok_or("Network needs `links`; add it")?,
             },
-            StageName::Gpu => StageWork::Gpu {
-                dcgm_level: dcgm_level
-                    .filter(|level| (2..=4).contains(level))
-                    .ok_or("dcgm_level must be 2 to 4: 1 works no GPU")?,
-            },
+            StageName::Gpu => gpu(dcgm_level, limit)?,
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
             StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
-            StageName::Reboot => StageWork::Reboot {
-                restarts: restarts
-                    .filter(|restarts| (1..=1_000).contains(restarts))
-                    .ok_or("restarts must be 1 to 1000")?,
-            },
+            StageName::Reboot => reboot(restarts)?,
             StageName::Memtest => memtest(kernel_patterns.unwrap_or(0), passes.unwrap_or(0), ms(budget))?,
         };
         if let Some(SurfaceScan::ReadZones { zones, zone_mib }) = surface
@@ -241,6 +233,29 @@ impl TryFrom<FlatStage> for StageEntry {
         }
         Ok(Self(ProfileStage { work, limit_ms: limit.as_ms(), required }))
     }
+}
+
+fn reboot(restarts: Option<u32>) -> Result<StageWork, String> {
+    let restarts =
+        restarts.filter(|restarts| (1..=1_000).contains(restarts)).ok_or("restarts must be 1 to 1000")?;
+    Ok(StageWork::Reboot { restarts })
+}
+
+/// How long the levels of DCGM's diagnostics take (its documentation): about 2 minutes, about 15, hours.
+fn gpu(dcgm_level: Option<u8>, limit: HumanDuration) -> Result<StageWork, String> {
+    let (dcgm_level, least_ms) = match dcgm_level {
+        Some(level @ 2) => (level, 2 * 60_000),
+        Some(level @ 3) => (level, 15 * 60_000),
+        Some(level @ 4) => (level, 2 * 3_600_000),
+        Some(_) | None => return Err("dcgm_level must be 2 to 4: 1 works no GPU".to_owned()),
+    };
+    if limit.as_ms() <= least_ms {
+        let least = HumanDuration::from_ms(least_ms);
+        return Err(format!(
+            "limit: {limit} is over before level {dcgm_level}, which takes {least}; raise it"
+        ));
+    }
+    Ok(StageWork::Gpu { dcgm_level })
 }
 
 /// The kernel has 17 patterns and begins anew after them.
