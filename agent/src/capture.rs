@@ -20,7 +20,7 @@ use crate::cancel::Cancel;
 use crate::host::Host;
 use crate::sensors::{Moment, SensorState};
 use crate::tools::runner::{Finished, Invocation, RecordError, Stream, ToolError, ToolRunner, record};
-use crate::tools::smartctl;
+use crate::tools::{nvml, smartctl};
 use crate::{inventory, sensors};
 use scrub::Scrubber;
 use tree::Tree;
@@ -86,6 +86,7 @@ pub fn capture(
     inventory::firmware::collect(&watched, &recording, &inventory);
     sensors::sample(&watched, &mut SensorState::default(), Moment { ts_ms: 0, uptime_ms: 0 });
     ask_disks(&recording, &inventory);
+    ask_gpus(&recording, &inventory);
 
     let tree = Tree::read(host, &log.accesses());
     let calls = recording.calls.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -120,6 +121,15 @@ fn ask_disks(tools: &dyn ToolRunner, inventory: &Inventory) {
             &Cancel::new(),
             &mut |_, _| {},
         );
+    }
+}
+
+/// What NVIDIA's library says of its GPUs, for the tests of the stages.
+fn ask_gpus(tools: &dyn ToolRunner, inventory: &Inventory) {
+    const NVIDIA: &str = "10de";
+    if inventory.pci.iter().any(|function| function.vendor_id == NVIDIA && function.class.starts_with("03")) {
+        // likewise
+        let _ = tools.run(&nvml::invocation(), &Cancel::new(), &mut |_, _| {});
     }
 }
 

@@ -43,6 +43,9 @@ impl Payload {
     }
 }
 
+/// Where `make build` puts the program `nvml-probe`, below the repository's root.
+pub const NVML_PROBE: &str = "target/release/nvml-probe";
+
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -52,6 +55,8 @@ pub struct Places {
     pub lock: PathBuf,
     /// Cache of packages and compressed archives; may be deleted at any time.
     pub cache: PathBuf,
+    /// The program `nvml-probe`, linked against a glibc no newer than the image's.
+    pub nvml_probe: PathBuf,
     /// A mirror to use instead of what apt on this host uses.
     pub mirror: Option<String>,
 }
@@ -63,6 +68,7 @@ impl Places {
             recipe: root.join("initramfs"),
             lock: root.join("image/packages.lock"),
             cache: root.join(".cache"),
+            nvml_probe: root.join(NVML_PROBE),
             mirror: None,
         }
     }
@@ -146,7 +152,7 @@ pub fn build(
     let work = tempfile::tempdir_in(&places.cache)
         .map_err(|source| BuildError::File { path: places.cache.clone(), source })?;
     let kernel = contents::kernel(&unpacked)?;
-    let (segments, firmware_left_out) = segments(&recipe, &unpacked, payload, work.path())?;
+    let (segments, firmware_left_out) = segments(places, &recipe, &unpacked, payload, work.path())?;
     let mut initrd = Vec::new();
     let (mut archives, mut parts) = (Vec::new(), Vec::new());
     let mut used: BTreeSet<String> =
@@ -247,6 +253,7 @@ impl Form {
 /// What the initramfs is made of, in order. The kernel unpacks only what is needed before the squashfs is mounted
 /// (docs/decisions/0010-two-part-image.md).
 fn segments(
+    places: &Places,
     recipe: &Recipe,
     unpacked: &[Unpacked],
     payload: &Payload,
@@ -260,7 +267,7 @@ fn segments(
         Payload::Agent(agent) => ("agent", agent, FirstStep::Agent),
         Payload::Init(init) => ("init", init, FirstStep::Script),
     };
-    let full = contents::full(recipe, unpacked, first, work)?;
+    let full = contents::full(recipe, unpacked, first, &places.nvml_probe, work)?;
     let segments = vec![
         Segment { name: "early", tree: full.early, form: Form::Cpio },
         Segment { name, tree: contents::agent(pid_one)?, form: Form::Cpio },

@@ -3,6 +3,7 @@
 //! Owns: the walk over needed libraries. Refuses: a needed library that no package has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::elf::{self, ElfError, ElfFile, Export};
 use crate::index::Index;
@@ -42,6 +43,27 @@ pub enum ClosureError {
         /// What is wrong.
         source: ElfError,
     },
+    /// A program of our own cannot be read.
+    #[error("reading {program}; `make build` makes it")]
+    Own {
+        /// Path on this host.
+        program: String,
+        /// What is wrong.
+        source: ElfError,
+    },
+    /// A program of our own is linked against something newer than the image has.
+    #[error(
+        "{program} needs {version} of {library}, which is newer than the image's; build it on a release of Debian \
+         that is no newer than the image's"
+    )]
+    TooNew {
+        /// Path on this host.
+        program: String,
+        /// Version of a symbol.
+        version: String,
+        /// Soname.
+        library: String,
+    },
 }
 
 /// The files needed.
@@ -77,6 +99,27 @@ impl<'a> Walk<'a> {
         found.then_some(()).ok_or_else(error)
     }
 
+    /// Take what a program built on this host needs to start; the program itself is the caller's to add.
+    pub fn needs_of_own(&mut self, program: &Path) -> Result<(), ClosureError> {
+        let name = program.display().to_string();
+        let failed = |source| ClosureError::Own { program: name.clone(), source };
+        let Some(elf) = elf::read(program).map_err(failed)? else { return Ok(()) };
+        self.follow(&name, &elf)?;
+        for (version, library) in elf.imports.iter().filter_map(|import| import.version.as_ref()) {
+            let has = LIBRARY_FOLDERS
+                .iter()
+                .find_map(|folder| self.index.resolve(&format!("{folder}/{library}")))
+                .and_then(|resolved| self.index.get(&resolved.file))
+                .map(|found| elf::defined_versions(&found.source).map_err(failed))
+                .transpose()?;
+            if !has.is_some_and(|has| has.contains(version)) {
+                let (version, library) = (version.clone(), library.clone());
+                return Err(ClosureError::TooNew { program: name, version, library });
+            }
+        }
+        Ok(())
+    }
+
     /// Follow everything taken so far to its end.
     pub fn finish(mut self) -> Result<Closure, ClosureError> {
         while let Some(path) = self.queue.pop() {
@@ -84,24 +127,29 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let Some(elf) = self.read(&path)? else { continue };
-            let missing =
-                |library: &str| ClosureError::NoLibrary { library: library.to_owned(), user: path.clone() };
-            if let Some(interpreter) = &elf.interpreter {
-                let found = canonical(interpreter).is_some_and(|interpreter| self.take(&interpreter));
-                found.then_some(()).ok_or_else(|| missing(interpreter))?;
-            }
-            for library in &elf.needed {
-                if self.stubs.contains(library.as_str()) {
-                    self.note_stubbed(library).ok_or_else(|| missing(library))??;
-                } else {
-                    let found =
-                        LIBRARY_FOLDERS.iter().any(|folder| self.take(&format!("{folder}/{library}")));
-                    found.then_some(()).ok_or_else(|| missing(library))?;
-                }
-            }
+            self.follow(&path, &elf)?;
             self.closure.elf_files.insert(path, elf);
         }
         Ok(self.closure)
+    }
+
+    /// Take the interpreter and the libraries of one file.
+    fn follow(&mut self, user: &str, elf: &ElfFile) -> Result<(), ClosureError> {
+        let missing =
+            |library: &str| ClosureError::NoLibrary { library: library.to_owned(), user: user.to_owned() };
+        if let Some(interpreter) = &elf.interpreter {
+            let found = canonical(interpreter).is_some_and(|interpreter| self.take(&interpreter));
+            found.then_some(()).ok_or_else(|| missing(interpreter))?;
+        }
+        for library in &elf.needed {
+            if self.stubs.contains(library.as_str()) {
+                self.note_stubbed(library).ok_or_else(|| missing(library))??;
+            } else {
+                let found = LIBRARY_FOLDERS.iter().any(|folder| self.take(&format!("{folder}/{library}")));
+                found.then_some(()).ok_or_else(|| missing(library))?;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, path: &str) -> bool {

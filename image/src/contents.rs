@@ -117,11 +117,13 @@ pub fn kernel(packages: &[Unpacked]) -> Result<Kernel, ContentsError> {
     kernels.next_back().ok_or(ContentsError::NoKernel)
 }
 
-/// Everything but the agent. `work` is an empty folder which the tree's contents refer to afterwards.
+/// Everything but the agent; `nvml_probe` is the program of that name. `work` is an empty folder which the tree's contents
+/// refer to afterwards.
 pub fn full(
     recipe: &Recipe,
     packages: &[Unpacked],
     first: FirstStep,
+    nvml_probe: &Path,
     work: &Path,
 ) -> Result<Contents, ContentsError> {
     let index = Index::read(packages)?;
@@ -133,8 +135,10 @@ pub fn full(
             walk.program(&package.name, program)?;
         }
     }
+    walk.needs_of_own(nvml_probe)?;
     let closure = walk.finish()?;
     add_closure(&mut tree, &index, &closure)?;
+    tree.add_bytes("usr/bin/nvml-probe", "nvml-probe", read(nvml_probe)?, true)?;
     for stub in &recipe.packages.stubs {
         let bytes = stubs::compile(&stub.library, &closure, work)?;
         tree.add_bytes(&format!("{LIBRARIES}/{}", stub.library), "stub libraries", bytes, false)?;

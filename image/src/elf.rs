@@ -3,6 +3,7 @@
 //!
 //! Owns: reading. Refuses: anything but 64-bit x86.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use goblin::elf::section_header::SHN_UNDEF;
@@ -111,6 +112,17 @@ fn required_version(elf: &Elf<'_>, index: usize) -> Option<(String, String)> {
         }
     }
     None
+}
+
+/// The versions of its symbols that a library has (`.gnu.version_d`): `GLIBC_2.36`.
+pub fn defined_versions(path: &Path) -> Result<BTreeSet<String>, ElfError> {
+    let bytes = std::fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
+    let elf = Elf::parse(&bytes).map_err(|source| ElfError::Parse { path: path.to_owned(), source })?;
+    let names = elf.verdef.iter().flatten().filter_map(|version| {
+        let name = version.into_iter().next()?.vda_name;
+        elf.dynstrtab.get_at(name).map(str::to_owned)
+    });
+    Ok(names.collect())
 }
 
 /// The firmware files a kernel module says it may ask for (`firmware=` in its `.modinfo`).

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use vetting_image::build::{Payload, Places, SHIPPED_LEVEL, build, lock};
+use vetting_image::build::{NVML_PROBE, Payload, Places, SHIPPED_LEVEL, build, lock};
 use vetting_image::lab::doctor::{doctor, packages};
 
 #[derive(Parser)]
@@ -52,6 +52,9 @@ struct BuildArguments {
     /// The agent, statically linked
     #[arg(long, default_value = "target/x86_64-unknown-linux-musl/release/vetting-agent")]
     agent: PathBuf,
+    /// The program nvml-probe, linked against a glibc no newer than the image's
+    #[arg(long, default_value = NVML_PROBE)]
+    nvml_probe: PathBuf,
     /// This program or script as PID 1 instead of the agent
     #[arg(long, conflicts_with = "bare")]
     init: Option<PathBuf>,
@@ -69,7 +72,7 @@ struct BuildArguments {
 impl From<PlaceArguments> for Places {
     fn from(arguments: PlaceArguments) -> Self {
         let PlaceArguments { recipe, lock, cache, mirror } = arguments;
-        Self { recipe, lock, cache, mirror }
+        Self { recipe, lock, cache, mirror, nvml_probe: NVML_PROBE.into() }
     }
 }
 
@@ -94,7 +97,7 @@ fn run_lock(places: &Places) -> anyhow::Result<()> {
 
 fn run_build(arguments: BuildArguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let places: Places = arguments.places.into();
+    let places = Places { nvml_probe: arguments.nvml_probe, ..arguments.places.into() };
     let (payload, folder) = match (arguments.bare, arguments.init) {
         (true, _) => (Payload::Bare(places.recipe.join("bare-init")), "target/image-bare"),
         (false, Some(init)) => (Payload::Init(init), "target/image"),

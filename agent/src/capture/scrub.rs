@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
+use vetting_nvml_probe::{DeviceState, Document, Nvml};
 use vetting_protocol::ids::MacAddress;
 use vetting_protocol::inventory::Inventory;
 
 use super::dmi;
 use crate::inventory::is_placeholder;
+use crate::tools::nvml;
 
 /// Attributes of sysfs whose whole text names one part.
 const IDENTIFYING_FILES: &[&str] = &[
@@ -77,9 +79,10 @@ impl Scrubber {
         ];
         let dimms = inventory.memory.dimms.iter().map(|dimm| &dimm.serial);
         let psus = inventory.psus.iter().map(|psu| &psu.serial);
+        let gpus = inventory.gpus.iter().map(|gpu| &gpu.serial);
         let macs = inventory.nics.iter().filter_map(|nic| nic.mac).map(|mac| mac.to_string());
         let mut found: Vec<String> =
-            parts.into_iter().chain(disks).chain(dimms).chain(psus).flatten().cloned().collect();
+            parts.into_iter().chain(disks).chain(dimms).chain(psus).chain(gpus).flatten().cloned().collect();
         found.extend(macs);
         for text in &found {
             self.learn(text);
@@ -97,7 +100,8 @@ impl Scrubber {
         }
     }
 
-    /// Learns MAC addresses in any tool's output, IP addresses in ipmitool's, and serial numbers in smartctl's JSON.
+    /// Learns MAC addresses in any tool's output, IP addresses in ipmitool's, serial numbers in smartctl's JSON, and what names
+    /// a GPU in nvml-probe's.
     pub(super) fn learn_output(&mut self, tool: &str, output: &[u8]) {
         let text = String::from_utf8_lossy(output).into_owned();
         for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '[' | ']' | '(' | ')'))
@@ -113,6 +117,23 @@ impl Scrubber {
             && let Ok(answer) = serde_json::from_slice::<serde_json::Value>(output)
         {
             self.learn_json(&answer);
+        }
+        if tool == nvml::TOOL
+            && let Ok(Document { nvml: Nvml::Answered { devices, .. }, .. }) = serde_json::from_slice(output)
+        {
+            for device in &devices {
+                self.learn_gpu(&device.state);
+            }
+        }
+    }
+
+    fn learn_gpu(&mut self, state: &DeviceState) {
+        let DeviceState::Opened(readings) = state else { return };
+        if let Some(serial) = readings.serial.value() {
+            self.learn(serial);
+        }
+        if let Some(uuid) = readings.uuid.value() {
+            self.learn(uuid.strip_prefix("GPU-").unwrap_or(uuid));
         }
     }
 

@@ -84,6 +84,9 @@ fn nameless(mut inventory: Inventory) -> Inventory {
     for psu in &mut inventory.psus {
         blank(&mut psu.serial);
     }
+    for gpu in &mut inventory.gpus {
+        blank(&mut gpu.serial);
+    }
     for nic in &mut inventory.nics {
         nic.mac = nic.mac.and(Some("02:00:00:00:00:01".parse().unwrap()));
     }
@@ -172,4 +175,25 @@ fn a_directory_with_something_in_it_is_refused() {
     fs::write(directory.path().join("precious"), "").unwrap();
     let (host, tools) = machine(directory.path());
     assert!(matches!(capture(&host, &tools, directory.path()), Err(CaptureError::NotEmpty { .. })));
+}
+
+#[test]
+fn nothing_that_names_a_gpu_is_left() {
+    let (_, folder) =
+        recorded_machines().into_iter().find(|(name, _)| name == "handbuilt-gpu-server").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (host, tools) = machine(&folder);
+    capture(&host, &tools, directory.path()).unwrap();
+    for identifier in
+        ["1320000000001", "00000000-0000-0000-0000-00000000003b", "692211000042", "8a1b2c3d4e5f6071"]
+    {
+        let mut seen_before = false;
+        every_file(&folder, &mut |_, bytes| seen_before |= contains(bytes, identifier.as_bytes()));
+        assert!(seen_before, "{identifier}");
+        every_file(directory.path(), &mut |path, bytes| {
+            assert!(!contains(bytes, identifier.as_bytes()), "{identifier} is left in {}", path.display());
+        });
+    }
+    let (captured, recorded) = machine(directory.path());
+    assert_eq!(inventory::collect(&captured, &recorded).gpus.len(), 3);
 }

@@ -92,6 +92,7 @@ fn quick(stage: StageName) -> StageWork {
             budget: DiskBudget::UNLIMITED,
         },
         StageName::Network => StageWork::Network { duration_ms: 5_000, links: ExpectedLinks::Connected },
+        StageName::Gpu => StageWork::Gpu { dcgm_level: 2 },
         StageName::Psu => StageWork::Psu { load_ms: 10_000 },
         StageName::Burn => StageWork::Burn { duration_ms: 30_000, memory_percent: 50 },
         StageName::Reboot => StageWork::Reboot { restarts: 1, cold: 0 },

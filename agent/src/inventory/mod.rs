@@ -1,6 +1,6 @@
 //! What the machine is made of.
 //!
-//! Reads through [`Host`], and asks a tool only for what sysfs does not tell (NIC firmware, the BMC). What cannot be
+//! Reads through [`Host`], and asks a tool only for what sysfs does not tell (NIC firmware, the BMC, GPUs of NVIDIA). What cannot be
 //! read is absent with a reason, never a guess; nothing here fails or panics, whatever the machine says.
 
 mod absences;
@@ -9,6 +9,7 @@ mod by_path;
 mod cpu;
 pub mod dimm_map;
 pub mod firmware;
+mod gpu;
 mod memory;
 mod network;
 mod pci;
@@ -37,7 +38,7 @@ pub fn collect(host: &Host, tools: &dyn ToolRunner) -> Inventory {
         memory: memory::memory(host, &tables, &mut absent),
         disks: storage::disks(host, &mut absent),
         nics: network::nics(host, tools, &pci, &mut absent),
-        gpus: pci::gpus(&pci),
+        gpus: gpu::gpus(host, tools, &pci, &mut absent),
         psus: tables.psus(&mut absent),
         bmc: bmc::bmc(host, tools, &tables, &mut absent),
         pci,

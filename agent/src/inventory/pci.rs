@@ -63,7 +63,7 @@ pub(super) fn model(device: &PciDevice) -> Option<String> {
     }
 }
 
-/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs.
+/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs: what PCI tells of them.
 pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
     devices
         .iter()
@@ -73,6 +73,9 @@ pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
             pci_address: device.address.clone(),
             model: model(device),
             driver: device.driver.clone(),
+            serial: None,
+            vbios_version: None,
+            memory_bytes: None,
         })
         .collect()
 }

@@ -11,7 +11,7 @@
 //! | `cpu_load` | `cpu/all` | `percent` |
 //! | `load_avg` | `1m` | `count` |
 //!
-//! and counters: [`edac`], [`pcie`], [`network`], [`throttle`], [`kernel_log`], and the BMC's event log ([`bmc`]).
+//! and counters: [`edac`], [`pcie`], [`network`], [`throttle`], [`kernel_log`], [`gpu`], and the BMC's event log ([`bmc`]).
 //!
 //! Yields measurements, the limits that the hardware gives, and notices for the event log; judges none of them. A sensor
 //! that stops answering gives samples without a value and is told once as lost; one that never answered is no sensor. A
@@ -20,11 +20,12 @@
 mod bmc;
 mod counters;
 pub mod edac;
+mod gpu;
 mod hwmon;
 pub mod kernel_log;
 pub(crate) mod load;
 pub(crate) mod network;
-mod pcie;
+pub(crate) mod pcie;
 mod power;
 mod sidecar;
 mod throttle;

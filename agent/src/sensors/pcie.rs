@@ -127,6 +127,13 @@ fn state(host: &Host, address: &str, which: &str) -> Option<State> {
     (1..=32).contains(&lanes).then_some(State { lanes: f64::from(lanes), gts })
 }
 
+/// Width and speed of a function's link now, percent of what both its ends can; none where it has no link of its own or does
+/// not tell.
+pub(crate) fn parts_of_best(host: &Host, address: &str) -> Option<(f64, f64)> {
+    let (can, now) = (both_ends_can(host, address)?, state(host, address, "current")?);
+    Some((100.0 * now.lanes / can.lanes, 100.0 * now.gts / can.gts))
+}
+
 /// The `TOTAL_ERR_…` line of an `aer_dev_*` file (Documentation/ABI/testing/sysfs-bus-pci-devices-aer_stats).
 fn total(text: &str) -> Option<u64> {
     text.lines()

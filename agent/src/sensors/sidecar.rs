@@ -1,5 +1,5 @@
-//! The threads that sample the sensors for as long as stages run: one for what the kernel tells, and one for the BMC, which
-//! is slow.
+//! The threads that sample the sensors for as long as stages run: one for what the kernel tells, and one each for the BMC and
+//! for NVIDIA's GPUs, which are slow.
 //!
 //! Owns which stage runs now. Sampling never holds up a stage: only recording takes the lock that a stage change takes.
 
@@ -11,6 +11,7 @@ use vetting_protocol::agent_api::{EventLevel, Record};
 use vetting_protocol::ids::StageName;
 
 use super::bmc::{self, Bmc};
+use super::gpu::{self, Gpus};
 use super::{Moment, Sample, SensorState, finish, kernel_log, sample};
 use crate::cancel::Cancel;
 use crate::host::Host;
@@ -19,6 +20,9 @@ use crate::tools::runner::ToolRunner;
 
 /// The BMC is asked at most this often: each time costs a process and some 10 ms a sensor of its own slow processor.
 const BMC_INTERVAL: Duration = Duration::from_secs(20);
+
+/// NVIDIA's GPUs are asked at most this often: where nothing keeps their driver awake, each time starts them anew.
+const GPU_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Which stage runs now, shared by the pipeline and the sidecar.
 ///
@@ -92,7 +96,7 @@ impl Stop {
 }
 
 impl Sidecar {
-    /// Starts sampling: at once, then every `interval` (the BMC less often), until [`Sidecar::stop`].
+    /// Starts sampling: at once, then every `interval` (BMC and NVIDIA's GPUs less often), until [`Sidecar::stop`].
     pub fn start(
         host: Host,
         tools: Arc<dyn ToolRunner>,
@@ -103,6 +107,11 @@ impl Sidecar {
         // dropped with what it started when a later thread cannot be
         let mut sidecar = Self { stop: Arc::new(Stop::default()), threads: Vec::new() };
         let recorder = Recorder { reporter, cell };
+        if gpu::is_there(&host) {
+            let (stop, recorder, tools) = (Arc::clone(&sidecar.stop), recorder.clone(), Arc::clone(&tools));
+            let work = move || ask_gpus(&*tools, &recorder, &stop, interval.max(GPU_INTERVAL));
+            sidecar.threads.push(std::thread::Builder::new().name("gpus".to_owned()).spawn(work)?);
+        }
         if bmc::is_there(&host) {
             let (stop, recorder) = (Arc::clone(&sidecar.stop), recorder.clone());
             let work = move || ask_bmc(&*tools, &recorder, &stop, interval.max(BMC_INTERVAL));
@@ -169,6 +178,17 @@ fn ask_bmc(tools: &dyn ToolRunner, recorder: &Recorder, stop: &Stop, interval: D
         }
     }
     recorder.record(|moment| bmc.finish(moment.ts_ms));
+}
+
+/// The same of NVIDIA's GPUs.
+fn ask_gpus(tools: &dyn ToolRunner, recorder: &Recorder, stop: &Stop, interval: Duration) {
+    let mut gpus = Gpus::new(tools);
+    loop {
+        recorder.record(|moment| gpus.sample(moment.ts_ms, &stop.tools));
+        if stop.wait(interval) {
+            break;
+        }
+    }
 }
 
 /// Records samples with the stage that they were taken in.

@@ -1,8 +1,9 @@
-//! Stage Burn: CPUs, memory, disks and network links all at work at once, each with checked answers, for as long as the
+//! Stage Burn: CPUs, memory, disks, network links and GPUs all at work at once, each with checked answers, for as long as the
 //! plan says: what only fails when power and cooling carry everything.
 //!
 //! Owns only that they work together: each load is that of its own stage. Disks are only read. A load that died is an
-//! error, whatever the others say; a link without another end is left out by name, since Network tells of it.
+//! error, whatever the others say; a link without another end is left out by name, since Network tells of it,
+//! and so are GPUs that nothing here works.
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use vetting_protocol::plan::{ExpectedLinks, StageWork};
 
 use super::cpu_stress::{MemoryPass, cpu_pass, memory_pass};
 use super::disks::{self, Target};
+use super::gpu;
 use super::load_watch::LoadWatch;
 use super::network::{self, Look, Ready};
 use super::sub_steps::{Found, SubSteps};
@@ -50,6 +52,9 @@ impl Stage for BurnStage {
         let looks = network::look_at_all(context, server.as_deref().ok(), ExpectedLinks::Connected)?;
         let mut loads = vec![Load::Cpus { workers }, Load::Memory { workers, percent: *memory_percent }];
         loads.extend(targets.chosen.iter().map(Load::Disk));
+        if gpu::load::can_work_any(&context.inventory()?.pci) {
+            loads.push(Load::Gpus);
+        }
         loads.extend(looks.iter().filter_map(|(nic, look)| Load::of_link(&nic.name, look)));
 
         let part = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -95,6 +100,7 @@ enum Load<'l> {
     },
     Disk(&'l Target<'l>),
     Link(&'l Ready),
+    Gpus,
     /// A link that is not as it should be.
     BadLink {
         nic: &'l str,
@@ -117,6 +123,7 @@ impl<'l> Load<'l> {
             Self::Memory { .. } => "memory".to_owned(),
             Self::Disk(target) => format!("{} read", target.disk.name),
             Self::Link(ready) => format!("{} iperf", ready.nic),
+            Self::Gpus => "GPUs".to_owned(),
             Self::BadLink { nic, .. } => format!("{nic} iperf"),
         }
     }
@@ -124,7 +131,7 @@ impl<'l> Load<'l> {
     /// Its sub-step may be skipped without the stage being so.
     fn may_be_skipped(&self) -> bool {
         match self {
-            Self::Link(_) => true,
+            Self::Link(_) | Self::Gpus => true,
             Self::Cpus { .. } | Self::Memory { .. } | Self::Disk(_) | Self::BadLink { .. } => false,
         }
     }
@@ -173,6 +180,7 @@ impl Burn<'_, '_> {
             }
             Load::Disk(target) => storage::read_under_load(context, self.sub_steps, target, duration),
             Load::Link(ready) => network::work(context, ready, duration),
+            Load::Gpus => gpu::load::beside(context, duration),
             Load::BadLink { reason, .. } => Found::new(Outcome::fail(*reason), json!({})),
         }
     }

@@ -5,6 +5,7 @@ mod cpu_list;
 mod cpu_stress;
 mod disks;
 mod firmware;
+mod gpu;
 mod inventory;
 mod kernel_watch;
 mod load_watch;
@@ -283,6 +284,7 @@ pub static ALL: &[&dyn Stage] = &[
     &memory::MemoryStage,
     &storage::StorageStage,
     &network::NetworkStage,
+    &gpu::GpuStage,
     &psu::PsuStage,
     &burn::BurnStage,
     &reboot::RebootStage,

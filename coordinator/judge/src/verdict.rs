@@ -338,6 +338,9 @@ fn advice_after(stage: StageName) -> &'static str {
         StageName::Network => {
             "Check the cable, its plugs and the switch port, try another one, replace the card, then vet again."
         }
+        StageName::Gpu => {
+            "Reseat the GPU and its power cables, look at its cooling, replace it if it goes on, then vet again."
+        }
         StageName::Psu => "Check the cord and the bay of that supply, replace it, then vet again.",
         StageName::Burn => {
             "Look at the part that is named, and at cooling and power: it may only fail when all work, then vet again."

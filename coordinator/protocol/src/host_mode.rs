@@ -76,6 +76,7 @@ pub fn allows(work: &StageWork) -> bool {
         // they take the whole machine
         StageWork::Memory { .. }
         | StageWork::Burn { .. }
+        | StageWork::Gpu { .. }
         | StageWork::Reboot { .. }
         | StageWork::Memtest { .. } => false,
     }

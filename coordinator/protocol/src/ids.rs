@@ -187,6 +187,8 @@ named_enum! {
         Storage = "Storage",
         /// Every network link, alone and all together.
         Network = "Network",
+        /// Graphics processors and accelerators, before and after load.
+        Gpu = "GPU",
         /// Power supplies, idle and under load.
         Psu = "PSU",
         /// Everything at once.

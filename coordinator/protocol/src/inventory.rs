@@ -339,6 +339,15 @@ pub struct Gpu {
     pub model: Option<String>,
     /// Kernel driver.
     pub driver: Option<String>,
+    /// Serial number, or what else names this one: NVIDIA's UUID, the unique id of AMD's chip.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// Version of its firmware.
+    #[serde(default)]
+    pub vbios_version: Option<String>,
+    /// Size of its own memory.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// A power supply.

@@ -152,6 +152,12 @@ pub enum StageWork {
         /// Which interfaces must have a link.
         links: ExpectedLinks,
     },
+    /// Graphics processors and accelerators.
+    #[serde(rename = "GPU")]
+    Gpu {
+        /// Level of DCGM's diagnostics that works them, 2 (minutes) to 4 (hours).
+        dcgm_level: u8,
+    },
     /// Power supplies.
     #[serde(rename = "PSU")]
     Psu {
@@ -200,6 +206,7 @@ impl StageWork {
             Self::Memory { .. } => StageName::Memory,
             Self::Storage { .. } => StageName::Storage,
             Self::Network { .. } => StageName::Network,
+            Self::Gpu { .. } => StageName::Gpu,
             Self::Psu { .. } => StageName::Psu,
             Self::Burn { .. } => StageName::Burn,
             Self::Reboot { .. } => StageName::Reboot,

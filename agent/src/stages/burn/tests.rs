@@ -131,3 +131,25 @@ fn tools_that_hang_are_errors() {
     let (report, _, _) = machine.run(&WORK, &tools);
     assert!(matches!(outcome(report), Outcome::Error { .. }));
 }
+
+#[test]
+fn gpus_are_worked_beside_the_rest_as_often_as_the_time_allows() {
+    const DIAG: &str = r#"{"DCGM GPU Diagnostic": {"test_categories": [
+        {"category": "Hardware", "tests": [{"name": "GPU Memory", "results": [{"gpu_id": "0", "status": "Pass"}]}]}]}}"#;
+    let mut machine = Machine::new();
+    let gpu = gpu::tests::function("0000:3b:00.0", "030200", "10de", Some("nvidia"));
+    machine.inventory.pci.push(gpu);
+    let with = |duration_ms, diag: fn(&Invocation) -> Result<Finished, ToolError>| {
+        let tools =
+            Told::new(move |call: &Invocation| if call.tool == "dcgmi" { diag(call) } else { good(call) });
+        let (report, kept, _) = machine.run(&StageWork::Burn { duration_ms, memory_percent: 50 }, &tools);
+        (outcome(report), kept.sub_steps()["GPUs"].clone(), tools.calls_of("dcgmi").len())
+    };
+    // too short for it, or nothing that works them: left out by name, as links without another end are
+    assert!(matches!(with(1_000, |_| told(DIAG)), (Outcome::Pass, Outcome::Skip { .. }, 0)));
+    assert!(matches!(with(400_000, missing), (_, Outcome::Skip { .. }, 1)));
+    assert!(matches!(with(400_000, |_| told(DIAG)), (_, Outcome::Pass, 3)));
+    assert!(matches!(with(400_000, hung), (Outcome::Error { .. }, Outcome::Error { .. }, 1)));
+    let (whole, ..) = with(400_000, |_| told(&DIAG.replace("Pass", "Fail")));
+    assert!(matches!(whole, Outcome::Fail { reason } if reason.contains("GPU Memory")));
+}

@@ -42,6 +42,7 @@ struct FlatStage {
     fio_read: Option<HumanDuration>,
     fio_random: Option<HumanDuration>,
     links: Option<ExpectedLinks>,
+    dcgm_level: Option<u8>,
     load: Option<HumanDuration>,
     surface: Option<SurfaceScan>,
     disks_at_once: Option<u32>,
@@ -137,7 +138,7 @@ impl TryFrom<FlatStage> for StageEntry {
     fn try_from(flat: FlatStage) -> Result<Self, String> {
         let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
-        let FlatStage { links, .. } = flat;
+        let FlatStage { links, dcgm_level, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let FlatStage { restarts, cold, kernel_patterns, passes, budget, unwatched, .. } = flat;
         let is_cpu = stage == StageName::CpuStress;
@@ -161,6 +162,7 @@ impl TryFrom<FlatStage> for StageEntry {
             ("fio_read", fio_read.is_some(), is_storage),
             ("fio_random", fio_random.is_some(), is_storage),
             ("surface", surface.is_some(), is_storage),
+            ("dcgm_level", dcgm_level.is_some(), stage == StageName::Gpu),
             ("load", load.is_some(), stage == StageName::Psu),
             ("restarts", restarts.is_some(), stage == StageName::Reboot),
             ("kernel_patterns", kernel_patterns.is_some(), is_memtest),
@@ -216,16 +218,10 @@ impl TryFrom<FlatStage> for StageEntry {
                 duration_ms: ms(duration),
                 links: links.ok_or("Network needs `links`; add it")?,
             },
+            StageName::Gpu => gpu(dcgm_level, limit)?,
             StageName::Psu => StageWork::Psu { load_ms: ms(load) },
             StageName::Burn => StageWork::Burn { duration_ms: ms(duration), memory_percent: percent? },
-            StageName::Reboot => StageWork::Reboot {
-                restarts: restarts
-                    .filter(|restarts| (1..=1_000).contains(restarts))
-                    .ok_or("restarts must be 1 to 1000")?,
-                cold: Some(cold.unwrap_or(0))
-                    .filter(|cold| *cold <= 1_000)
-                    .ok_or("cold must be 0 to 1000")?,
-            },
+            StageName::Reboot => reboot(restarts, cold)?,
             StageName::Memtest => memtest(
                 kernel_patterns.unwrap_or(0),
                 passes.unwrap_or(0),
@@ -252,6 +248,30 @@ impl TryFrom<FlatStage> for StageEntry {
         }
         Ok(Self(ProfileStage { work, limit_ms: limit.as_ms(), required }))
     }
+}
+
+fn reboot(restarts: Option<u32>, cold: Option<u32>) -> Result<StageWork, String> {
+    let restarts =
+        restarts.filter(|restarts| (1..=1_000).contains(restarts)).ok_or("restarts must be 1 to 1000")?;
+    let cold = Some(cold.unwrap_or(0)).filter(|cold| *cold <= 1_000).ok_or("cold must be 0 to 1000")?;
+    Ok(StageWork::Reboot { restarts, cold })
+}
+
+/// How long the levels of DCGM's diagnostics take (its documentation): about 2 minutes, about 15, hours.
+fn gpu(dcgm_level: Option<u8>, limit: HumanDuration) -> Result<StageWork, String> {
+    let (dcgm_level, least_ms) = match dcgm_level {
+        Some(level @ 2) => (level, 2 * 60_000),
+        Some(level @ 3) => (level, 15 * 60_000),
+        Some(level @ 4) => (level, 2 * 3_600_000),
+        Some(_) | None => return Err("dcgm_level must be 2 to 4: 1 works no GPU".to_owned()),
+    };
+    if limit.as_ms() <= least_ms {
+        let least = HumanDuration::from_ms(least_ms);
+        return Err(format!(
+            "limit: {limit} is over before level {dcgm_level}, which takes {least}; raise it"
+        ));
+    }
+    Ok(StageWork::Gpu { dcgm_level })
 }
 
 /// The kernel has 17 patterns and begins anew after them.

@@ -198,10 +198,12 @@ fn nic_row(nic: &Nic) -> Markup {
 fn gpus(gpus: &[Gpu]) -> Markup {
     html! {
         div.scroll { table {
-            thead { tr { th { "PCI address" } th { "Model" } th { "Driver" } } }
+            thead { tr { th { "PCI address" } th { "Model" } th { "Serial" } th { "VBIOS" } th { "Driver" } } }
             tbody { @for gpu in gpus { tr {
                 td { code { (gpu.pci_address) } }
                 td { (or_dash(gpu.model.as_deref())) }
+                td { (or_dash(gpu.serial.as_deref())) }
+                td { (or_dash(gpu.vbios_version.as_deref())) }
                 td { (or_dash(gpu.driver.as_deref())) }
             } } }
         } }

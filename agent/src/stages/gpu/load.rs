@@ -1,0 +1,161 @@
+//! Work for GPUs, with checked answers: DCGM's diagnostics, where the image has them. Meanwhile their links are looked at, since
+//! an idle link goes down.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+use serde_json::json;
+use vetting_protocol::inventory::PciDevice;
+use vetting_protocol::outcome::Outcome;
+
+use super::cards::{Card, Cards, Maker};
+use crate::sensors::pcie;
+use crate::stages::StageContext;
+use crate::stages::sub_steps::Found;
+use crate::tools::dcgmi::{self, Diagnosis};
+use crate::tools::runner::ToolError;
+
+/// How often links are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How many times as long as expected the diagnostics may take.
+const PATIENCE: u32 = 4;
+
+/// What became of the load.
+pub(super) struct Load {
+    pub(super) found: Found,
+    /// Whether a GPU was worked.
+    pub(super) worked: bool,
+}
+
+/// How long a level takes (DCGM's documentation: about 2 minutes, about 15, hours).
+pub(super) fn expected(level: u8) -> Duration {
+    match level {
+        0..=2 => Duration::from_secs(130),
+        3 => Duration::from_mins(15),
+        _ => Duration::from_hours(2),
+    }
+}
+
+/// The shortest level that works GPUs.
+const SHORTEST: u8 = 2;
+
+/// Works GPUs beside other loads, as often as the shortest diagnostics fit into the time.
+pub(in crate::stages) fn beside(context: &StageContext<'_>, duration: Duration) -> Found {
+    let mut done = Vec::new();
+    for _ in 0..duration.as_secs() / expected(SHORTEST).as_secs() {
+        let invocation = dcgmi::invocation(SHORTEST, expected(SHORTEST) * PATIENCE);
+        let answer = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
+        let outcome = match answer.and_then(|finished| dcgmi::parse(&finished)) {
+            Ok(diagnosis) => outcome(&diagnosis, &[]),
+            Err(ToolError::Missing { .. }) => Outcome::skip("GPUs: DCGM (dcgmi) is not installed here"),
+            Err(error) => Outcome::error(format!("GPUs: {}", error.reason())),
+        };
+        let worked = outcome == Outcome::Pass;
+        done.push(outcome);
+        if !worked {
+            break;
+        }
+    }
+    let rounds = done.len();
+    let outcome = Outcome::worst_of(done, "GPUs: the time is too short for DCGM's shortest load");
+    Found::new(outcome, json!({ "rounds": rounds }))
+}
+
+/// Whether there is a GPU that diagnostics can work.
+pub(in crate::stages) fn can_work_any(functions: &[PciDevice]) -> bool {
+    Cards::of(functions).gpus.iter().any(can_be_worked)
+}
+
+fn can_be_worked(card: &Card) -> bool {
+    card.maker == Maker::Nvidia && card.driver.as_deref() == Some("nvidia")
+}
+
+/// Works the GPUs.
+pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load {
+    let skipped =
+        |reason: String| Load { found: Found::new(Outcome::skip(reason), json!({})), worked: false };
+    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
+    if worked.is_empty() {
+        return skipped("not loaded: nothing here works a GPU that NVIDIA's driver does not have".to_owned());
+    }
+    let (answer, links) = watched(context, &worked, level);
+    let diagnosis = match answer {
+        Ok(diagnosis) => diagnosis,
+        Err(ToolError::Missing { .. }) => {
+            return skipped(
+                "not loaded: DCGM (dcgmi) is not installed here, and nothing else works GPUs".to_owned(),
+            );
+        }
+        Err(error) => {
+            let found = Found::new(Outcome::error(format!("load: {}", error.reason())), json!({}));
+            return Load { found, worked: false };
+        }
+    };
+    let at_work = !diagnosis.passed.is_empty() || !diagnosis.failed.is_empty();
+    if at_work {
+        for (address, (width, speed)) in &links {
+            context.measure("gpu", format!("{address}/loaded_width"), Some(*width), "percent");
+            context.measure("gpu", format!("{address}/loaded_speed"), Some(*speed), "percent");
+        }
+    }
+    context.measure("gpu", "dcgm/failed", Some(diagnosis.failed.len() as f64), "count");
+    context.measure("gpu", "dcgm/warnings", Some(diagnosis.warned.len() as f64), "count");
+    let details = json!({
+        "level": level,
+        "passed": diagnosis.passed,
+        "software_passed": diagnosis.software_passed,
+        "failed": diagnosis.failed,
+        "warned": diagnosis.warned,
+        "skipped": diagnosis.skipped,
+    });
+    Load { found: Found::new(outcome(&diagnosis, &others), details), worked: at_work }
+}
+
+fn outcome(diagnosis: &Diagnosis, others: &[&Card]) -> Outcome {
+    if !diagnosis.failed.is_empty() {
+        return Outcome::fail(format!("DCGM: {}", diagnosis.failed.join("; ")));
+    }
+    if diagnosis.passed.is_empty() {
+        let why = if diagnosis.skipped.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", diagnosis.skipped.join("; "))
+        };
+        return Outcome::skip(format!("not loaded: DCGM ran no test that works a GPU{why}"));
+    }
+    if !others.is_empty() {
+        let names: Vec<String> = others.iter().map(|card| card.name()).collect();
+        return Outcome::skip(format!("not loaded: {}, which DCGM cannot work", names.join(", ")));
+    }
+    Outcome::Pass
+}
+
+/// Best width and speed of each link, percent of what both ends can.
+type Links = BTreeMap<String, (f64, f64)>;
+
+/// Runs the diagnostics, and keeps the best that each link shows meanwhile.
+fn watched(context: &StageContext<'_>, gpus: &[&Card], level: u8) -> (Result<Diagnosis, ToolError>, Links) {
+    std::thread::scope(|scope| {
+        let (over, wait) = bounded::<()>(0);
+        let watch = scope.spawn(move || {
+            let mut links = Links::new();
+            loop {
+                for card in gpus {
+                    if let Some((width, speed)) = pcie::parts_of_best(context.host, &card.address) {
+                        let best = links.entry(card.address.clone()).or_default();
+                        *best = (best.0.max(width), best.1.max(speed));
+                    }
+                }
+                if wait.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return links;
+                }
+            }
+        });
+        let invocation = dcgmi::invocation(level, expected(level) * PATIENCE);
+        let finished = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
+        drop(over);
+        let answer = finished.and_then(|finished| dcgmi::parse(&finished));
+        (answer, watch.join().unwrap_or_default())
+    })
+}
