@@ -53,7 +53,11 @@ fn qemu_a_machine_with_a_healthy_bmc_passes_and_its_supplies_are_tested() -> any
     assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
     for stage in &detail.stages {
         // the coordinator offers no network test, and the machine has no GPU
-        let expected = if ["Network", "GPU"].contains(&stage.name.as_str()) { StepState::Skipped } else { StepState::Passed };
+        let expected = if ["Network", "GPU"].contains(&stage.name.as_str()) {
+            StepState::Skipped
+        } else {
+            StepState::Passed
+        };
         assert_eq!(stage.state, expected, "{}: {:?}", stage.name, stage.reason);
     }
     Ok(())

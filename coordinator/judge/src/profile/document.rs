@@ -132,67 +132,72 @@ fn stages<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Profi
     Ok(stages)
 }
 
+impl FlatStage {
+    /// Refuses keys that the stage does not take, and those left out that it needs.
+    fn check_keys(&self) -> Result<(), String> {
+        let stage = self.stage;
+        let is_cpu = stage == StageName::CpuStress;
+        let is_memory = stage == StageName::Memory;
+        let is_storage = stage == StageName::Storage;
+        let is_network = stage == StageName::Network;
+        let is_reboot = stage == StageName::Reboot;
+        let is_memtest = stage == StageName::Memtest;
+        let is_burn = stage == StageName::Burn;
+        // name, whether it is there, whether it belongs there, whether it may be left out
+        for (key, present, belongs, optional) in [
+            ("self_test", self.self_test.is_some(), stage == StageName::Smart, false),
+            ("cpu", self.cpu.is_some(), is_cpu, false),
+            ("per_core", self.per_core.is_some(), is_cpu, false),
+            ("memory", self.memory.is_some(), is_cpu, false),
+            ("memory_percent", self.memory_percent.is_some(), is_cpu || is_burn, false),
+            ("duration", self.duration.is_some(), is_memory || is_network || is_burn, false),
+            ("links", self.links.is_some(), is_network, false),
+            ("fade", self.fade.is_some(), is_memory, false),
+            ("fio_read", self.fio_read.is_some(), is_storage, false),
+            ("fio_random", self.fio_random.is_some(), is_storage, false),
+            ("surface", self.surface.is_some(), is_storage, false),
+            ("disks_at_once", self.disks_at_once.is_some(), is_storage, true),
+            ("disks_per_controller", self.disks_per_controller.is_some(), is_storage, true),
+            ("dcgm_level", self.dcgm_level.is_some(), stage == StageName::Gpu, false),
+            ("load", self.load.is_some(), stage == StageName::Psu, false),
+            ("restarts", self.restarts.is_some(), is_reboot, false),
+            ("cold", self.cold.is_some(), is_reboot, true),
+            ("kernel_patterns", self.kernel_patterns.is_some(), is_memtest, false),
+            ("passes", self.passes.is_some(), is_memtest, false),
+            ("budget", self.budget.is_some(), is_memtest, false),
+            ("unwatched", self.unwatched.is_some(), is_memtest, true),
+        ] {
+            if present && !belongs {
+                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
+            }
+            if belongs && !present && !optional {
+                return Err(format!("the stage {stage} needs `{key}`; add it"));
+            }
+        }
+        for (key, limit) in
+            [("disks_at_once", self.disks_at_once), ("disks_per_controller", self.disks_per_controller)]
+        {
+            if limit == Some(0) {
+                return Err(format!("`{key}` must be at least 1; leave it out for no limit"));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl TryFrom<FlatStage> for StageEntry {
     type Error = String;
 
     fn try_from(flat: FlatStage) -> Result<Self, String> {
+        flat.check_keys()?;
         let FlatStage { stage, limit, required, self_test, duration, fade, .. } = flat;
         let FlatStage { cpu, per_core, memory, memory_percent, .. } = flat;
         let FlatStage { links, dcgm_level, .. } = flat;
         let FlatStage { fio_read, fio_random, load, surface, disks_at_once, disks_per_controller, .. } = flat;
         let FlatStage { restarts, cold, kernel_patterns, passes, budget, unwatched, .. } = flat;
-        let is_cpu = stage == StageName::CpuStress;
-        let is_memory = stage == StageName::Memory;
-        let is_storage = stage == StageName::Storage;
-        let is_network = stage == StageName::Network;
-        let is_burn = stage == StageName::Burn;
         let percent = memory_percent
             .filter(|percent| (1..=95).contains(percent))
             .ok_or("memory_percent must be 1 to 95: the kernel and the agent need the rest");
-        let is_memtest = stage == StageName::Memtest;
-        for (key, present, belongs) in [
-            ("self_test", self_test.is_some(), stage == StageName::Smart),
-            ("cpu", cpu.is_some(), is_cpu),
-            ("per_core", per_core.is_some(), is_cpu),
-            ("memory", memory.is_some(), is_cpu),
-            ("memory_percent", memory_percent.is_some(), is_cpu || is_burn),
-            ("duration", duration.is_some(), is_memory || is_network || is_burn),
-            ("links", links.is_some(), is_network),
-            ("fade", fade.is_some(), is_memory),
-            ("fio_read", fio_read.is_some(), is_storage),
-            ("fio_random", fio_random.is_some(), is_storage),
-            ("surface", surface.is_some(), is_storage),
-            ("dcgm_level", dcgm_level.is_some(), stage == StageName::Gpu),
-            ("load", load.is_some(), stage == StageName::Psu),
-            ("restarts", restarts.is_some(), stage == StageName::Reboot),
-            ("kernel_patterns", kernel_patterns.is_some(), is_memtest),
-            ("passes", passes.is_some(), is_memtest),
-            ("budget", budget.is_some(), is_memtest),
-        ] {
-            if present && !belongs {
-                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
-            }
-            if belongs && !present {
-                return Err(format!("the stage {stage} needs `{key}`; add it"));
-            }
-        }
-        for (key, present, belongs) in [
-            ("cold", cold.is_some(), stage == StageName::Reboot),
-            ("unwatched", unwatched.is_some(), is_memtest),
-        ] {
-            if present && !belongs {
-                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
-            }
-        }
-        for (key, limit) in [("disks_at_once", disks_at_once), ("disks_per_controller", disks_per_controller)]
-        {
-            if limit.is_some() && !is_storage {
-                return Err(format!("the stage {stage} takes no `{key}`; remove it"));
-            }
-            if limit == Some(0) {
-                return Err(format!("`{key}` must be at least 1; leave it out for no limit"));
-            }
-        }
         let ms = |duration: Option<HumanDuration>| duration.map_or(0, HumanDuration::as_ms);
         let work = match stage {
             StageName::Inventory => StageWork::Inventory {},
@@ -235,7 +240,7 @@ impl TryFrom<FlatStage> for StageEntry {
             return Err("surface needs at least 2 zones of at least 1 MiB".to_owned());
         }
         // each direction, then both
-        let times = if is_network { 3 } else { 1 };
+        let times = if stage == StageName::Network { 3 } else { 1 };
         let least = [cpu, per_core, memory, duration, fio_read, fio_random, load]
             .into_iter()
             .fold(0_u64, |sum, length| sum.saturating_add(ms(length)))
