@@ -199,12 +199,13 @@ pub enum RunError {
     },
 }
 
-impl RunError {
-    /// The same, as `map_err` calls it.
-    pub(super) fn from_control(error: crate::power::ControlError) -> Self {
+impl From<crate::power::ControlError> for RunError {
+    fn from(error: crate::power::ControlError) -> Self {
         Self::power(&error)
     }
+}
 
+impl RunError {
     /// A machine's power was not switched.
     pub(super) fn power(error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Power { what: crate::error_chain(error) }

@@ -130,7 +130,7 @@ impl Driver {
         if action != PowerAction::On {
             undisturbed(&host, active.as_ref())?;
         }
-        let Some(control) = controls.control(&self.settings.means).map_err(RunError::from_control)? else {
+        let Some(control) = controls.control(&self.settings.means)? else {
             if action == PowerAction::On {
                 let target = super::wake::target(&host);
                 return self.power.wake(target).await.map_err(|error| RunError::power(&error));
@@ -142,7 +142,7 @@ impl Driver {
             );
             return Err(RunError::Invalid { what });
         };
-        control.switch(action).await.map_err(RunError::from_control)?;
+        control.switch(action).await?;
         self.note_power(&host, "power", format!("an operator switched its power: {action}")).await
     }
 
@@ -159,8 +159,8 @@ impl Driver {
             let what = format!("{0} has no outlet here; `host pdu {0} set` tells of one", host.name);
             return Err(RunError::Invalid { what });
         };
-        let control = power::by_pdu(settings, &self.settings.means).map_err(RunError::from_control)?;
-        control.switch(action).await.map_err(RunError::from_control)?;
+        let control = power::by_pdu(settings, &self.settings.means)?;
+        control.switch(action).await?;
         self.note_power(&host, "power", format!("an operator switched its outlet: {action}")).await
     }
 
@@ -197,8 +197,8 @@ impl Driver {
             );
             return Err(RunError::Invalid { what });
         };
-        let control = power::by_bmc(settings, &self.settings.means).map_err(RunError::from_control)?;
-        control.media(order.clone()).await.map_err(RunError::from_control)?;
+        let control = power::by_bmc(settings, &self.settings.means)?;
+        control.media(order.clone()).await?;
         let message = match order {
             Some(order) => format!("an operator put {} into its virtual drive", order.url),
             None => "an operator emptied its virtual drive".to_owned(),

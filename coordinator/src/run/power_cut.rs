@@ -58,9 +58,9 @@ impl Driver {
             Ok(Some(control)) if target == BootTarget::LinuxCold => {
                 self.cold_start(run, &*control, reboot.power == Some(PowerCut::Off)).await
             }
-            Ok(Some(control)) => restart(&*control).await.map_err(RunError::from_control),
+            Ok(Some(control)) => restart(&*control).await.map_err(RunError::from),
             Ok(None) => return Ok(()),
-            Err(error) => Err(RunError::from_control(error)),
+            Err(error) => Err(RunError::from(error)),
         };
         let already_failed = matches!(reboot.power, Some(PowerCut::Failed { .. }));
         match switched {
@@ -86,18 +86,18 @@ impl Driver {
         seen_off: bool,
     ) -> Result<(), RunError> {
         if seen_off {
-            if control.state().await.map_err(RunError::from_control)? == PowerState::On {
+            if control.state().await? == PowerState::On {
                 return Ok(());
             }
         } else {
             let patience = self.settings.means.shutdown_wait;
-            power::off_after_shutdown(control, patience).await.map_err(RunError::from_control)?;
+            power::off_after_shutdown(control, patience).await?;
             let what = "the machine is off for its cold start".to_owned();
             self.note_cut(run, PowerCut::Off, EventLevel::Info, Some(what)).await?;
             tokio::time::sleep(self.settings.means.off_pause).await;
         }
-        from_network(control).await.map_err(RunError::from_control)?;
-        control.switch(PowerAction::On).await.map_err(RunError::from_control)
+        from_network(control).await?;
+        control.switch(PowerAction::On).await.map_err(RunError::from)
     }
 
     async fn note_cut(

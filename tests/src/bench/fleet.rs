@@ -161,16 +161,16 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts a coordinator, registers the machines and boots them into a stage under load.
-    pub fn boot(built: &Built, folder: &Path, size: Size) -> anyhow::Result<Self> {
+    pub fn boot(built: &Built, folder: &Path, shape: Size) -> anyhow::Result<Self> {
         let site = Site::start(built, folder, &SiteOptions::default())?;
         let runtime = runtime()?;
         let tally = Arc::new(Tally::default());
         let machines = runtime.block_on(async {
             let spec = MadeOf::recorded()?.spec_yaml()?;
-            let enlisted = enlist(&Operator::of(&site)?, size.machines, &spec).await?;
-            boot_all(&site, enlisted, size.sensors, &tally).await
+            let enlisted = enlist(&Operator::of(&site)?, shape.machines, &spec).await?;
+            boot_all(&site, enlisted, shape.sensors, &tally).await
         })?;
-        Ok(Self { site, size, runtime, tally, machines })
+        Ok(Self { site, size: shape, runtime, tally, machines })
     }
 
     /// All of them sample at their interval, and nothing else happens.
@@ -187,7 +187,8 @@ impl Fleet {
             self.size.rounds,
             || Ok(()),
         )?;
-        let (took, samples) = (begin.elapsed() - LEAD, (self.tally.samples() - samples_before) as f64);
+        let took = begin.elapsed().saturating_sub(LEAD);
+        let samples = (self.tally.samples() - samples_before) as f64;
         let used = usage(process)?;
         let bytes = self.database_bytes()?.saturating_sub(bytes_before) as f64;
         Ok(Figures {
@@ -195,7 +196,7 @@ impl Fleet {
             acknowledged: samples / took.as_secs_f64(),
             latencies: self.tally.take_latencies()?,
             rss_kib: used.rss_kib,
-            cores: (used.cpu - cpu_before).as_secs_f64() / took.as_secs_f64(),
+            cores: used.cpu.saturating_sub(cpu_before).as_secs_f64() / took.as_secs_f64(),
             bytes_a_sample: bytes / samples,
         })
     }
