@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vetting_protocol::ids::StageName;
-use vetting_protocol::inventory::Inventory;
+use vetting_protocol::inventory::{Inventory, PciDevice};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{ExpectedLinks, StageWork};
 
@@ -52,8 +52,9 @@ impl Stage for BurnStage {
         let looks = network::look_at_all(context, server.as_deref().ok(), ExpectedLinks::Connected)?;
         let mut loads = vec![Load::Cpus { workers }, Load::Memory { workers, percent: *memory_percent }];
         loads.extend(targets.chosen.iter().map(Load::Disk));
-        if gpu::load::can_work_any(&context.inventory()?.pci) {
-            loads.push(Load::Gpus);
+        let functions = &context.inventory()?.pci;
+        if gpu::load::can_work_any(functions) {
+            loads.push(Load::Gpus { functions });
         }
         loads.extend(looks.iter().filter_map(|(nic, look)| Load::of_link(&nic.name, look)));
 
@@ -100,7 +101,9 @@ enum Load<'l> {
     },
     Disk(&'l Target<'l>),
     Link(&'l Ready),
-    Gpus,
+    Gpus {
+        functions: &'l [PciDevice],
+    },
     /// A link that is not as it should be.
     BadLink {
         nic: &'l str,
@@ -123,7 +126,7 @@ impl<'l> Load<'l> {
             Self::Memory { .. } => "memory".to_owned(),
             Self::Disk(target) => format!("{} read", target.disk.name),
             Self::Link(ready) => format!("{} iperf", ready.nic),
-            Self::Gpus => "GPUs".to_owned(),
+            Self::Gpus { .. } => "GPUs".to_owned(),
             Self::BadLink { nic, .. } => format!("{nic} iperf"),
         }
     }
@@ -131,7 +134,7 @@ impl<'l> Load<'l> {
     /// Its sub-step may be skipped without the stage being so.
     fn may_be_skipped(&self) -> bool {
         match self {
-            Self::Link(_) | Self::Gpus => true,
+            Self::Link(_) | Self::Gpus { .. } => true,
             Self::Cpus { .. } | Self::Memory { .. } | Self::Disk(_) | Self::BadLink { .. } => false,
         }
     }
@@ -180,7 +183,7 @@ impl Burn<'_, '_> {
             }
             Load::Disk(target) => storage::read_under_load(context, self.sub_steps, target, duration),
             Load::Link(ready) => network::work(context, ready, duration),
-            Load::Gpus => gpu::load::beside(context, duration),
+            Load::Gpus { functions } => gpu::load::beside(context, functions, duration),
             Load::BadLink { reason, .. } => Found::new(Outcome::fail(*reason), json!({})),
         }
     }

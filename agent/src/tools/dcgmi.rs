@@ -1,6 +1,7 @@
 //! dcgmi: NVIDIA's own diagnostics of GPUs (DCGM). It works the GPUs and checks their answers. Not in Debian: an image has it
 //! only where somebody put it there.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub fn invocation(level: u8, timeout: Duration) -> Invocation {
 pub struct Diagnosis {
     /// Tests that worked a GPU or its link and found nothing.
     pub passed: Vec<String>,
+    /// The GPUs, by DCGM's ids, that one of those worked.
+    pub worked: BTreeSet<String>,
     /// Tests of the software's installation that found nothing.
     pub software_passed: Vec<String>,
     /// Tests that found something wrong, with what they say.
@@ -85,16 +88,21 @@ impl Diagnosis {
                     Value::Number(id) => Some(id.to_string()),
                     _ => None,
                 });
-            let subject = subject.map_or_else(String::new, |id| format!(" (GPU {id} of DCGM)"));
+            let named = subject.as_ref().map_or_else(String::new, |id| format!(" (GPU {id} of DCGM)"));
             let mut words = Vec::new();
             for key in ["warnings", "info"] {
                 collect(result.get(key), &mut words);
             }
             let said = if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) };
-            let plain = format!("{name}{subject}");
+            let plain = format!("{name}{named}");
             match status.as_str() {
                 "pass" if category == SOFTWARE => self.software_passed.push(plain),
-                "pass" => self.passed.push(plain),
+                "pass" => {
+                    self.passed.push(plain);
+                    // one result may be of several: `0,1`
+                    let ids = subject.iter().flat_map(|ids| ids.split(',')).map(str::trim);
+                    self.worked.extend(ids.filter(|id| !id.is_empty()).map(str::to_owned));
+                }
                 "fail" => self.failed.push(plain + &said),
                 "warn" => self.warned.push(plain + &said),
                 "skip" | "skipped" | "not run" => self.skipped.push(plain + &said),
@@ -146,6 +154,7 @@ mod tests {
         let diagnosis = parse(&answer(0, &format!("Successfully ran diagnostic.\n{GOOD}"))).unwrap();
         assert_eq!(diagnosis.software_passed, ["Denylist (GPU 0 of DCGM)"]);
         assert_eq!(diagnosis.passed, ["PCIe (GPU 0 of DCGM)"]);
+        assert_eq!(diagnosis.worked, ["0".to_owned()].into());
         assert_eq!(diagnosis.skipped, ["PCIe (GPU 1 of DCGM): not supported on this GPU"]);
     }
 
@@ -157,6 +166,13 @@ mod tests {
             "test_summary": {"status": "Fail"}}]}]}}"#;
         let diagnosis = parse(&answer(226, text)).unwrap();
         assert_eq!(diagnosis.failed, ["memory (GPU 2 of DCGM): double bit error"]);
+    }
+
+    #[test]
+    fn one_result_of_several_gpus_counts_for_each() {
+        let text = GOOD.replace(r#"{"gpu_id": "0", "info""#, r#"{"gpu_ids": "0, 1,3", "info""#);
+        let diagnosis = parse(&answer(0, &text)).unwrap();
+        assert_eq!(diagnosis.worked, ["0", "1", "3"].map(str::to_owned).into());
     }
 
     #[test]

@@ -40,20 +40,26 @@ pub(super) fn expected(level: u8) -> Duration {
 /// The shortest level that works GPUs.
 const SHORTEST: u8 = 2;
 
-/// Works GPUs beside other loads, as often as the shortest diagnostics fit into the time.
-pub(in crate::stages) fn beside(context: &StageContext<'_>, duration: Duration) -> Found {
+/// Works the GPUs among these functions beside other loads, as often as the shortest diagnostics fit into the time.
+pub(in crate::stages) fn beside(
+    context: &StageContext<'_>,
+    functions: &[PciDevice],
+    duration: Duration,
+) -> Found {
+    let gpus = Cards::of(functions).gpus;
+    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
     let mut done = Vec::new();
     for _ in 0..duration.as_secs() / expected(SHORTEST).as_secs() {
         let invocation = dcgmi::invocation(SHORTEST, expected(SHORTEST) * PATIENCE);
         let answer = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
         let outcome = match answer.and_then(|finished| dcgmi::parse(&finished)) {
-            Ok(diagnosis) => outcome(&diagnosis, &[]),
+            Ok(diagnosis) => outcome(&diagnosis, worked.len(), &others),
             Err(ToolError::Missing { .. }) => Outcome::skip("GPUs: DCGM (dcgmi) is not installed here"),
             Err(error) => Outcome::error(format!("GPUs: {}", error.reason())),
         };
-        let worked = outcome == Outcome::Pass;
+        let passed = outcome == Outcome::Pass;
         done.push(outcome);
-        if !worked {
+        if !passed {
             break;
         }
     }
@@ -93,10 +99,16 @@ pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load 
         }
     };
     let at_work = !diagnosis.passed.is_empty() || !diagnosis.failed.is_empty();
+    let mut unread = Vec::new();
     if at_work {
-        for (address, (width, speed)) in &links {
-            context.measure("gpu", format!("{address}/loaded_width"), Some(*width), "percent");
-            context.measure("gpu", format!("{address}/loaded_speed"), Some(*speed), "percent");
+        for card in &worked {
+            let link = links.get(&card.address);
+            for (key, best) in [("width", link.map(|link| link.0)), ("speed", link.map(|link| link.1))] {
+                context.measure("gpu", format!("{}/loaded_{key}", card.address), best, "percent");
+            }
+            if link.is_none() {
+                unread.push(card.name());
+            }
         }
     }
     context.measure("gpu", "dcgm/failed", Some(diagnosis.failed.len() as f64), "count");
@@ -109,20 +121,28 @@ pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load 
         "warned": diagnosis.warned,
         "skipped": diagnosis.skipped,
     });
-    Load { found: Found::new(outcome(&diagnosis, &others), details), worked: at_work }
+    let outcome = match outcome(&diagnosis, worked.len(), &others) {
+        Outcome::Pass if !unread.is_empty() => {
+            Outcome::error(format!("load: the link cannot be read of {}", unread.join(", ")))
+        }
+        outcome => outcome,
+    };
+    Load { found: Found::new(outcome, details), worked: at_work }
 }
 
-fn outcome(diagnosis: &Diagnosis, others: &[&Card]) -> Outcome {
+/// `gpus` is how many should have been worked; DCGM numbers them by itself.
+fn outcome(diagnosis: &Diagnosis, gpus: usize, others: &[&Card]) -> Outcome {
     if !diagnosis.failed.is_empty() {
         return Outcome::fail(format!("DCGM: {}", diagnosis.failed.join("; ")));
     }
-    if diagnosis.passed.is_empty() {
+    let worked = diagnosis.worked.len();
+    if worked < gpus {
         let why = if diagnosis.skipped.is_empty() {
             String::new()
         } else {
             format!(": {}", diagnosis.skipped.join("; "))
         };
-        return Outcome::skip(format!("not loaded: DCGM ran no test that works a GPU{why}"));
+        return Outcome::skip(format!("not loaded: DCGM worked {worked} of {gpus} GPUs{why}"));
     }
     if !others.is_empty() {
         let names: Vec<String> = others.iter().map(|card| card.name()).collect();

@@ -93,6 +93,26 @@ fn a_good_gpu_that_was_worked_passes() {
 }
 
 #[test]
+fn a_gpu_that_no_test_worked_or_whose_link_is_not_told_is_no_pass() {
+    let diagnosed = |_: &Invocation| told(GOOD_DIAG);
+    let mut two = a100(16);
+    two.inventory.pci.push(function("0000:af:00.0", "030200", "10de", Some("nvidia")));
+    let (report, ..) = two.run(&WORK, &tools("0.1-good", "0.1-good", diagnosed));
+    let outcome = outcome(report);
+    assert_ne!(outcome, Outcome::Pass);
+    let (_, kept, _) = two.run(&WORK, &tools("0.1-good", "0.1-good", diagnosed));
+    let load = &kept.sub_steps()["load"];
+    assert!(matches!(load, Outcome::Skip { reason } if reason.contains("1 of 2 GPUs")), "{load:?}");
+
+    let unread = a100(16);
+    std::fs::remove_dir_all(unread.path("sys/bus/pci/devices")).unwrap();
+    let (_, kept, _) = unread.run(&WORK, &tools("0.1-good", "0.1-good", diagnosed));
+    let load = &kept.sub_steps()["load"];
+    assert!(matches!(load, Outcome::Error { reason } if reason.contains("link cannot be read")), "{load:?}");
+    assert_eq!(kept.measurements()["gpu 0000:3b:00.0/loaded_width"], None);
+}
+
+#[test]
 fn without_a_load_it_is_skipped_and_says_so() {
     let tools = tools("0.1-good", "0.1-good", missing);
     let (report, kept, _) = a100(16).run(&WORK, &tools);
