@@ -95,10 +95,7 @@ pub fn compare(built: &Built, folder: &Path) -> anyhow::Result<Comparison> {
         println!("  {machines} machines: {:.0} samples/s", figures.acknowledged);
         all.push(figures);
         if machines == MIDDLE {
-            for number in 1..=AWAY {
-                rounds.push(fleet.catch_up(&folder.join(format!("raw-{number}.db")))?);
-            }
-            fleet.lose_coordinator()?;
+            rounds = fleet.away(folder)?;
         }
     }
     println!("\n{}\n", table(&all));
@@ -199,6 +196,16 @@ impl Fleet {
             cores: used.cpu.saturating_sub(cpu_before).as_secs_f64() / took.as_secs_f64(),
             bytes_a_sample: bytes / samples,
         })
+    }
+
+    /// The coordinator is away several times: what gathered meanwhile is delivered, beside raw inserts of the same rows
+    /// into a database below `folder`. At last it is killed under load, and what it had acknowledged is counted.
+    pub fn away(&mut self, folder: &Path) -> anyhow::Result<Vec<Round>> {
+        let rounds = (1..=AWAY)
+            .map(|number| self.catch_up(&folder.join(format!("raw-{number}.db"))))
+            .collect::<anyhow::Result<Vec<Round>>>()?;
+        self.lose_coordinator()?;
+        Ok(rounds)
     }
 
     /// What gathered while the coordinator was away, all at once.

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tokio::task::JoinSet;
 use vetting_judge::duration::HumanDuration;
 use vetting_protocol::operator_api::RunDetail;
+use vetting_tests::bench::Round;
 use vetting_tests::bench::fleet::{Fleet, Size, table};
 use vetting_tests::fleet::{Fate, MadeOf, Operator, Tally, enlist, live, runtime};
 use vetting_tests::site::{Built, Site, SiteOptions};
@@ -47,6 +48,8 @@ enum Command {
         #[arg(long, default_value_t = 8)]
         rounds: u32,
     },
+    /// Their coordinator is away: what gathered meanwhile, beside raw inserts of the same rows; and killed under load.
+    Away,
     /// Whole runs to their verdicts: sound machines, short deliveries, hot CPUs, bad disks, restarts.
     Lives {
         /// Between two sampling rounds of a machine.
@@ -66,6 +69,15 @@ fn main() -> anyhow::Result<ExitCode> {
             let interval = Duration::from_millis(interval.as_ms());
             let size = Size { machines, sensors, interval, rounds };
             println!("{}", table(&[Fleet::boot(&built, &folder, size)?.steady()?]));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Away => {
+            let rounds =
+                Fleet::boot(&built, &folder, Size { sensors, ..Size::of(machines) })?.away(&folder)?;
+            for Round { ours, theirs } in rounds {
+                println!("{ours:.1} k samples/s, raw inserts {theirs:.1}: {:.2}", ours / theirs);
+            }
+            println!("killed under load: every acknowledged sample is stored, once");
             Ok(ExitCode::SUCCESS)
         }
         Command::Lives { interval } => {
