@@ -106,7 +106,7 @@ fn qemu_restarts_and_the_kernels_memory_test_pass_on_a_good_machine() -> anyhow:
     )?;
     let detail = lab.verdict(|_, _| false)?;
     assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
-    assert_eq!(passed(&detail), ["restart 1", "restart 2", "kernel memtest=2"]);
+    assert_eq!(passed(&detail), ["restart 1 of 2", "restart 2 of 2", "kernel memtest=2"]);
     lab.machine.wait_for(local_disk::STARTED, PATIENCE).context("the machine starts its own disk")?;
     Ok(())
 }
