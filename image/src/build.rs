@@ -12,6 +12,7 @@ use crate::apt::{self, AptError};
 use crate::archive::{self, ArchiveError, Cached, Packed};
 use crate::contents::{self, ContentsError, FirstStep};
 use crate::digest;
+use crate::driver::{Driver, DriverError};
 use crate::fetch::{self, FetchError, Unpacked};
 use crate::lock::{self, LockError, LockedPackage};
 use crate::manifest::{Archive, BuiltFile, Manifest, PackageVersion, Part};
@@ -59,6 +60,8 @@ pub struct Places {
     pub nvml_probe: PathBuf,
     /// A mirror to use instead of what apt on this host uses.
     pub mirror: Option<String>,
+    /// Folder with NVIDIA's driver, if the image is to have it.
+    pub nvidia_driver: Option<PathBuf>,
 }
 
 impl Places {
@@ -70,6 +73,7 @@ impl Places {
             cache: root.join(".cache"),
             nvml_probe: root.join(NVML_PROBE),
             mirror: None,
+            nvidia_driver: None,
         }
     }
 
@@ -104,6 +108,9 @@ pub enum BuildError {
     /// Packages cannot be had.
     #[error("fetching packages")]
     Fetch(#[from] FetchError),
+    /// The driver is refused.
+    #[error("taking NVIDIA's driver")]
+    Driver(#[from] DriverError),
     /// The contents cannot be put together.
     #[error("putting the image together")]
     Contents(#[from] ContentsError),
@@ -152,7 +159,20 @@ pub fn build(
     let work = tempfile::tempdir_in(&places.cache)
         .map_err(|source| BuildError::File { path: places.cache.clone(), source })?;
     let kernel = contents::kernel(&unpacked)?;
-    let (segments, firmware_left_out) = segments(places, &recipe, &unpacked, payload, work.path())?;
+    let driver = match &places.nvidia_driver {
+        Some(folder) => {
+            Some(Driver::read(folder, &kernel.version, &places.cache, &work.path().join("driver"))?)
+        }
+        None => None,
+    };
+    if let Some(driver) = &driver {
+        let Driver { version, packages, .. } = driver;
+        tell(&format!("NVIDIA's driver {version}, of {} packages", packages.len()));
+    }
+    let (segments, firmware_left_out) =
+        segments(places, &recipe, &unpacked, driver.as_ref(), payload, work.path())?;
+    let unpacked: Vec<Unpacked> =
+        unpacked.into_iter().chain(driver.iter().flat_map(|driver| driver.packages.clone())).collect();
     let mut initrd = Vec::new();
     let (mut archives, mut parts) = (Vec::new(), Vec::new());
     let mut used: BTreeSet<String> =
@@ -194,6 +214,7 @@ pub fn build(
         parts,
         agent: agent_entry(payload)?,
         packages: unpacked.iter().map(|unpacked| PackageVersion::from(&unpacked.package)).collect(),
+        nvidia_driver: driver.map(|driver| driver.version),
         firmware_left_out,
     };
     let mut text = serde_json::to_string_pretty(&manifest)?;
@@ -256,6 +277,7 @@ fn segments(
     places: &Places,
     recipe: &Recipe,
     unpacked: &[Unpacked],
+    driver: Option<&Driver>,
     payload: &Payload,
     work: &Path,
 ) -> Result<(Vec<Segment>, Vec<String>), ContentsError> {
@@ -267,7 +289,7 @@ fn segments(
         Payload::Agent(agent) => ("agent", agent, FirstStep::Agent),
         Payload::Init(init) => ("init", init, FirstStep::Script),
     };
-    let full = contents::full(recipe, unpacked, first, &places.nvml_probe, work)?;
+    let full = contents::full(recipe, unpacked, driver, first, &places.nvml_probe, work)?;
     let segments = vec![
         Segment { name: "early", tree: full.early, form: Form::Cpio },
         Segment { name, tree: contents::agent(pid_one)?, form: Form::Cpio },

@@ -26,9 +26,7 @@ pub enum ClosureError {
         package: String,
     },
     /// No package has a library.
-    #[error(
-        "{user} needs {library}, which no locked package has; is it in leave_out of initramfs/packages.yaml?"
-    )]
+    #[error("{user} needs {library}, which no package has; is it in leave_out of initramfs/packages.yaml?")]
     NoLibrary {
         /// Soname or path.
         library: String,
@@ -97,6 +95,11 @@ impl<'a> Walk<'a> {
         let found = PROGRAM_FOLDERS.iter().any(|folder| self.take(&format!("{folder}/{program}")));
         let error = || ClosureError::NoProgram { program: program.to_owned(), package: package.to_owned() };
         found.then_some(()).ok_or_else(error)
+    }
+
+    /// Take the file at a canonical path; false if no package has it.
+    pub fn file(&mut self, path: &str) -> bool {
+        self.take(path)
     }
 
     /// Take what a program built on this host needs to start; the program itself is the caller's to add.

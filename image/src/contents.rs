@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use globset::GlobBuilder;
 
 use crate::closure::{Closure, ClosureError, Walk};
+use crate::driver::{self, Driver};
 use crate::elf::{self, ElfError};
 use crate::fetch::Unpacked;
 use crate::index::{Index, IndexError};
@@ -117,16 +118,18 @@ pub fn kernel(packages: &[Unpacked]) -> Result<Kernel, ContentsError> {
     kernels.next_back().ok_or(ContentsError::NoKernel)
 }
 
-/// Everything but the agent; `nvml_probe` is the program of that name. `work` is an empty folder which the tree's contents
+/// Everything but the agent; `nvml_probe` is the program of that name. `work` is a folder which the tree's contents
 /// refer to afterwards.
 pub fn full(
     recipe: &Recipe,
     packages: &[Unpacked],
+    driver: Option<&Driver>,
     first: FirstStep,
     nvml_probe: &Path,
     work: &Path,
 ) -> Result<Contents, ContentsError> {
-    let index = Index::read(packages)?;
+    // what is locked stays what it is, whatever the driver's packages bring
+    let index = Index::read(driver.iter().flat_map(|driver| &driver.packages).chain(packages))?;
     let mut tree = Tree::with_skeleton();
     let stubs = recipe.packages.stubs.iter().map(|stub| stub.library.as_str());
     let mut walk = Walk::new(&index, stubs);
@@ -136,6 +139,9 @@ pub fn full(
         }
     }
     walk.needs_of_own(nvml_probe)?;
+    for path in driver.iter().flat_map(|driver| driver.files(&index)) {
+        walk.file(path);
+    }
     let closure = walk.finish()?;
     add_closure(&mut tree, &index, &closure)?;
     tree.add_bytes("usr/bin/nvml-probe", "nvml-probe", read(nvml_probe)?, true)?;
@@ -149,8 +155,11 @@ pub fn full(
         }
     }
     add_applets(&mut tree, &recipe.packages.busybox_applets)?;
-    let asked_for = add_modules(&mut tree, recipe, packages, work)?;
+    let asked_for = add_modules(&mut tree, recipe, packages, driver, work)?;
     add_firmware(&mut tree, recipe, &index)?;
+    if let Some(driver) = driver {
+        add_driver(&mut tree, &index, driver)?;
+    }
     add_overlay(&mut tree, &recipe.overlay, "")?;
     tree.add_symlink("usr/bin/vetting-agent", "agent", "/vetting-agent")?;
     let missing = |name: &String| !tree.contains(&format!("{FIRMWARE}/{name}"));
@@ -254,16 +263,18 @@ fn add_modules(
     tree: &mut Tree,
     recipe: &Recipe,
     packages: &[Unpacked],
+    driver: Option<&Driver>,
     work: &Path,
 ) -> Result<BTreeSet<String>, ContentsError> {
     let kernel = kernel(packages)?;
+    let added = driver.map(|driver| &driver.modules);
     let staged =
-        kernel_modules::stage(&recipe.modules, &kernel.root, &kernel.version, &work.join("modules"))?;
+        kernel_modules::stage(&recipe.modules, added, &kernel.root, &kernel.version, &work.join("modules"))?;
     let base = format!("usr/lib/modules/{}", kernel.version);
     let mut firmware = BTreeSet::new();
     for (file, group) in &staged.groups {
         let source = staged.folder.join(file);
-        firmware.extend(elf::module_firmware(&source)?);
+        firmware.extend(elf::module_info(&source, "firmware")?);
         tree.add_file(&format!("{base}/{file}"), &format!("modules: {group}"), &source)?;
     }
     for entry in list(&staged.folder)? {
@@ -294,6 +305,19 @@ fn add_firmware(tree: &mut Tree, recipe: &Recipe, index: &Index) -> Result<(), C
                 let (package, what) = (package.name.clone(), pattern.clone());
                 return Err(ContentsError::NoFile { recipe: "firmware.yaml", package, what });
             }
+        }
+    }
+    Ok(())
+}
+
+/// Add what the driver's packages bring, under the names by which it is looked for.
+fn add_driver(tree: &mut Tree, index: &Index, driver: &Driver) -> Result<(), ContentsError> {
+    for path in driver.files(index).chain(driver.firmware(index)) {
+        add_resolved(tree, index, path)?;
+    }
+    for (name, target) in driver.aliases(index) {
+        if !tree.contains(&name) {
+            tree.add_symlink(&name, driver::PART, &target)?;
         }
     }
     Ok(())

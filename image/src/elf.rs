@@ -125,8 +125,9 @@ pub fn defined_versions(path: &Path) -> Result<BTreeSet<String>, ElfError> {
     Ok(names.collect())
 }
 
-/// The firmware files a kernel module says it may ask for (`firmware=` in its `.modinfo`).
-pub fn module_firmware(path: &Path) -> Result<Vec<String>, ElfError> {
+/// What a kernel module says of itself under `key` in its `.modinfo`: `firmware` it may ask for, its `version`, modules
+/// it `depends` on, the kernel it is for (`vermagic`). In order, as often as it is there.
+pub fn module_info(path: &Path, key: &str) -> Result<Vec<String>, ElfError> {
     let bytes = std::fs::read(path).map_err(|source| ElfError::Read { path: path.to_owned(), source })?;
     let elf = Elf::parse(&bytes).map_err(|source| ElfError::Parse { path: path.to_owned(), source })?;
     let section = elf
@@ -136,8 +137,8 @@ pub fn module_firmware(path: &Path) -> Result<Vec<String>, ElfError> {
         .and_then(|section| bytes.get(section.file_range()?));
     let entries = section.unwrap_or_default().split(|byte| *byte == 0);
     Ok(entries
-        .filter_map(|entry| entry.strip_prefix(b"firmware="))
-        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .filter_map(|entry| entry.strip_prefix(key.as_bytes())?.strip_prefix(b"="))
+        .map(|value| String::from_utf8_lossy(value).into_owned())
         .collect())
 }
 

@@ -139,6 +139,17 @@ fn verified(package: &LockedPackage, file: &Path) -> Result<bool, FetchError> {
     }
 }
 
+/// A package that is not of the mirror but a file on this host, unpacked once into the cache.
+pub fn unpack_own(package: LockedPackage, deb: &Path, cache: &Path) -> Result<Unpacked, FetchError> {
+    let roots = cache.join("unpacked");
+    std::fs::create_dir_all(&roots).map_err(|source| file_error(&roots, source))?;
+    let root = roots.join(&package.sha256);
+    if !root.is_dir() {
+        unpack(&package, deb, &roots)?;
+    }
+    Ok(Unpacked { package, root })
+}
+
 /// Unpack beside, then rename: a folder under its final name is always complete.
 fn unpack(package: &LockedPackage, deb: &Path, roots: &Path) -> Result<(), FetchError> {
     let beside = roots.join(format!("{}.new", package.sha256));

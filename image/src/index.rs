@@ -46,8 +46,8 @@ pub struct Resolved {
 }
 
 impl Index {
-    /// Read the folders of all unpacked packages.
-    pub fn read(packages: &[Unpacked]) -> Result<Self, IndexError> {
+    /// Read the folders of all unpacked packages. Where two have the same file, it is the later one's.
+    pub fn read<'a>(packages: impl IntoIterator<Item = &'a Unpacked>) -> Result<Self, IndexError> {
         let mut index = Self::default();
         for unpacked in packages {
             index.read_folder(&unpacked.package.name, &unpacked.root, "")?;
@@ -76,6 +76,11 @@ impl Index {
             }
         }
         None
+    }
+
+    /// Every file and link.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &Found)> {
+        self.files.iter().map(|(path, found)| (path.as_str(), found))
     }
 
     /// Everything below a canonical folder.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::command::{CommandError, Tool};
-use crate::recipe::Modules;
+use crate::recipe::{ModuleGroup, Modules};
 
 /// Why the modules cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,16 @@ pub enum ModulesError {
         /// What it said.
         #[from]
         source: CommandError,
+    },
+    /// Modules that were added need others that the kernel does not have.
+    #[error("the modules of {group} need modules that kernel {kernel} does not have: {}", names.join(" "))]
+    Unmet {
+        /// What was added.
+        group: String,
+        /// Kernel version.
+        kernel: String,
+        /// Module names.
+        names: Vec<String>,
     },
     /// The kernel does not have these.
     #[error("initramfs/modules.yaml names modules that kernel {kernel} does not have: {}", names.join(" "))]
@@ -56,8 +66,26 @@ pub struct Staged {
     pub folder: PathBuf,
 }
 
-/// Choose modules of the kernel whose unpacked package is `root`, and put them into the empty folder `stage`.
-pub fn stage(modules: &Modules, root: &Path, kernel: &str, stage: &Path) -> Result<Staged, ModulesError> {
+/// Modules for the kernel that its package does not have, decompressed.
+#[derive(Debug, Clone)]
+pub struct Added {
+    /// What they are, in the size table.
+    pub group: String,
+    /// Their files.
+    pub files: Vec<PathBuf>,
+    /// Modules of the kernel that they depend on.
+    pub needs: Vec<String>,
+}
+
+/// Choose modules of the kernel whose unpacked package is `root`, and put them into the empty folder `stage`, with those
+/// that are `added`.
+pub fn stage(
+    modules: &Modules,
+    added: Option<&Added>,
+    root: &Path,
+    kernel: &str,
+    stage: &Path,
+) -> Result<Staged, ModulesError> {
     let source = root.join("usr/lib/modules").join(kernel);
     if !source.join("modules.dep").exists() {
         Tool::new("depmod").arg("-b").arg(root.join("usr")).arg(kernel).run()?;
@@ -67,8 +95,15 @@ pub fn stage(modules: &Modules, root: &Path, kernel: &str, stage: &Path) -> Resu
         &read(&source.join("modules.builtin"))?,
         &read(&source.join("modules.softdep"))?,
     );
-    let chosen =
-        index.choose(modules).map_err(|names| ModulesError::Unknown { kernel: kernel.to_owned(), names })?;
+    let unknown = |names| ModulesError::Unknown { kernel: kernel.to_owned(), names };
+    let mut chosen = index.choose(&modules.groups).map_err(unknown)?;
+    if let Some(Added { group, needs, .. }) = added {
+        let wanted = ModuleGroup { name: group.clone(), comment: String::new(), modules: needs.clone() };
+        let unmet = |names| ModulesError::Unmet { group: group.clone(), kernel: kernel.to_owned(), names };
+        for (file, group) in index.choose(&[wanted]).map_err(unmet)? {
+            chosen.entry(file).or_insert(group);
+        }
+    }
     let folder = stage.join("lib/modules").join(kernel);
     let mut compressed = Vec::new();
     for file in chosen.keys() {
@@ -84,11 +119,19 @@ pub fn stage(modules: &Modules, root: &Path, kernel: &str, stage: &Path) -> Resu
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
         copy(&source.join(name), &folder.join(name))?;
     }
-    Tool::new("depmod").arg("-b").arg(stage).arg(kernel).run()?;
-    let groups = chosen
+    let mut groups: BTreeMap<String, String> = chosen
         .into_iter()
         .map(|(file, group)| (file.strip_suffix(".xz").unwrap_or(&file).to_owned(), group))
         .collect();
+    for (group, file) in
+        added.into_iter().flat_map(|added| added.files.iter().map(|file| (&added.group, file)))
+    {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let below = format!("updates/{name}");
+        copy(file, &folder.join(&below))?;
+        groups.insert(below, group.clone());
+    }
+    Tool::new("depmod").arg("-b").arg(stage).arg(kernel).run()?;
     Ok(Staged { groups, folder })
 }
 
@@ -127,10 +170,10 @@ impl KernelIndex {
     }
 
     /// Files to take, each with the group that first wanted it, or the names the kernel does not have.
-    fn choose(&self, modules: &Modules) -> Result<BTreeMap<String, String>, Vec<String>> {
+    fn choose(&self, groups: &[ModuleGroup]) -> Result<BTreeMap<String, String>, Vec<String>> {
         let mut files = BTreeMap::new();
         let mut unknown = Vec::new();
-        for group in &modules.groups {
+        for group in groups {
             for name in &group.modules {
                 let name = normalised(name);
                 if self.loadable.contains_key(&name) {
@@ -158,7 +201,7 @@ impl KernelIndex {
 }
 
 /// `kernel/drivers/net/foo-bar.ko.xz` → `foo_bar`.
-fn module_name(file: &str) -> String {
+pub fn module_name(file: &str) -> String {
     let base = file.rsplit('/').next().unwrap_or(file);
     normalised(base.split(".ko").next().unwrap_or(base))
 }
@@ -187,7 +230,6 @@ fn copy(source: &Path, target: &Path) -> Result<(), ModulesError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::ModuleGroup;
 
     fn index() -> KernelIndex {
         KernelIndex::parse(
@@ -198,9 +240,9 @@ mod tests {
         )
     }
 
-    fn modules(names: &[&str]) -> Modules {
+    fn modules(names: &[&str]) -> [ModuleGroup; 1] {
         let modules = names.iter().map(|name| (*name).to_owned()).collect();
-        Modules { groups: vec![ModuleGroup { name: "network".to_owned(), comment: String::new(), modules }] }
+        [ModuleGroup { name: "network".to_owned(), comment: String::new(), modules }]
     }
 
     #[test]

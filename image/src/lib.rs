@@ -11,6 +11,7 @@ pub mod command;
 pub mod contents;
 pub mod cpio;
 pub mod digest;
+pub mod driver;
 pub mod elf;
 pub mod fetch;
 pub mod index;

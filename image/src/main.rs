@@ -55,6 +55,12 @@ struct BuildArguments {
     /// The program nvml-probe, linked against a glibc no newer than the image's
     #[arg(long, default_value = NVML_PROBE)]
     nvml_probe: PathBuf,
+    /// Folder with NVIDIA's driver: Debian packages (*.deb) and kernel modules (*.ko, *.ko.xz) for the image's kernel
+    ///
+    /// nvidia.ko, libnvidia-ml.so.1 and nvidia-modprobe of one version are needed; GSP firmware for GPUs since Turing, and
+    /// DCGM's packages for load, are taken where they are there. docs/stages.md says how to make the folder.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "bare")]
+    nvidia_driver: Option<PathBuf>,
     /// This program or script as PID 1 instead of the agent
     #[arg(long, conflicts_with = "bare")]
     init: Option<PathBuf>,
@@ -72,7 +78,7 @@ struct BuildArguments {
 impl From<PlaceArguments> for Places {
     fn from(arguments: PlaceArguments) -> Self {
         let PlaceArguments { recipe, lock, cache, mirror } = arguments;
-        Self { recipe, lock, cache, mirror, nvml_probe: NVML_PROBE.into() }
+        Self { recipe, lock, cache, mirror, nvml_probe: NVML_PROBE.into(), nvidia_driver: None }
     }
 }
 
@@ -97,7 +103,11 @@ fn run_lock(places: &Places) -> anyhow::Result<()> {
 
 fn run_build(arguments: BuildArguments) -> anyhow::Result<()> {
     let started = Instant::now();
-    let places = Places { nvml_probe: arguments.nvml_probe, ..arguments.places.into() };
+    let places = Places {
+        nvml_probe: arguments.nvml_probe,
+        nvidia_driver: arguments.nvidia_driver,
+        ..arguments.places.into()
+    };
     let (payload, folder) = match (arguments.bare, arguments.init) {
         (true, _) => (Payload::Bare(places.recipe.join("bare-init")), "target/image-bare"),
         (false, Some(init)) => (Payload::Init(init), "target/image"),

@@ -25,6 +25,9 @@ pub struct Manifest {
     pub agent: Option<BuiltFile>,
     /// Debian packages, by name.
     pub packages: Vec<PackageVersion>,
+    /// Version of NVIDIA's driver, where the image has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia_driver: Option<String>,
     /// Firmware that modules in the image may ask for and that is not in it.
     pub firmware_left_out: Vec<String>,
 }

@@ -6,12 +6,14 @@ use std::path::Path;
 /// What is said.
 pub const STARTED: &str = "the local disk has started";
 
-/// Boots under BIOS: a boot sector that writes to the first serial port and stops.
-const BOOT_SECTOR: [u8; 22] = [
+/// Boots under BIOS: a boot sector that writes to the first serial port and stops. SeaBIOS writes to that port too, what
+/// it still has of the screen, at a tick of its clock: none may come between.
+const BOOT_SECTOR: [u8; 23] = [
+    0xfa, // cli
     0x31, 0xc0, // xor ax, ax
     0x8e, 0xd8, // mov ds, ax
     0xfc, // cld
-    0xbe, 0x16, 0x7c, // mov si, 0x7c16: the text behind this code
+    0xbe, 0x17, 0x7c, // mov si, 0x7c17: the text behind this code
     0xac, // next: lodsb
     0x84, 0xc0, // test al, al
     0x74, 0x06, // jz stop

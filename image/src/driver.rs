@@ -1,0 +1,457 @@
+//! NVIDIA's driver in the image: packages and kernel modules that the operator brings in one folder, since its licence and
+//! its ties to one kernel keep it out of the image as it is shipped.
+//!
+//! Owns: what is taken of the folder, under which names. Refuses: a driver that could not work: for another kernel, with
+//! modules and library of different versions (NVML then answers only `Driver/library version mismatch`), or in part.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::command::{CommandError, Tool};
+use crate::digest;
+use crate::elf::{self, ElfError};
+use crate::fetch::{self, FetchError, Unpacked};
+use crate::index::{Index, IndexError};
+use crate::kernel_modules::{Added, module_name};
+use crate::lock::LockedPackage;
+
+/// Name of the driver's part in the size table.
+pub const PART: &str = "NVIDIA driver";
+/// The module that is the driver; its version is the driver's.
+const DRIVER_MODULE: &str = "nvidia";
+/// Modules that are taken: nothing is shown on a screen, so not those of displays.
+const MODULES: [&str; 2] = [DRIVER_MODULE, "nvidia_uvm"];
+/// What `nvml-probe` loads.
+const LIBRARY: &str = "libnvidia-ml.so.1";
+/// Makes the device files of the GPUs, called by the library.
+const DEVICE_MAKER: &str = "nvidia-modprobe";
+/// Where a program or library is looked for. Debian keeps several drivers in folders of their own, and chooses with links
+/// that a package's scripts make.
+const ALIASES: [(&str, &str); 4] = [
+    ("usr/lib/x86_64-linux-gnu", LIBRARY),
+    ("usr/lib/x86_64-linux-gnu", "libcuda.so.1"),
+    ("usr/bin", DEVICE_MAKER),
+    ("usr/bin", "nvidia-smi"),
+];
+const FIRMWARE: &str = "usr/lib/firmware/";
+const KERNELS: &str = "usr/lib/modules/";
+/// What of the packages is for machines; the rest is for people and package managers.
+const TAKEN: [&str; 4] = ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/"];
+
+/// A driver that fits the image.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    /// Its version, as the modules and the library have it.
+    pub version: String,
+    /// The unpacked packages.
+    pub packages: Vec<Unpacked>,
+    /// The kernel modules.
+    pub modules: Added,
+}
+
+/// Why a driver is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// A file cannot be read or written.
+    #[error("{}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A package cannot be read, or a module not decompressed.
+    #[error("reading {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the tool said.
+        source: CommandError,
+    },
+    /// A package cannot be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] FetchError),
+    /// The unpacked packages cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A module is damaged.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// There is no driver for this kernel.
+    #[error(
+        "{} has no {DRIVER_MODULE}.ko for kernel {kernel}: build it against that kernel's headers, and put it, \
+         or a package of it, there (docs/stages.md, GPU)", folder.display()
+    )]
+    NoModule {
+        /// The folder.
+        folder: PathBuf,
+        /// The image's kernel.
+        kernel: String,
+    },
+    /// A module is for another kernel.
+    #[error("{} is for kernel {found}; the image's is {kernel}", file.display())]
+    WrongKernel {
+        /// The module.
+        file: PathBuf,
+        /// Its `vermagic`.
+        found: String,
+        /// The image's kernel.
+        kernel: String,
+    },
+    /// There are two of a module.
+    #[error("there are two modules {module}: {} and {}", first.display(), second.display())]
+    Twice {
+        /// Module name.
+        module: String,
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// A needed file is in no package.
+    #[error("no package in {} has {name}; Debian's {package} does", folder.display())]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// The file's name.
+        name: &'static str,
+        /// Package that has it.
+        package: &'static str,
+    },
+    /// Parts of the driver are of different versions.
+    #[error(
+        "{part} is of version {found}, {DRIVER_MODULE}.ko of version {version}: they would not work together"
+    )]
+    Versions {
+        /// What differs.
+        part: String,
+        /// Its version.
+        found: String,
+        /// The driver's.
+        version: String,
+    },
+}
+
+impl Driver {
+    /// Reads the driver in `folder` for `kernel`. Packages are unpacked in the cache, modules into `work`.
+    ///
+    /// # Errors
+    /// It does not fit; see [`DriverError`].
+    pub fn read(folder: &Path, kernel: &str, cache: &Path, work: &Path) -> Result<Self, DriverError> {
+        let (mut packages, mut candidates) = (Vec::new(), Vec::new());
+        for file in list(folder)? {
+            let name = file_name(&file);
+            if file.extension().is_some_and(|extension| extension == "deb") {
+                packages.push(fetch::unpack_own(package(&file)?, &file, cache)?);
+            } else if is_module(name) {
+                candidates.push(file);
+            }
+        }
+        let index = Index::read(&packages)?;
+        let in_packages = index.below(KERNELS.trim_end_matches('/'));
+        let of_kernel = |path: &str| {
+            path.strip_prefix(KERNELS)
+                .and_then(|path| path.split('/').next())
+                .is_some_and(|name| name == kernel)
+        };
+        candidates.extend(
+            in_packages
+                .filter(|(path, _)| of_kernel(path) && is_module(path))
+                .map(|(_, found)| found.source.clone()),
+        );
+        let modules = decompressed(&candidates, work)?;
+        let no_module = || DriverError::NoModule { folder: folder.to_owned(), kernel: kernel.to_owned() };
+        let driver_module = modules.get(DRIVER_MODULE).ok_or_else(no_module)?;
+        let version = elf::module_info(driver_module, "version")?.into_iter().next().unwrap_or_default();
+        for (name, file) in &modules {
+            fits(file, kernel)?;
+            let found = elf::module_info(file, "version")?.into_iter().next().unwrap_or_default();
+            same_version(&format!("{name}.ko"), found, &version)?;
+        }
+        let driver = Self { modules: added(&modules)?, version, packages };
+        driver.complete(folder, &index)?;
+        Ok(driver)
+    }
+
+    /// Whether what the modules need beside them is there, and of their version.
+    fn complete(&self, folder: &Path, index: &Index) -> Result<(), DriverError> {
+        let missing = |name, package| DriverError::Missing { folder: folder.to_owned(), name, package };
+        let library = self.named(index, LIBRARY).and_then(|path| index.resolve(path));
+        let library = library.ok_or_else(|| missing(LIBRARY, "libnvidia-ml1"))?;
+        let name = file_name(Path::new(&library.file));
+        let found = name.strip_prefix("libnvidia-ml.so.").unwrap_or(name);
+        same_version(LIBRARY, found.to_owned(), &self.version)?;
+        self.named(index, DEVICE_MAKER).map(|_| ()).ok_or_else(|| missing(DEVICE_MAKER, "nvidia-modprobe"))
+    }
+
+    /// Paths of the packages' programs, libraries and what is beside them.
+    pub fn files<'a>(&self, index: &'a Index) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
+        self.paths(index).filter(|path| {
+            TAKEN.iter().any(|folder| path.starts_with(folder))
+                && !path.starts_with(FIRMWARE)
+                && !path.starts_with(KERNELS)
+        })
+    }
+
+    /// Paths of the packages' firmware.
+    pub fn firmware<'a>(&self, index: &'a Index) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
+        self.paths(index).filter(|path| path.starts_with(FIRMWARE))
+    }
+
+    /// Links by which programs and libraries in folders of their own are found: path, target.
+    pub fn aliases(&self, index: &Index) -> Vec<(String, String)> {
+        let alias = |(folder, name): (&str, &str)| {
+            let path = self.named(index, name)?;
+            Some((format!("{folder}/{name}"), format!("/{path}")))
+        };
+        ALIASES.into_iter().filter_map(alias).filter(|(path, target)| *target != format!("/{path}")).collect()
+    }
+
+    fn named<'a>(&self, index: &'a Index, name: &str) -> Option<&'a str> {
+        self.files(index).find(|path| file_name(Path::new(path)) == name)
+    }
+
+    fn paths<'a>(&self, index: &'a Index) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
+        let of_driver = |package: &String| self.packages.iter().any(|known| known.package.name == *package);
+        index.all().filter(move |(_, found)| of_driver(&found.package)).map(|(path, _)| path)
+    }
+}
+
+fn same_version(part: &str, found: String, version: &str) -> Result<(), DriverError> {
+    if found == version {
+        return Ok(());
+    }
+    Err(DriverError::Versions { part: part.to_owned(), found, version: version.to_owned() })
+}
+
+/// Whether a module is for this kernel: the first word of its `vermagic`.
+fn fits(file: &Path, kernel: &str) -> Result<(), DriverError> {
+    let magic = elf::module_info(file, "vermagic")?.into_iter().next().unwrap_or_default();
+    let found = magic.split(' ').next().unwrap_or_default();
+    if found == kernel {
+        return Ok(());
+    }
+    Err(DriverError::WrongKernel {
+        file: file.to_owned(),
+        found: found.to_owned(),
+        kernel: kernel.to_owned(),
+    })
+}
+
+fn added(modules: &BTreeMap<String, PathBuf>) -> Result<Added, DriverError> {
+    let mut needs = Vec::new();
+    for file in modules.values() {
+        let depends = elf::module_info(file, "depends")?;
+        let names = depends.iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
+        needs.extend(names.filter(|name| !MODULES.contains(name)).map(str::to_owned));
+    }
+    needs.sort();
+    needs.dedup();
+    Ok(Added { group: PART.to_owned(), files: modules.values().cloned().collect(), needs })
+}
+
+/// The modules that are taken, by name, decompressed into `work`.
+fn decompressed(candidates: &[PathBuf], work: &Path) -> Result<BTreeMap<String, PathBuf>, DriverError> {
+    std::fs::create_dir_all(work).map_err(|source| DriverError::File { path: work.to_owned(), source })?;
+    let mut sources: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    for candidate in candidates {
+        let module = module_name(file_name(candidate));
+        if !MODULES.contains(&module.as_str()) {
+            continue;
+        }
+        if let Some(first) = sources.insert(module.clone(), candidate) {
+            let (first, second) = (first.clone(), candidate.clone());
+            return Err(DriverError::Twice { module, first, second });
+        }
+    }
+    let mut modules = BTreeMap::new();
+    for (module, source) in sources {
+        let target = work.join(format!("{}.ko", module.replace('_', "-")));
+        let bytes = content(source)?;
+        std::fs::write(&target, bytes)
+            .map_err(|error| DriverError::File { path: target.clone(), source: error })?;
+        modules.insert(module, target);
+    }
+    Ok(modules)
+}
+
+fn content(module: &Path) -> Result<Vec<u8>, DriverError> {
+    let tool = match module.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => Tool::new("xz"),
+        Some("zst") => Tool::new("zstd"),
+        Some(_) | None => {
+            let failed = |source| DriverError::File { path: module.to_owned(), source };
+            return std::fs::read(module).map_err(failed);
+        }
+    };
+    let failed = |source| DriverError::Unreadable { path: module.to_owned(), source };
+    tool.args(["-d", "-c", "-q", "--"]).arg(module).run().map_err(failed)
+}
+
+/// What a package file says of itself.
+fn package(deb: &Path) -> Result<LockedPackage, DriverError> {
+    let file = |source| DriverError::File { path: deb.to_owned(), source };
+    let field = |name: &str| {
+        let failed = |source| DriverError::Unreadable { path: deb.to_owned(), source };
+        let text = Tool::new("dpkg-deb").arg("-f").arg(deb).arg(name).run_text().map_err(failed)?;
+        Ok::<_, DriverError>(text.trim().to_owned())
+    };
+    Ok(LockedPackage {
+        name: field("Package")?,
+        version: field("Version")?,
+        path: file_name(deb).to_owned(),
+        size_bytes: std::fs::metadata(deb).map_err(file)?.len(),
+        sha256: digest::of_file(deb).map_err(file)?,
+    })
+}
+
+fn is_module(name: &str) -> bool {
+    [".ko", ".ko.xz", ".ko.zst"].iter().any(|end| name.ends_with(end))
+}
+
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+fn list(folder: &Path) -> Result<Vec<PathBuf>, DriverError> {
+    let failed = |source| DriverError::File { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        files.push(entry.map_err(failed)?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: &str = "6.12.1-test";
+    const VERSION: &str = "550.163.01";
+
+    /// A folder with a driver, made by the tools that make real ones: a module, and a package as Debian lays it out.
+    struct Folder {
+        work: tempfile::TempDir,
+    }
+
+    impl Folder {
+        fn new() -> Self {
+            Self { work: tempfile::tempdir().unwrap() }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            let path = self.work.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        fn module(&self, file: &str, kernel: &str, version: &str, depends: &str) -> PathBuf {
+            let text = format!(
+                ".section .modinfo,\"a\"\n.string \"version={version}\"\n\
+                 .string \"vermagic={kernel} SMP mod_unload\"\n.string \"depends={depends}\"\n"
+            );
+            let (source, module) = (self.path("module.s"), self.path(file));
+            std::fs::write(&source, text).unwrap();
+            Tool::new("gcc").args(["-c", "-o"]).args([&module, &source]).run().unwrap();
+            module
+        }
+
+        fn package(&self, name: &str, files: &[&str]) {
+            let root = self.path(&format!("root-{name}"));
+            for file in files {
+                let (path, target) = file.split_once(" -> ").unwrap_or((file, ""));
+                let path = root.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                if target.is_empty() {
+                    std::fs::write(path, name).unwrap();
+                } else {
+                    std::os::unix::fs::symlink(target, path).unwrap();
+                }
+            }
+            std::fs::create_dir_all(root.join("DEBIAN")).unwrap();
+            let control = format!(
+                "Package: {name}\nVersion: 1-1\nArchitecture: amd64\nMaintainer: a test\nDescription: a test\n"
+            );
+            std::fs::write(root.join("DEBIAN/control"), control).unwrap();
+            let deb = self.path(&format!("driver/{name}.deb"));
+            Tool::new("dpkg-deb").args(["--root-owner-group", "-b"]).args([&root, &deb]).run().unwrap();
+        }
+
+        /// Library and device maker as Debian's packages have them.
+        fn packages(&self, version: &str) {
+            let folder = "usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so";
+            let link = format!("{folder}.1 -> libnvidia-ml.so.{version}");
+            self.package(
+                "libnvidia-ml1",
+                &[&format!("{folder}.{version}"), &link, "usr/share/doc/libnvidia-ml1/copyright"],
+            );
+            self.package("nvidia-modprobe", &["usr/bin/nvidia-modprobe"]);
+        }
+
+        fn read(&self) -> Result<Driver, DriverError> {
+            Driver::read(&self.path("driver"), KERNEL, &self.path("cache"), &self.path("modules"))
+        }
+    }
+
+    #[test]
+    fn packages_and_modules_of_one_version_are_taken() {
+        let folder = Folder::new();
+        folder.module("driver/nvidia.ko", KERNEL, VERSION, "ecc,drm");
+        let compressed = folder.module("driver/nvidia-uvm.ko", KERNEL, VERSION, "nvidia");
+        Tool::new("xz").arg(&compressed).run().unwrap();
+        folder.module("driver/nvidia-drm.ko", KERNEL, VERSION, "nvidia-modeset");
+        folder.packages(VERSION);
+        let firmware = format!("usr/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin");
+        folder.package("firmware-nvidia-gsp", &[&firmware]);
+        let driver = folder.read().unwrap();
+        assert_eq!(driver.version, VERSION);
+        let names: Vec<&str> = driver.modules.files.iter().map(|file| file_name(file)).collect();
+        assert_eq!(names, ["nvidia.ko", "nvidia-uvm.ko"]);
+        assert_eq!(driver.modules.needs, ["drm", "ecc"]);
+        let index = Index::read(&driver.packages).unwrap();
+        assert_eq!(driver.firmware(&index).collect::<Vec<_>>(), [firmware.as_str()]);
+        assert!(driver.files(&index).all(|path| !path.contains("/doc/") && !path.contains("/firmware/")));
+        let alias = "/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1".to_owned();
+        assert_eq!(
+            driver.aliases(&index),
+            [("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1".to_owned(), alias)]
+        );
+    }
+
+    #[test]
+    fn a_package_with_the_modules_of_several_kernels_gives_those_of_this_one() {
+        let folder = Folder::new();
+        folder.packages(VERSION);
+        for kernel in ["6.12.0-other", KERNEL] {
+            let module = folder.module("built/nvidia.ko", kernel, VERSION, "");
+            let root = folder.path("root-modules/lib/modules").join(kernel);
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::copy(module, root.join("nvidia.ko")).unwrap();
+        }
+        folder.package("modules", &[]);
+        assert_eq!(folder.read().unwrap().modules.files.len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused() {
+        let folder = Folder::new();
+        folder.packages(VERSION);
+        assert!(matches!(folder.read(), Err(DriverError::NoModule { .. })));
+        folder.module("driver/nvidia.ko", "6.1.0-old", VERSION, "");
+        assert!(matches!(folder.read(), Err(DriverError::WrongKernel { found, .. }) if found == "6.1.0-old"));
+        folder.module("driver/nvidia.ko", KERNEL, "535.1", "");
+        let error = folder.read().unwrap_err();
+        assert!(matches!(&error, DriverError::Versions { found, .. } if found == VERSION), "{error}");
+        folder.module("driver/nvidia.ko", KERNEL, VERSION, "");
+        folder.module("driver/nvidia-uvm.ko", KERNEL, "535.1", "");
+        assert!(matches!(folder.read(), Err(DriverError::Versions { part, .. }) if part == "nvidia_uvm.ko"));
+        folder.module("driver/nvidia_uvm.ko", KERNEL, VERSION, "");
+        assert!(matches!(folder.read(), Err(DriverError::Twice { module, .. }) if module == "nvidia_uvm"));
+        std::fs::remove_file(folder.path("driver/nvidia-uvm.ko")).unwrap();
+        std::fs::remove_file(folder.path("driver/nvidia-modprobe.deb")).unwrap();
+        assert!(matches!(folder.read(), Err(DriverError::Missing { name: DEVICE_MAKER, .. })));
+        std::fs::write(folder.path("driver/libnvidia-ml1.deb"), "no package").unwrap();
+        assert!(matches!(folder.read(), Err(DriverError::Unreadable { .. })));
+    }
+}
