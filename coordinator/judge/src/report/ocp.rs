@@ -223,7 +223,26 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_that_of_the_specification() {
+    fn every_line_is_valid_by_the_schema() {
+        let schema = serde_json::from_str(include_str!("ocp.schema.json")).unwrap();
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+        for facts in [fixtures::passing(), fixtures::failing_in_storage(), fixtures::not_as_ordered()] {
+            for line in parsed(facts) {
+                let faults: Vec<String> =
+                    validator.iter_errors(&line).map(|fault| fault.to_string()).collect();
+                assert!(faults.is_empty(), "{line}: {faults:?}");
+            }
+        }
+        let mut unknown = parsed(fixtures::passing()).swap_remove(1);
+        unknown["testRunArtifact"]["testRunStart"]["hostname"] = json!("a member that was there in a draft");
+        assert!(!validator.is_valid(&unknown));
+        let skipped = json!({"sequenceNumber": 1, "timestamp": "2026-01-01T00:00:00Z",
+            "testStepArtifact": {"testStepId": "1", "testStepEnd": {"status": "SKIPPED"}}});
+        assert!(!validator.is_valid(&skipped));
+    }
+
+    #[test]
+    fn steps_open_and_close_and_lines_are_numbered() {
         for facts in [fixtures::passing(), fixtures::failing_in_storage(), fixtures::not_as_ordered()] {
             let lines = parsed(facts);
             assert_eq!(lines[0]["schemaVersion"], json!({"major": 2, "minor": 0}));
