@@ -11,6 +11,7 @@ pub mod files;
 mod host_agent;
 mod housekeeping;
 pub mod listener;
+mod metrics;
 mod models;
 pub mod operator;
 mod power;
@@ -30,12 +31,13 @@ use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
-use crate::config;
+use crate::config::{self, Network};
 use crate::error_chain;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::network_test::NetworkTest;
 use crate::notify::Notifier;
+use crate::readiness::Readiness;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
 use crate::store::StoreError;
@@ -70,6 +72,10 @@ pub struct AppParts {
     pub network_test: Arc<NetworkTest>,
     /// Who is told what happened.
     pub notifier: Notifier,
+    /// Who may see the metrics without a token.
+    pub metrics_allow: Vec<Network>,
+    /// Whether the coordinator can do its work.
+    pub readiness: Readiness,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
 }

@@ -86,6 +86,10 @@ problem_kinds! {
     Power = BAD_GATEWAY, "power", "The machine's power could not be controlled";
     /// A receiver of notifications did not take it.
     Receiver = BAD_GATEWAY, "receiver", "The receiver did not take the message";
+    /// The coordinator cannot do its work now.
+    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The coordinator is not ready";
+    /// Not from that address.
+    AddressRefused = FORBIDDEN, "address-refused", "This is not told to that address";
     /// Over a limit.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// Beyond the file's end.

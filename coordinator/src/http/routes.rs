@@ -13,7 +13,8 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent, housekeeping, models, power};
+use super::{App, boot, enrolment, host_agent, housekeeping, metrics, models, power};
+use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
 
@@ -26,14 +27,15 @@ fn connection() -> impl Filter<Extract = (Connection,), Error = Rejection> + Clo
     warp::ext::get::<Connection>()
 }
 
-/// The agent API, the operator API and `healthz`, for the TLS listener.
+/// The agent API, the operator API and what watches the coordinator, for the TLS listener.
 pub fn https_routes(app: &App) -> BoxedFilter<(Response,)> {
-    finish(health().or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
+    let watched = watch_routes(app, Listener::Https);
+    finish(watched.or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
 }
 
-/// The boot endpoints and `healthz`, for the plain listener.
+/// The boot endpoints and what watches the coordinator, for the plain listener.
 pub fn http_routes(app: &App) -> BoxedFilter<(Response,)> {
-    finish(health().or(boot_routes(app)).unify().boxed())
+    finish(watch_routes(app, Listener::Http).or(boot_routes(app)).unify().boxed())
 }
 
 fn finish(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
@@ -43,8 +45,22 @@ fn finish(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-fn health() -> BoxedFilter<(Response,)> {
-    warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response()).boxed()
+/// What those ask who watch the coordinator itself; on both listeners.
+fn watch_routes(app: &App, listener: Listener) -> BoxedFilter<(Response,)> {
+    let health = warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response());
+    let ready = warp::path!("readyz")
+        .and(warp::get())
+        .and(with(app))
+        .then(|app| async move { answer(metrics::ready(app).await) });
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(with(app))
+        .and(connection())
+        .and(warp::header::headers_cloned())
+        .then(move |app, connection, headers| async move {
+            answer(metrics::metrics(app, listener, connection, headers).await)
+        });
+    health.or(ready).unify().or(metrics).unify().boxed()
 }
 
 fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
