@@ -13,12 +13,15 @@ mod housekeeping;
 pub mod listener;
 mod metrics;
 mod models;
+mod openapi;
 pub mod operator;
+mod paging;
 mod power;
 pub mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -50,6 +53,8 @@ pub struct App {
     parts: Arc<AppParts>,
     /// The name of the operator's token, where a request came with one.
     operator: Option<Arc<str>>,
+    /// The versions that the operator's request is good for; absent: any.
+    if_match: Option<Arc<str>>,
 }
 
 /// The parts of an [`App`].
@@ -99,7 +104,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Of its parts.
     pub fn new(parts: AppParts) -> Self {
-        Self { parts: Arc::new(parts), operator: None }
+        Self { parts: Arc::new(parts), operator: None, if_match: None }
     }
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
@@ -121,7 +126,9 @@ impl App {
     /// Lets a valid operator token pass: what follows is done in its name.
     pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
         match self.driver.operator_of(bearer(headers)?.sha256()).await? {
-            Some(name) => Ok(Self { operator: Some(name.into()), ..self }),
+            Some(name) => {
+                Ok(Self { operator: Some(name.into()), if_match: version::wanted(headers), ..self })
+            }
             None => Err(ApiError::new(
                 ProblemKind::TokenUnknown,
                 "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",

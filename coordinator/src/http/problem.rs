@@ -68,6 +68,10 @@ problem_kinds! {
     Taken = CONFLICT, "taken", "Something that exists already is in the way";
     /// The run's state does not allow it.
     NotNow = CONFLICT, "not-now", "The run's state does not allow it";
+    /// An edit of an older version.
+    OtherVersion = PRECONDITION_FAILED, "other-version", "It was changed meanwhile";
+    /// A body of another kind.
+    MediaType = UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of a kind that is not taken";
     /// A batch is missing before this one.
     SequenceGap = CONFLICT, "sequence-gap", "A batch is missing";
     /// A record of a stage that is over.
