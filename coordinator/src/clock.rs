@@ -74,9 +74,14 @@ impl Clock {
     /// Milliseconds since some moment before this clock was first asked. Goes on evenly when someone sets the time, and
     /// means nothing to another process: to be measured with, not to be stored.
     pub fn steady_ms(&self) -> i64 {
+        self.steady_us() / 1_000
+    }
+
+    /// [`Clock::steady_ms`] in microseconds.
+    pub fn steady_us(&self) -> i64 {
         match &self.source {
-            Source::System { since } => i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX),
-            Source::Set(hands) => hands.steady_ms.load(Ordering::SeqCst),
+            Source::System { since } => i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX),
+            Source::Set(hands) => hands.steady_ms.load(Ordering::SeqCst).saturating_mul(1_000),
         }
     }
 

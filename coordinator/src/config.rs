@@ -4,6 +4,7 @@
 //! relative to the folder the coordinator is started in.
 
 mod hooks;
+mod metrics;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use crate::enrolment::uuid::SystemUuid;
 use crate::notify::receiver::Notifications;
 
 pub use hooks::{CommandHookConfig, Hook, HookMethod, HookRequest, HookStatus, HttpHookConfig};
+pub use metrics::{MetricsConfig, Network};
 
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "vetting.yaml";
@@ -93,6 +95,8 @@ pub struct Config {
     pub power: PowerConfig,
     /// Who is told what happened.
     pub notifications: Notifications,
+    /// Who may see the metrics, and what is among them.
+    pub metrics: MetricsConfig,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -119,6 +123,7 @@ impl Default for Config {
             after_run: AfterRuns::default(),
             power: PowerConfig::default(),
             notifications: Notifications::default(),
+            metrics: MetricsConfig::default(),
             profiles: BTreeMap::new(),
         }
     }
@@ -519,6 +524,8 @@ mod tests {
             ("network_test: {ports: 5216-5201}\n", 1, "5201-5216"),
             ("network_test: {ports: 0-9}\n", 1, "5201-5216"),
             ("network_test: {ports: 65536-65537}\n", 1, "5201-5216"),
+            ("metrics: {allow: [10.0.0.0/40]}\n", 1, "network"),
+            ("metrics: {alow: []}\n", 1, "alow"),
             ("state_dir: [\n", 1, "path"),
             ("listen: {https: '0.0.0.0:1\n", 2, "quoted scalar"),
         ] {

@@ -1,22 +1,17 @@
 //! Command line and wiring of the coordinator.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
 use vetting_coordinator::cli::{CommandError, CommandLine};
+use vetting_coordinator::logging;
 
 /// Exit code of everything that went wrong.
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    logging::begin(command_line.log_format());
     match run(command_line) {
         Ok(code) => code,
         // `| head` has read what it wanted

@@ -19,8 +19,9 @@ use vetting_protocol::ids::Sha256Hex;
 use crate::clock::Clock;
 use crate::config::{Config, EnrolmentNetboot};
 use crate::durable_file;
-use crate::http::listener::listen;
+use crate::http::listener::{Counted, listen};
 use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
+use crate::metrics::Listener;
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
@@ -30,11 +31,13 @@ use crate::open_files;
 use crate::power::secrets::PowerSecrets;
 use crate::power::{Means, Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
+use crate::readiness::Readiness;
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
 use crate::run::janitor::Retention;
 use crate::serial_console::IpmiSecrets;
+use crate::service_manager;
 use crate::signing::{SigningError, SigningKey};
 use crate::state_lock::{LockError, StateLock};
 use crate::storage_check::{self, StorageError};
@@ -143,10 +146,12 @@ pub async fn run(config: Config) -> Result<(), ServeError> {
     open_files::raise_limit();
     let server = start(&config, Surroundings::default()).await?;
     announce(&server);
+    service_manager::ready(&format!("https {}, http {}", server.https, server.http));
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }
+    service_manager::stopping();
     server.stop().await;
     Ok(())
 }
@@ -188,6 +193,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
     let secrets = PowerSecrets { file: config.power.secrets.clone() };
     let notifier = Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
+    let (stop, stopped) = watch::channel(false);
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -198,18 +204,33 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         enrolment_limit: enrolment_limit(),
         netboot: netboot.status(),
         notifier: notifier.clone(),
+        metrics_allow: config.metrics.allow.clone(),
+        readiness: Readiness::new(driver.clone(), stopped.clone()),
         network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
     });
     let netboot_counters = netboot.counters();
-    let (stop, stopped) = watch::channel(false);
     notifier.begin().await?;
     driver.sweep_uploads().await?;
     driver.resume().await?;
     let mut tasks = netboot.serve(&driver, &clock, &stopped);
     tasks.extend(notifier.serve(&stopped));
+    tasks.extend(service_manager::keep_watchdog_quiet(&driver.store, &stopped));
+    let counted = |listener| Counted { listener, metrics: driver.metrics.clone() };
     tasks.extend([
-        tokio::spawn(listen(agents_listener, Some(tls.config), https_routes(&app), stopped.clone())),
-        tokio::spawn(listen(boot_listener, None, http_routes(&app), stopped.clone())),
+        tokio::spawn(listen(
+            agents_listener,
+            Some(tls.config),
+            https_routes(&app),
+            counted(Listener::Https),
+            stopped.clone(),
+        )),
+        tokio::spawn(listen(
+            boot_listener,
+            None,
+            http_routes(&app),
+            counted(Listener::Http),
+            stopped.clone(),
+        )),
         tokio::spawn({
             let (driver, stopped) = (driver.clone(), stopped.clone());
             async move { driver.keep_house(stopped).await }
@@ -320,6 +341,7 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             ignored_uuids: config.enrolment.ignored_uuids.clone(),
         },
         ipmi: IpmiSecrets::from_environment(),
+        sensor_metrics: config.metrics.sensors,
     }
 }
 

@@ -36,6 +36,7 @@ pub const MAX_ARTIFACT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Asks for a run with the one-time secret of the boot script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     /// [`crate::PROTOCOL_VERSION`] of the agent.
@@ -61,6 +62,7 @@ pub struct ClaimRequest {
 
 /// Times since the kernel started, milliseconds (`/proc/uptime`'s clock).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootTimeline {
     /// PID 1 began; absent when the agent is not PID 1's child.
@@ -73,6 +75,7 @@ pub struct BootTimeline {
 
 /// Answer to a claim.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimResponse {
     /// Bearer token of this run.
@@ -85,6 +88,7 @@ pub struct ClaimResponse {
 
 /// A numbered batch of records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// 1 for the first after a claim, then one more each.
@@ -97,6 +101,7 @@ pub struct Batch {
 
 /// One thing the agent has to tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "record", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
     /// A sample.
@@ -213,6 +218,7 @@ named_enum! {
 
 /// Answer to a batch or a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Acknowledgement {
     /// Every batch up to this one is durable.
@@ -223,6 +229,7 @@ pub struct Acknowledgement {
 
 /// Sent when there was nothing else to send for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// The boot it comes from.
@@ -231,6 +238,7 @@ pub struct Heartbeat {
 
 /// What the agent does next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "directive", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Directive {
     /// Go on with the plan.
@@ -273,6 +281,7 @@ pub enum Directive {
 
 /// Lets a person in to a held machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HoldOrder {
     /// The only key that is let in: a line of `authorized_keys`.
@@ -281,6 +290,7 @@ pub struct HoldOrder {
 
 /// How a held machine can be entered: told once for each [`HoldOrder`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HoldReport {
     /// The boot it comes from.
@@ -291,6 +301,7 @@ pub struct HoldReport {
 
 /// Whether an SSH server lets the run's key in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "ssh", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SshAccess {
     /// It listens.
@@ -309,6 +320,7 @@ pub enum SshAccess {
 
 /// Answer to an agent whose run goes on after a hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanAnswer {
     /// Every batch up to this one is durable: the next one has the number after it.
@@ -331,6 +343,7 @@ named_enum! {
 
 /// Reported by PID 1 when the agent process died, with the agent's own token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentCrash {
     /// The boot it happened in.
@@ -343,6 +356,7 @@ pub struct AgentCrash {
 
 /// Answer to an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ArtifactReceipt {
     /// Digest of what was stored; it equals the `X-Content-SHA256` of the request or the request was refused.

@@ -11,6 +11,7 @@ pub const MOST_LINE_CHARS: usize = 300;
 
 /// What was found at the start of a boot. Empty where everything was looked at and nothing found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LeftBehind {
     /// What a dying kernel wrote to memory that outlives a restart (pstore), oldest first.
@@ -24,6 +25,7 @@ pub struct LeftBehind {
 
 /// The end of one kernel's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CrashDump {
     /// Where it was kept: `efi_pstore`, `erst`, `ramoops`.

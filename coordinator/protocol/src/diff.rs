@@ -18,6 +18,7 @@ named_enum! {
 
 /// One field that is not as expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SpecDiff {
     /// Dotted path: `memory.total_gib`, `cpu.logical_cores`, `disks[0].model`.

@@ -21,6 +21,7 @@ pub const MAX_TEXT_BYTES: usize = 96;
 
 /// A network card as a machine presents it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PresentedNic {
     /// Its address.
@@ -31,6 +32,7 @@ pub struct PresentedNic {
 
 /// What a machine says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// SMBIOS type 1 UUID, as the machine tells it.
@@ -59,6 +61,7 @@ pub struct Identity {
 
 /// Asks to be taken in, and again until there is a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolRequest {
     /// [`crate::PROTOCOL_VERSION`] of the agent.
@@ -75,6 +78,7 @@ pub struct EnrolRequest {
 
 /// Where an enrolment stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EnrolAnswer {
     /// An operator must decide: show the code.
@@ -114,6 +118,7 @@ pub enum EnrolAnswer {
 
 /// A new enrolment token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolmentTokenCreate {
     /// Machines it may register, at least 1.
@@ -133,6 +138,7 @@ pub struct EnrolmentTokenCreate {
 
 /// The one time an enrolment token's text is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolmentTokenCreated {
     /// Its entry in the list.
@@ -143,6 +149,7 @@ pub struct EnrolmentTokenCreated {
 
 /// An enrolment token in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EnrolmentTokenView {
     /// Key.
@@ -167,6 +174,7 @@ pub struct EnrolmentTokenView {
 
 /// A machine that waits for an operator. Every text of it came from the network; only printable ASCII is left of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PendingView {
     /// The code on its console.
@@ -185,6 +193,7 @@ pub struct PendingView {
 
 /// Takes a waiting machine in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Adopt {
     /// Name of the new host; from maker and serial number if absent.
@@ -203,6 +212,7 @@ pub struct Adopt {
 
 /// What became of a machine that was taken in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Adopted {
     /// Its key.
@@ -215,6 +225,7 @@ pub struct Adopted {
 
 /// Names a further card of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MacAdd {
     /// Any common notation.
@@ -223,6 +234,7 @@ pub struct MacAdd {
 
 /// By what a host is recognised besides its cards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostIdentityView {
     /// SMBIOS system UUID of the machine that was taken in or that first claimed a run.

@@ -7,6 +7,7 @@ pub const DETAILS_KEY: &str = "erasure";
 
 /// How a disk is erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EraseMethod {
     /// NVMe Sanitize, block erase (NVMe Base 2.0, 5.24).
@@ -49,6 +50,7 @@ impl EraseMethod {
 
 /// An erased disk, or one that was to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Erasure {
     /// Kernel name: `sda`.
@@ -77,6 +79,7 @@ pub struct Erasure {
 
 /// Blocks that were marked before the erasing and read after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ErasureSample {
     /// Blocks marked, spread over the disk, the first and the last among them.

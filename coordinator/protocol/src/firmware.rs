@@ -25,6 +25,7 @@ named_enum! {
 
 /// One firmware version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FirmwareVersion {
     /// The kind of part.
@@ -41,6 +42,7 @@ pub struct FirmwareVersion {
 
 /// All firmware versions of a machine, and what could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FirmwareReport {
     /// In the order of `FirmwareComponent`, then by identifier.

@@ -12,6 +12,7 @@ pub const MOST_MEMORY_PERCENT: u8 = 25;
 
 /// `POST /agent/v1/host/heartbeat`: here I am.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostHeartbeat {
     /// [`crate::PROTOCOL_VERSION`] of the agent.
@@ -26,6 +27,7 @@ pub struct HostHeartbeat {
 
 /// What follows from a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostDirective {
     /// The coordinator has another inventory of this machine, or none: send it.
@@ -38,6 +40,7 @@ pub struct HostDirective {
 
 /// A run to claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostRun {
     /// The run.
@@ -48,6 +51,7 @@ pub struct HostRun {
 
 /// `PUT /agent/v1/host/inventory`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostInventory {
     /// What the machine is made of.

@@ -6,6 +6,7 @@ use crate::ids::{RunId, named_enum};
 
 /// Asks for a sweep now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SweepOrder {
     /// Only tell what would go.
@@ -18,6 +19,7 @@ pub struct SweepOrder {
 
 /// What a sweep did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SweepView {
     /// Nothing was removed.
@@ -36,6 +38,7 @@ pub struct SweepView {
 
 /// A file of a run that is old enough.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RemovedFile {
     /// Whose.
@@ -50,6 +53,7 @@ pub struct RemovedFile {
 
 /// A file that no row knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct OrphanFile {
     /// Absolute path on the coordinator's box.
@@ -74,6 +78,7 @@ named_enum! {
 
 /// Receivers, and the newest of what they are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NotificationsView {
     /// Those of the configuration, and those that it no longer has but something is left for.
@@ -84,6 +89,7 @@ pub struct NotificationsView {
 
 /// Somebody who is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReceiverView {
     /// Its name in the configuration.
@@ -98,6 +104,7 @@ pub struct ReceiverView {
 
 /// One message to one receiver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NotificationView {
     /// Key; the same in each attempt.
@@ -120,6 +127,7 @@ pub struct NotificationView {
 
 /// Failed ones that are tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RetriedView {
     /// How many.

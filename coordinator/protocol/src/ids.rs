@@ -17,11 +17,13 @@ pub struct ParseIdError {
 
 /// Key of a row in `runs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct RunId(pub i64);
 
 /// Key of a row in `hosts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct HostId(pub i64);
 
@@ -52,6 +54,7 @@ integer_id!(HostId, "a host number");
 /// writes lower case with colons, as the database holds it. Refuses the zero address and group addresses,
 /// since no network card has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddress([u8; 6]);
 
@@ -164,9 +167,36 @@ macro_rules! named_enum {
                 }
             }
         }
+
+        $crate::named_enum_schema!($name);
     };
 }
 pub(crate) use named_enum;
+
+/// The JSON Schema of such an enum, where schemas are wanted.
+#[cfg(feature = "schema")]
+#[macro_export]
+macro_rules! named_enum_schema {
+    ($name:ident) => {
+        impl $crate::schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut $crate::schemars::SchemaGenerator) -> $crate::schemars::Schema {
+                let words: Vec<&str> = Self::ALL.iter().map(|variant| variant.as_str()).collect();
+                $crate::schemars::json_schema!({ "type": "string", "enum": words })
+            }
+        }
+    };
+}
+
+/// Nothing, since no schemas are wanted.
+#[cfg(not(feature = "schema"))]
+#[macro_export]
+macro_rules! named_enum_schema {
+    ($name:ident) => {};
+}
 
 named_enum! {
     /// A stage of the pipeline, named as the database's `stages.name` holds it. `ALL` is the default stage order.
@@ -203,6 +233,7 @@ named_enum! {
 /// Tells one finding of a run from all others: a digest of all that was found, so that it never means anything more.
 /// 12 lower-case hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct FindingId(String);
 
@@ -256,6 +287,7 @@ impl From<FindingId> for String {
 
 /// A SHA-256 digest; 64 lower-case hex digits in text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256Hex([u8; 32]);
 

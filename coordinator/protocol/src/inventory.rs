@@ -8,6 +8,7 @@ use crate::ids::{MacAddress, named_enum};
 
 /// Something that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Absence {
     /// Dotted path of the field or part: `bmc`, `disks.sda.serial`, `memory.dimms`.
@@ -18,6 +19,7 @@ pub struct Absence {
 
 /// The whole machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// SMBIOS type 1.
@@ -50,6 +52,7 @@ pub struct Inventory {
 
 /// SMBIOS type 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct System {
     /// Maker.
@@ -70,6 +73,7 @@ pub struct System {
 
 /// SMBIOS type 2.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Board {
     /// Maker.
@@ -84,6 +88,7 @@ pub struct Board {
 
 /// SMBIOS type 0 and how the machine booted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bios {
     /// Maker.
@@ -103,6 +108,7 @@ pub struct Bios {
 
 /// SMBIOS type 3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Chassis {
     /// Maker.
@@ -117,6 +123,7 @@ pub struct Chassis {
 
 /// Processors, from `/proc/cpuinfo` and `/sys/devices/system/cpu`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Cpu {
     /// Model name of the first one.
@@ -145,6 +152,7 @@ pub struct Cpu {
 
 /// SMBIOS type 4 of a socket that is occupied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CpuPackage {
     /// Socket designation.
@@ -159,6 +167,7 @@ pub struct CpuPackage {
 
 /// Memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
     /// What Linux sees: `MemTotal` of `/proc/meminfo`, bytes.
@@ -175,6 +184,7 @@ pub struct Memory {
 
 /// SMBIOS type 17 of an occupied slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Dimm {
     /// Device locator: `DIMM_A1`.
@@ -233,6 +243,7 @@ named_enum! {
 
 /// A whole disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     /// Kernel name: `sda`, `nvme0n1`.
@@ -269,6 +280,7 @@ pub struct Disk {
 
 /// A network interface that stands for hardware.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nic {
     /// Kernel name: `eth0`.
@@ -293,6 +305,7 @@ pub struct Nic {
 
 /// A PCI function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PciDevice {
     /// `0000:3b:00.0`.
@@ -317,6 +330,7 @@ pub struct PciDevice {
 
 /// State of a PCIe link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PcieLink {
     /// Lanes in use.
@@ -331,6 +345,7 @@ pub struct PcieLink {
 
 /// A graphics processor or accelerator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
     /// PCI address.
@@ -352,6 +367,7 @@ pub struct Gpu {
 
 /// A power supply.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Psu {
     /// Slot or location.
@@ -370,6 +386,7 @@ pub struct Psu {
 
 /// The baseboard management controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bmc {
     /// IPMI manufacturer name or id.

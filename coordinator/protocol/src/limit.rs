@@ -27,6 +27,7 @@ named_enum! {
 
 /// A limit of one sensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HardwareLimit {
     /// The quantity, as its measurements have it: `temp`.

@@ -6,6 +6,7 @@ use crate::ids::StageName;
 
 /// One sample. A row of `measurements`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Measurement {
     /// When it was taken, by the agent's clock: milliseconds since the Unix epoch.

@@ -32,6 +32,7 @@ named_enum! {
 
 /// What was seen of memtest86+.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemtestObservation {
     /// Its name and version as it wrote them; absent while it was not seen.

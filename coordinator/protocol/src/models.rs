@@ -6,6 +6,7 @@ use crate::operator_api::RunSummary;
 
 /// A spec that several hosts share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelView {
     /// Unique name.
@@ -22,6 +23,7 @@ pub struct ModelView {
 
 /// A new model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelCreate {
     /// Unique; letters, digits, `.`, `_`, `-`; at most 63.
@@ -32,6 +34,7 @@ pub struct ModelCreate {
 
 /// Changes to a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelEdit {
     /// New spec.
@@ -40,6 +43,7 @@ pub struct ModelEdit {
 
 /// Where a part was in one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ComponentView {
     /// `disk`, `dimm`, `nic`, `psu`, `board` or `system`.

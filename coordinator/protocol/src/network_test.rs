@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Asks for a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkTestRequest {
     /// How long the test will take once it has begun, milliseconds.
@@ -18,6 +19,7 @@ pub const LONGEST_NETWORK_TEST_MS: u64 = 7 * 24 * 3_600_000;
 
 /// What becomes of the question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "network_test", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NetworkTestAnswer {
     /// The coordinator's config says that there is no such test.

@@ -22,6 +22,7 @@ use crate::secret::Secret;
 
 /// A registered machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostView {
     /// Key.
@@ -59,6 +60,7 @@ pub struct HostView {
 
 /// A new machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostCreate {
     /// Unique; letters, digits, `.`, `_`, `-`; at most 63.
@@ -83,6 +85,7 @@ pub struct HostCreate {
 
 /// Changes to a machine: what is absent stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostEdit {
     /// New name.
@@ -110,6 +113,7 @@ pub struct HostEdit {
 
 /// Starts a vetting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunCreate {
     /// Name of the host.
@@ -138,6 +142,7 @@ pub struct RunCreate {
 
 /// The token of a host's agent, told this one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HostAgentToken {
     /// Name of the host.
@@ -148,6 +153,7 @@ pub struct HostAgentToken {
 
 /// Lets a held machine go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunRelease {
     /// What becomes of it: `power_off` (if absent) or `reboot`.
@@ -157,6 +163,7 @@ pub struct RunRelease {
 
 /// Runs one stage of a held machine again, and none of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunRetry {
     /// Which.
@@ -165,6 +172,7 @@ pub struct RunRetry {
 
 /// A run in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunSummary {
     /// Key.
@@ -187,6 +195,7 @@ pub struct RunSummary {
 
 /// A run with all that hangs from it but the samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RunDetail {
     /// The line in the list.
@@ -227,6 +236,7 @@ pub struct RunDetail {
 
 /// A machine that is kept up for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HoldView {
     /// When it is let go by itself; UTC.
@@ -239,6 +249,7 @@ pub struct HoldView {
 
 /// The SSH server of a held machine. The key that it lets in is the artifact `hold_key`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SshView {
     /// Where.
@@ -253,6 +264,7 @@ pub struct SshView {
 
 /// An earlier attempt at a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AttemptView {
     /// The stage.
@@ -271,6 +283,7 @@ pub struct AttemptView {
 
 /// A stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct StageView {
     /// Name.
@@ -295,6 +308,7 @@ pub struct StageView {
 
 /// A sub-step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SubStepView {
     /// `sda badblocks`.
@@ -313,6 +327,7 @@ pub struct SubStepView {
 
 /// A rule that was breached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BreachView {
     /// The stage it happened in.
@@ -335,6 +350,7 @@ pub struct BreachView {
 
 /// A file of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ArtifactView {
     /// `report`, `report_html`, `inventory`, ….
@@ -349,6 +365,7 @@ pub struct ArtifactView {
 
 /// Where the time before the first stage went; each absent until it is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootView {
     /// Magic packet sent; ms since the epoch.
@@ -370,6 +387,7 @@ pub struct BootView {
 
 /// The verdict of a run, explained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VerdictView {
     /// The line in the list.
@@ -386,6 +404,7 @@ pub struct VerdictView {
 
 /// A reason of a verdict, or a remark beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReasonView {
     /// A stable word: `stage_failed`, `spec_diff`, `breach`, ….
@@ -404,6 +423,7 @@ pub struct ReasonView {
 
 /// An operator's decision that a finding does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WaiverView {
     /// Key.
@@ -424,6 +444,7 @@ pub struct WaiverView {
 
 /// How a waiver was taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WithdrawnView {
     /// Why.
@@ -436,6 +457,7 @@ pub struct WithdrawnView {
 
 /// Waives a finding of a run that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WaiverCreate {
     /// Which.
@@ -448,6 +470,7 @@ pub struct WaiverCreate {
 
 /// Takes a waiver back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WaiverWithdraw {
     /// Why.
@@ -458,6 +481,7 @@ pub struct WaiverWithdraw {
 
 /// A line of the event log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct EventView {
     /// Key; ask for what came after it.
@@ -480,6 +504,7 @@ pub struct EventView {
 
 /// What the coordinator's netboot server does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetbootView {
     /// Where it serves; none: it is switched off.
@@ -493,6 +518,7 @@ pub struct NetbootView {
 
 /// An interface that the netboot server serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetbootInterface {
     /// Its name.
@@ -505,6 +531,7 @@ pub struct NetbootInterface {
 
 /// Asks for a new operator token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenCreate {
     /// What it is for; unique.
@@ -513,6 +540,7 @@ pub struct TokenCreate {
 
 /// The one time a token's text is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenCreated {
     /// Its entry in the list.
@@ -523,6 +551,7 @@ pub struct TokenCreated {
 
 /// A token in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenView {
     /// Key.

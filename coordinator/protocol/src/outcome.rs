@@ -32,6 +32,7 @@ named_enum! {
 
 /// How a stage or a sub-step ended. Each that is not a pass says why in one line a person can act on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
     /// Complete and good.

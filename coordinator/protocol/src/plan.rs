@@ -10,6 +10,7 @@ use crate::run::BootTarget;
 
 /// The work of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// The run.
@@ -36,6 +37,7 @@ pub struct Plan {
 
 /// A stage that goes on after its reboots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Resumed {
     /// Which.
@@ -48,6 +50,7 @@ pub struct Resumed {
 
 /// A reboot that a stage planned, and that the machine came back from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RebootMade {
     /// What the machine was to boot.
@@ -62,6 +65,7 @@ pub struct RebootMade {
 
 /// What became of the power of a machine that was away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "power", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PowerCut {
     /// It was seen to be off, and was switched on again.
@@ -77,6 +81,7 @@ pub enum PowerCut {
 
 /// What a run may do to the data on a machine's disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DiskConsent {
     /// `runs.non_destructive`: read only, and no wipe probe.
@@ -91,6 +96,7 @@ pub enum DiskConsent {
 
 /// One stage to run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlannedStage {
     /// Time after which the stage is ended as an error, milliseconds.
@@ -101,6 +107,7 @@ pub struct PlannedStage {
 
 /// A stage with its parameters. Profiles hold these as YAML: `stage: Storage`, then the parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "stage", deny_unknown_fields)]
 pub enum StageWork {
     /// No parameters.
@@ -217,6 +224,7 @@ impl StageWork {
 
 /// The self-test of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SelfTest {
     /// None.
@@ -229,6 +237,7 @@ pub enum SelfTest {
 
 /// Which network interfaces must have a link, and a way to the coordinator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedLinks {
     /// Those that are connected: the others are left out by name.
@@ -239,6 +248,7 @@ pub enum ExpectedLinks {
 
 /// How many disks are worked on at a time; the others wait for their turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DiskBudget {
     /// In all, for the power they take; `None` for no limit.
@@ -254,6 +264,7 @@ impl DiskBudget {
 
 /// How the surface of a disk is gone over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SurfaceScan {
     /// Reads `zones` zones of `zone_mib` MiB each: the first and the last of the disk, and others at random, spread over

@@ -46,6 +46,7 @@ named_enum! {
 
 /// Whose certificate is believed on a TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trust {
     /// The server's own, by the SHA-256 of its DER form; whatever name stands in it.
@@ -60,6 +61,7 @@ pub enum Trust {
 
 /// How a machine's BMC is reached. Stored as it is: the password is only named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "via", rename_all = "snake_case", deny_unknown_fields)]
 pub enum BmcSettings {
     /// IPMI 2.0 over LAN.
@@ -112,6 +114,7 @@ pub const SNMP_PORT: u16 = 161;
 
 /// How the outlet that a machine hangs on is switched. Stored as it is: passwords and hooks are only named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "via", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PduSettings {
     /// SNMP (RFC 3411 to 3418, and RFC 1901 for v2c).
@@ -140,6 +143,7 @@ pub enum PduSettings {
 
 /// Which objects of a PDU switch an outlet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PduModel {
     /// APC, PowerNet-MIB, rPDUOutletControl: AP79xx.
@@ -154,6 +158,7 @@ pub enum PduModel {
 
 /// The objects of an outlet, in full, in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PduObjects {
     /// Written to switch it. The outlet's number is not added.
@@ -169,6 +174,7 @@ pub struct PduObjects {
 
 /// Where the state of an outlet is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PduStatus {
     /// The object.
@@ -181,6 +187,7 @@ pub struct PduStatus {
 
 /// Who a PDU knows the coordinator as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "version", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SnmpAccess {
     /// By a community, which travels in the clear.
@@ -232,6 +239,7 @@ fn snmp_port() -> u16 {
 
 /// A machine's outlet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PduView {
     /// How it is switched; absent: nobody told.
@@ -244,6 +252,7 @@ pub struct PduView {
 
 /// What a BMC's virtual drive is to hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MediaOrder {
     /// Where the BMC fetches the image: http, https, nfs or cifs.
@@ -255,6 +264,7 @@ pub struct MediaOrder {
 
 /// A machine's power.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PowerView {
     /// How its BMC is reached.

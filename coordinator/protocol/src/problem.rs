@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Body of every 4xx and 5xx answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `about:blank#…` with a stable word a program can match on, such as `about:blank#sequence-gap`.
     #[serde(rename = "type")]

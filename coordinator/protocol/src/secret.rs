@@ -8,6 +8,7 @@ use crate::ids::Sha256Hex;
 
 /// A secret text. `Debug` shows no part of it, there is no `Display`; `expose` is the one way to the text.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
+use crate::logging::LogFormat;
 use client::Client;
 
 pub use client::ClientError;
@@ -58,6 +59,9 @@ pub struct CommandLine {
     /// Print JSON instead of tables and sentences.
     #[arg(long, global = true)]
     json: bool,
+    /// How the log on standard error is written; `RUST_LOG` chooses what is logged.
+    #[arg(long, global = true, env = "VETTING_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -205,6 +209,11 @@ impl CommandError {
 }
 
 impl CommandLine {
+    /// How the log is written.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
     /// Does what was said.
     pub async fn run(self) -> Result<ExitCode, CommandError> {
         match self.command {

@@ -56,10 +56,12 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
+    let arrived_us = app.driver.clock.steady_us();
     let session = app.agent_session(run, &request.headers).await?;
     let batch: Batch = json(request.body).await?;
     let acknowledgement: Acknowledgement =
         app.driver.ingest(session, batch, request.connection.remote).await?;
+    app.driver.metrics.acknowledged(app.driver.clock.steady_us() - arrived_us);
     Ok(warp::reply::json(&acknowledgement))
 }
 

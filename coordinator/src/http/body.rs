@@ -77,6 +77,18 @@ pub fn check_announced_length(headers: &HeaderMap, limit: u64) -> Result<(), Api
     }
 }
 
+/// Refuses a body that says itself that it is not JSON. One that says nothing is read as JSON.
+pub fn check_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence == "application/json" || essence.ends_with("+json") {
+        return Ok(());
+    }
+    let detail = format!("`{kind}` is not taken here; send JSON with `Content-Type: application/json`");
+    Err(ApiError::new(ProblemKind::MediaType, detail))
+}
+
 fn too_large(limit: u64) -> ApiError {
     ApiError::new(ProblemKind::TooLarge, format!("at most {limit} bytes are taken here"))
 }

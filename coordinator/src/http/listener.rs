@@ -17,6 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::metrics::{self, Metrics};
+
 /// Open connections of one listener. An agent keeps one all through its run.
 const MAX_CONNECTIONS: u32 = 8_192;
 /// From the connection to the end of the TLS handshake.
@@ -27,6 +29,15 @@ const HEADER_LIMIT: Duration = Duration::from_mins(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What requests under way may still take when the coordinator is told to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Where answers are counted.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// As what.
+    pub listener: metrics::Listener,
+    /// By whom.
+    pub metrics: Metrics,
+}
 
 /// Both ends of the connection a request came by; a request extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +53,7 @@ pub async fn listen(
     listener: TcpListener,
     tls: Option<Arc<rustls::ServerConfig>>,
     routes: BoxedFilter<(Response,)>,
+    counted: Counted,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
@@ -62,8 +74,9 @@ pub async fn listen(
             }
         };
         let (acceptor, routes, stop) = (acceptor.clone(), routes.clone(), stop.clone());
+        let counted = counted.clone();
         tokio::spawn(async move {
-            if let Err(error) = attend(stream, remote, acceptor, routes, stop).await {
+            if let Err(error) = attend(stream, remote, acceptor, routes, counted, stop).await {
                 tracing::debug!(%remote, %error, "a connection ended badly");
             }
             drop(permit);
@@ -85,12 +98,13 @@ async fn attend(
     remote: SocketAddr,
     acceptor: Option<TlsAcceptor>,
     routes: BoxedFilter<(Response,)>,
+    counted: Counted,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let connection = Connection { remote, local: stream.local_addr()? };
     stream.set_nodelay(true)?;
     let Some(acceptor) = acceptor else {
-        return converse(stream, connection, routes, stop).await;
+        return converse(stream, connection, routes, counted, stop).await;
     };
     let stream = tokio::select! {
         handshake = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)) => {
@@ -98,13 +112,14 @@ async fn attend(
         }
         () = stopped(&mut stop) => return Ok(()),
     };
-    converse(stream, connection, routes, stop).await
+    converse(stream, connection, routes, counted, stop).await
 }
 
 async fn converse<S>(
     stream: S,
     connection: Connection,
     routes: BoxedFilter<(Response,)>,
+    counted: Counted,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()>
 where
@@ -113,7 +128,14 @@ where
     let answering = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection);
-        answering.call(request)
+        let (answering, counted) = (answering.call(request), counted.clone());
+        async move {
+            let answer = answering.await;
+            if let Ok(answer) = &answer {
+                counted.metrics.answered(counted.listener, answer.status());
+            }
+            answer
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         // GRUB knows `Content-Length` in this spelling only, and without it waits for the connection's end

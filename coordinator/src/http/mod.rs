@@ -11,13 +11,17 @@ pub mod files;
 mod host_agent;
 mod housekeeping;
 pub mod listener;
+mod metrics;
 mod models;
+mod openapi;
 pub mod operator;
+mod paging;
 mod power;
 pub mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -30,12 +34,13 @@ use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
 
 pub use self::routes::{http_routes, https_routes};
-use crate::config;
+use crate::config::{self, Network};
 use crate::error_chain;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::network_test::NetworkTest;
 use crate::notify::Notifier;
+use crate::readiness::Readiness;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
 use crate::store::StoreError;
@@ -48,6 +53,8 @@ pub struct App {
     parts: Arc<AppParts>,
     /// The name of the operator's token, where a request came with one.
     operator: Option<Arc<str>>,
+    /// The versions that the operator's request is good for; absent: any.
+    if_match: Option<Arc<str>>,
 }
 
 /// The parts of an [`App`].
@@ -70,6 +77,10 @@ pub struct AppParts {
     pub network_test: Arc<NetworkTest>,
     /// Who is told what happened.
     pub notifier: Notifier,
+    /// Who may see the metrics without a token.
+    pub metrics_allow: Vec<Network>,
+    /// Whether the coordinator can do its work.
+    pub readiness: Readiness,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
 }
@@ -93,7 +104,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Of its parts.
     pub fn new(parts: AppParts) -> Self {
-        Self { parts: Arc::new(parts), operator: None }
+        Self { parts: Arc::new(parts), operator: None, if_match: None }
     }
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
@@ -115,7 +126,9 @@ impl App {
     /// Lets a valid operator token pass: what follows is done in its name.
     pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
         match self.driver.operator_of(bearer(headers)?.sha256()).await? {
-            Some(name) => Ok(Self { operator: Some(name.into()), ..self }),
+            Some(name) => {
+                Ok(Self { operator: Some(name.into()), if_match: version::wanted(headers), ..self })
+            }
             None => Err(ApiError::new(
                 ProblemKind::TokenUnknown,
                 "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",

@@ -9,6 +9,7 @@ use warp::reply::{Reply, Response};
 
 use super::operator::{MAX_BODY_BYTES, check_name, created, ok};
 use super::problem::{ApiError, ProblemKind};
+use super::version::{self, tagged};
 use super::{App, body};
 use crate::run::{specs, views};
 use crate::store::models::ModelRow;
@@ -44,7 +45,8 @@ pub async fn list(app: App) -> Result<Response, ApiError> {
 
 /// `GET models/{name}`.
 pub async fn show(app: App, name: String) -> Result<Response, ApiError> {
-    Ok(ok(&app.driver.store.read(move |connection| view_of(connection, &name)).await?))
+    let view = app.driver.store.read(move |connection| view_of(connection, &name)).await?;
+    Ok(tagged(ok(&view), &view))
 }
 
 /// `POST models`.
@@ -63,7 +65,8 @@ where
         events::insert(connection, &line)?;
         view_of(connection, &new.name)
     };
-    Ok(created(&app.driver.store.write(job).await?))
+    let view = app.driver.store.write(job).await?;
+    Ok(tagged(created(&view), &view))
 }
 
 /// `PATCH models/{name}`: for the runs that are ordered from now on.
@@ -74,29 +77,33 @@ where
 {
     let edit: ModelEdit = body::json(body, MAX_BODY_BYTES).await?;
     check_model_spec(&edit.expected_spec_yaml)?;
-    let now_ms = app.driver.clock.now_ms();
+    let (now_ms, if_match) = (app.driver.clock.now_ms(), app.if_match.clone());
     let line = app.did(None, "model_edited", &format!("edited the spec of model {name}"));
     let job = move |connection: &Connection| {
+        version::check(if_match.as_deref(), &view_of(connection, &name)?)?;
         models::update(connection, &name, &edit.expected_spec_yaml, now_ms)?;
         events::insert(connection, &line)?;
-        view_of(connection, &name)
+        Ok::<_, ApiError>(view_of(connection, &name)?)
     };
-    Ok(ok(&app.driver.store.write(job).await?))
+    let view = app.driver.store.write(job).await?;
+    Ok(tagged(ok(&view), &view))
 }
 
 /// `DELETE models/{name}`: refused while a host takes it.
 pub async fn remove(app: App, name: String) -> Result<Response, ApiError> {
     let line = app.did(None, "model_removed", &format!("removed model {name}"));
+    let if_match = app.if_match.clone();
     let job = move |connection: &Connection| {
-        let hosts = specs::hosts_of(connection, &name)?;
-        if let Some(host) = hosts.first() {
-            return Err(StoreError::conflict(format!(
+        let current = view_of(connection, &name)?;
+        version::check(if_match.as_deref(), &current)?;
+        if let Some(host) = current.hosts.first() {
+            return Err(ApiError::from(StoreError::conflict(format!(
                 "{} hosts take their spec from {name}, {host} among them; give them another first",
-                hosts.len()
-            )));
+                current.hosts.len()
+            ))));
         }
         models::delete(connection, &name)?;
-        events::insert(connection, &line)
+        Ok(events::insert(connection, &line)?)
     };
     app.driver.store.write(job).await?;
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -10,12 +10,14 @@ use serde::Deserialize;
 use vetting_judge::spec::HostSpec;
 use vetting_protocol::ids::{MacAddress, ParseIdError, RunId};
 use vetting_protocol::operator_api::{
-    HostCreate, HostEdit, HostView, RunCreate, RunRelease, RunRetry, RunSummary, TokenCreate, TokenCreated,
-    WaiverCreate, WaiverWithdraw,
+    EventView, HostCreate, HostEdit, HostView, RunCreate, RunRelease, RunRetry, RunSummary, TokenCreate,
+    TokenCreated, WaiverCreate, WaiverWithdraw,
 };
 use warp::reply::{Reply, Response};
 
+use super::paging::{self, page};
 use super::problem::{ApiError, ProblemKind};
+use super::version::{self, tagged};
 use super::{App, body, files};
 use crate::clock::seconds_text;
 use crate::run::error::RunError;
@@ -29,10 +31,16 @@ use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_con
 pub(crate) const WOL_PORT: u16 = 9;
 /// Largest request body, bytes: a spec is the longest thing in there.
 pub(super) const MAX_BODY_BYTES: u64 = 1024 * 1024;
-/// Rows of a list, unless told otherwise.
-const DEFAULT_LIMIT: u32 = 200;
-/// Rows of a list at most.
-const MAX_LIMIT: u32 = 1_000;
+
+/// Query of `GET hosts`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostsQuery {
+    /// Only those whose names come after this one.
+    after: Option<String>,
+    /// So many; all, if absent.
+    limit: Option<u32>,
+}
 
 /// Query of `GET runs`.
 #[derive(Debug, Deserialize)]
@@ -40,6 +48,8 @@ const MAX_LIMIT: u32 = 1_000;
 pub struct RunsQuery {
     /// Only those of this host.
     host: Option<String>,
+    /// Only older ones than this.
+    before: Option<RunId>,
     /// Newest so many.
     limit: Option<u32>,
 }
@@ -109,15 +119,21 @@ fn check_serial_console(text: &str) -> Result<Option<SerialConsole>, ApiError> {
 }
 
 /// `GET hosts`.
-pub async fn hosts(app: App) -> Result<Response, ApiError> {
+pub async fn hosts(app: App, query: HostsQuery) -> Result<Response, ApiError> {
+    let limit = query.limit.map(|limit| paging::limit(Some(limit)));
     let views: Vec<_> = app
         .driver
         .store
-        .read(|connection| {
-            hosts::list(connection)?.into_iter().map(views::host).collect::<Result<_, StoreError>>()
+        .read(move |connection| {
+            let rows = match limit {
+                None if query.after.is_none() => hosts::list(connection)?,
+                limit => hosts::page(connection, query.after.as_deref(), limit.map(|limit| limit + 1))?,
+            };
+            rows.into_iter().map(views::host).collect::<Result<_, StoreError>>()
         })
         .await?;
-    Ok(ok(&views))
+    let Some(limit) = limit else { return Ok(ok(&views)) };
+    Ok(page("hosts", views, limit, |last: &HostView| vec![("after", last.name.clone())]))
 }
 
 pub(super) fn host_view(connection: &Connection, name: &str) -> Result<HostView, StoreError> {
@@ -128,7 +144,7 @@ pub(super) fn host_view(connection: &Connection, name: &str) -> Result<HostView,
 /// `GET hosts/{name}`.
 pub async fn host(app: App, name: String) -> Result<Response, ApiError> {
     let view = app.driver.store.read(move |connection| host_view(connection, &name)).await?;
-    Ok(ok(&view))
+    Ok(tagged(ok(&view), &view))
 }
 
 /// `POST hosts`.
@@ -163,7 +179,7 @@ where
             host_view(connection, &values.name)
         })
         .await?;
-    Ok(created(&view))
+    Ok(tagged(created(&view), &view))
 }
 
 /// What an edit changes, in words.
@@ -190,12 +206,13 @@ where
     edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
     let console = edit.serial_console.as_deref().map(check_serial_console).transpose()?;
-    let now_ms = app.driver.clock.now_ms();
+    let (now_ms, if_match) = (app.driver.clock.now_ms(), app.if_match.clone());
     let line = app.did(None, "host_edited", &format!("edited {} of host {name}", edited(&edit).join(", ")));
     let view = app
         .driver
         .store
         .write(move |connection| {
+            version::check(if_match.as_deref(), &host_view(connection, &name)?)?;
             let host = hosts::require_by_name(connection, &name)?;
             let id = host.id;
             let mut values = HostValues::from(host);
@@ -213,35 +230,36 @@ where
                 serial_consoles::set(connection, id, console.as_ref())?;
             }
             events::insert(connection, &EventValues { host_id: Some(id), ..line })?;
-            host_view(connection, &values.name)
+            Ok::<_, ApiError>(host_view(connection, &values.name)?)
         })
         .await?;
-    Ok(ok(&view))
+    Ok(tagged(ok(&view), &view))
 }
 
 /// `DELETE hosts/{name}`; a history goes only where the query says so.
 pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<Response, ApiError> {
-    let with_runs = query.with_runs;
+    let (with_runs, if_match) = (query.with_runs, app.if_match.clone());
     // a line of the host's own would go with it
     let mut line = app.did(None, "host_removed", "");
     let runs = app
         .driver
         .store
         .write(move |connection| {
+            version::check(if_match.as_deref(), &host_view(connection, &name)?)?;
             let host = hosts::require_by_name(connection, &name)?;
             let runs = runs::ids_of_host(connection, host.id)?;
             if !runs.is_empty() && !with_runs {
-                return Err(StoreError::conflict(format!(
+                return Err(ApiError::from(StoreError::conflict(format!(
                     "{name} has runs ({}), and their results would go with it; `host remove {name} --with-runs` \
                      (`?with_runs=true`) removes both",
                     runs.len()
-                )));
+                ))));
             }
             hosts::delete(connection, host.id)?;
             let what = format!("removed host {name} ({}) and its {} runs", host.mac, runs.len());
             line.message += &what;
             events::insert(connection, &line)?;
-            Ok(runs)
+            Ok::<_, ApiError>(runs)
         })
         .await?;
     app.driver.remove_files(runs).await;
@@ -250,17 +268,21 @@ pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<R
 
 /// `GET runs`.
 pub async fn runs(app: App, query: RunsQuery) -> Result<Response, ApiError> {
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let limit = paging::limit(query.limit);
+    let host = query.host.clone();
     let summaries: Vec<_> = app
         .driver
         .store
         .read(move |connection| {
             let host = query.host.map(|name| hosts::require_by_name(connection, &name)).transpose()?;
-            let rows = runs::list(connection, host.map(|host| host.id), limit)?;
+            let rows = runs::list_before(connection, host.map(|host| host.id), query.before, limit + 1)?;
             rows.iter().map(views::summary).collect::<Result<_, StoreError>>()
         })
         .await?;
-    Ok(ok(&summaries))
+    Ok(page("runs", summaries, limit, |last: &RunSummary| {
+        let host = host.map(|host| ("host", host));
+        host.into_iter().chain([("before", last.id.to_string())]).collect()
+    }))
 }
 
 async fn summary(app: &App, run: RunId) -> Result<RunSummary, ApiError> {
@@ -393,8 +415,13 @@ pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> 
             "ask for the events of a run or of a host, not of both",
         ));
     }
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let limit = paging::limit(query.limit);
     let after = query.after.unwrap_or(0);
+    let filters = [
+        query.run.map(|run| ("run", run.to_string())),
+        query.host.clone().map(|host| ("host", host)),
+        query.kind.clone().map(|kind| ("kind", kind)),
+    ];
     let lines: Vec<_> = app
         .driver
         .store
@@ -405,11 +432,13 @@ pub async fn events(app: App, query: EventsQuery) -> Result<Response, ApiError> 
                 (None, None) => Of::All,
             };
             let kind = query.kind.unwrap_or_else(|| "*".to_owned());
-            let rows = events::select(connection, of, &kind, after, limit)?;
+            let rows = events::select(connection, of, &kind, after, limit + 1)?;
             rows.into_iter().map(views::event).collect::<Result<_, StoreError>>()
         })
         .await?;
-    Ok(ok(&lines))
+    Ok(page("events", lines, limit, |last: &EventView| {
+        filters.into_iter().flatten().chain([("after", last.id.to_string())]).collect()
+    }))
 }
 
 /// `GET tokens`.

@@ -68,6 +68,10 @@ problem_kinds! {
     Taken = CONFLICT, "taken", "Something that exists already is in the way";
     /// The run's state does not allow it.
     NotNow = CONFLICT, "not-now", "The run's state does not allow it";
+    /// An edit of an older version.
+    OtherVersion = PRECONDITION_FAILED, "other-version", "It was changed meanwhile";
+    /// A body of another kind.
+    MediaType = UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of a kind that is not taken";
     /// A batch is missing before this one.
     SequenceGap = CONFLICT, "sequence-gap", "A batch is missing";
     /// A record of a stage that is over.
@@ -86,6 +90,10 @@ problem_kinds! {
     Power = BAD_GATEWAY, "power", "The machine's power could not be controlled";
     /// A receiver of notifications did not take it.
     Receiver = BAD_GATEWAY, "receiver", "The receiver did not take the message";
+    /// The coordinator cannot do its work now.
+    NotReady = SERVICE_UNAVAILABLE, "not-ready", "The coordinator is not ready";
+    /// Not from that address.
+    AddressRefused = FORBIDDEN, "address-refused", "This is not told to that address";
     /// Over a limit.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// Beyond the file's end.

@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode, header};
 use vetting_protocol::ids::{MacAddress, RunId};
 use warp::filters::BoxedFilter;
-use warp::path::Tail;
+use warp::path::{FullPath, Tail};
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
@@ -13,7 +13,8 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent, housekeeping, models, power};
+use super::{App, body, boot, enrolment, host_agent, housekeeping, metrics, models, openapi, power};
+use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
 
@@ -26,25 +27,49 @@ fn connection() -> impl Filter<Extract = (Connection,), Error = Rejection> + Clo
     warp::ext::get::<Connection>()
 }
 
-/// The agent API, the operator API and `healthz`, for the TLS listener.
+/// The agent API, the operator API and what watches the coordinator, for the TLS listener.
 pub fn https_routes(app: &App) -> BoxedFilter<(Response,)> {
-    finish(health().or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
+    let watched = watch_routes(app, Listener::Https);
+    finish(watched.or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
 }
 
-/// The boot endpoints and `healthz`, for the plain listener.
+/// The boot endpoints and what watches the coordinator, for the plain listener.
 pub fn http_routes(app: &App) -> BoxedFilter<(Response,)> {
-    finish(health().or(boot_routes(app)).unify().boxed())
+    finish(watch_routes(app, Listener::Http).or(boot_routes(app)).unify().boxed())
 }
 
 fn finish(routes: BoxedFilter<(Response,)>) -> BoxedFilter<(Response,)> {
     routes
         .recover(|rejection: Rejection| std::future::ready(Ok::<_, Infallible>(recover(&rejection))))
         .unify()
+        .and(warp::path::full())
+        .map(|mut response: Response, path: FullPath| {
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED
+                && let Some(methods) = openapi::allow(path.as_str())
+            {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+            response
+        })
         .boxed()
 }
 
-fn health() -> BoxedFilter<(Response,)> {
-    warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response()).boxed()
+/// What those ask who watch the coordinator itself; on both listeners.
+fn watch_routes(app: &App, listener: Listener) -> BoxedFilter<(Response,)> {
+    let health = warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response());
+    let ready = warp::path!("readyz")
+        .and(warp::get())
+        .and(with(app))
+        .then(|app| async move { answer(metrics::ready(app).await) });
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(with(app))
+        .and(connection())
+        .and(warp::header::headers_cloned())
+        .then(move |app, connection, headers| async move {
+            answer(metrics::metrics(app, listener, connection, headers).await)
+        });
+    health.or(ready).unify().or(metrics).unify().boxed()
 }
 
 fn boot_routes(app: &App) -> BoxedFilter<(Response,)> {
@@ -208,6 +233,7 @@ macro_rules! operator_route_with_body {
             .then(|$($argument,)* $app_name: App, headers: HeaderMap, $body| async move {
                 answer(async {
                     let $app_name = $app_name.operator(&headers).await?;
+                    body::check_json(&headers)?;
                     $handler.await
                 }.await)
             })
@@ -237,7 +263,21 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
 }
 
 fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
-    let list = operator_route!(app, warp::path!("api" / "v1" / "hosts"), get, |app| operator::hosts(app));
+    let list = warp::path!("api" / "v1" / "hosts")
+        .and(warp::get())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<operator::HostsQuery>())
+        .then(|app: App, headers: HeaderMap, query| async move {
+            answer(
+                async {
+                    let app = app.operator(&headers).await?;
+                    operator::hosts(app, query).await
+                }
+                .await,
+            )
+        })
+        .boxed();
     let add = operator_route_with_body!(app, warp::path!("api" / "v1" / "hosts"), post, |app; body| {
         operator::add_host(app, body)
     });
@@ -513,5 +553,18 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
     let netboot = operator_route!(app, warp::path!("api" / "v1" / "netboot"), get, |app| {
         std::future::ready(Ok(operator::netboot(&app)))
     });
-    events.or(list).unify().or(create).unify().or(revoke).unify().or(netboot).unify().boxed()
+    let description =
+        warp::path!("api" / "v1" / "openapi.json").and(warp::get()).map(openapi::document).boxed();
+    events
+        .or(list)
+        .unify()
+        .or(create)
+        .unify()
+        .or(revoke)
+        .unify()
+        .or(netboot)
+        .unify()
+        .or(description)
+        .unify()
+        .boxed()
 }

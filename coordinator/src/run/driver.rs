@@ -31,6 +31,7 @@ use super::views;
 use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
 use crate::enrolment::uuid::SystemUuid;
+use crate::metrics::Metrics;
 use crate::power::{Means, Power};
 use crate::serial_console::IpmiSecrets;
 use crate::store::events::{self, EventValues};
@@ -68,6 +69,8 @@ pub struct Settings {
     pub enrolment: EnrolmentSettings,
     /// Who the machines' BMCs know this box as.
     pub ipmi: IpmiSecrets,
+    /// Last values of sensors are among the metrics.
+    pub sensor_metrics: bool,
 }
 
 /// What becomes of machines that nobody registered.
@@ -97,6 +100,8 @@ pub struct Parts {
     pub profiles: Registry,
     /// From the config.
     pub settings: Settings,
+    /// What is counted.
+    pub metrics: Metrics,
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
     pub(super) waking: tokio::sync::Mutex<()>,
@@ -254,6 +259,7 @@ impl Driver {
             clock,
             power,
             profiles,
+            metrics: Metrics::new(settings.sensor_metrics),
             settings,
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
@@ -265,6 +271,12 @@ impl Driver {
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         // what is in there can be rebuilt, so a panic while it was held does no harm
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many agents of runs were heard within `timeouts.silence`.
+    pub fn connected_agents(&self) -> usize {
+        let since_ms = self.clock.steady_ms().saturating_sub(self.settings.limits.silence_ms);
+        self.memory().since.heard_since(since_ms)
     }
 
     /// Feeds one event to a run: durable when this returns.

@@ -66,6 +66,8 @@ impl Driver {
         };
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
+        let samples = batch.records.iter().filter(|record| matches!(record, Record::Measurement(_))).count();
+        let newest = self.metrics.newest_samples(&batch.records);
         let applied = self
             .store
             .write(move |connection| {
@@ -74,7 +76,11 @@ impl Driver {
             })
             .await;
         match applied {
-            Ok(transitions) => {
+            // known already, or too late
+            Ok(None) => {}
+            Ok(Some(transitions)) => {
+                self.metrics.stored(samples);
+                self.metrics.keep_samples(run, newest);
                 for transition in transitions {
                     self.perform(transition);
                 }
@@ -91,6 +97,7 @@ impl Driver {
         self.acknowledge(run).await
     }
 
+    /// What follows; absent where nothing of the batch was kept.
     fn apply_batch(
         connection: &Connection,
         live: &mut Live,
@@ -99,14 +106,14 @@ impl Driver {
         documents: &[upload::Stored],
         remote: SocketAddr,
         now_ms: i64,
-    ) -> Result<Vec<Transition>, RunError> {
+    ) -> Result<Option<Vec<Transition>>, RunError> {
         let run = session.run;
         if session.boot_id != batch.boot_id {
             return Err(RunError::OtherBoot { run });
         }
         match sessions::advance_sequence(connection, session.id, batch.sequence)? {
             SequenceStep::Applied => {}
-            SequenceStep::Duplicate => return Ok(Vec::new()),
+            SequenceStep::Duplicate => return Ok(None),
             SequenceStep::Gap { expected } => {
                 return Err(RunError::SequenceGap { expected, found: batch.sequence });
             }
@@ -116,7 +123,7 @@ impl Driver {
             // the verdict is made or being made without them; the answer tells the agent so
             let message = format!("batch {} came after the end of the run and was not kept", batch.sequence);
             events::insert(connection, &of_run(run, now_ms, EventLevel::Warning, "late_batch", message))?;
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let mut applier = Applier::new(connection, live, run, now_ms)?;
         let mut documents = documents.iter();
@@ -154,7 +161,7 @@ impl Driver {
             let ending = Some(&Ending::Regular);
             transitions.push(transition(connection, now_ms, run, RunEvent::PipelineFinished, why, ending)?);
         }
-        Ok(transitions)
+        Ok(Some(transitions))
     }
 
     /// Notes a sign of life of the boot that claimed, whether or not the database can take it now.

@@ -53,6 +53,11 @@ impl Since {
         }
     }
 
+    /// How many agents were heard at `at_ms` or later.
+    pub fn heard_since(&self, at_ms: i64) -> usize {
+        self.heard.values().filter(|heard_ms| **heard_ms >= at_ms).count()
+    }
+
     /// Nothing is waited for any more.
     pub fn forget(&mut self, run: RunId) {
         self.entered.remove(&run);

@@ -95,6 +95,7 @@ const BY_ID: &str = "SELECT * FROM hosts WHERE id = ?1";
 const BY_NAME: &str = "SELECT * FROM hosts WHERE name = ?1";
 const BY_MAC: &str = "SELECT * FROM hosts WHERE mac = ?1";
 const LIST: &str = "SELECT * FROM hosts ORDER BY name";
+const PAGE: &str = "SELECT * FROM hosts WHERE name > ?1 ORDER BY name LIMIT ?2";
 const DELETE: &str = "DELETE FROM hosts WHERE id = ?1";
 const SEEN: &str = "UPDATE hosts SET last_seen_at = ?2 WHERE id = ?1";
 
@@ -226,6 +227,21 @@ pub fn with_run(connection: &Connection, host: HostRow) -> Result<HostWithRun, S
 pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
     let hosts: Vec<HostRow> =
         connection.prepare_cached(LIST)?.query_and_then([], host)?.collect::<Result<_, _>>()?;
+    hosts.into_iter().map(|host| with_run(connection, host)).collect()
+}
+
+/// Machines by name after this name, each with its newest run; at most `limit`.
+pub fn page(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Vec<HostWithRun>, StoreError> {
+    // a negative limit is none
+    let limit = limit.map_or(-1, i64::from);
+    let hosts: Vec<HostRow> = connection
+        .prepare_cached(PAGE)?
+        .query_and_then(params![after.unwrap_or_default(), limit], host)?
+        .collect::<Result<_, _>>()?;
     hosts.into_iter().map(|host| with_run(connection, host)).collect()
 }
 

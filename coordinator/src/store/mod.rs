@@ -40,6 +40,7 @@ pub mod snapshot;
 pub mod stages;
 pub mod thresholds;
 pub mod tokens;
+pub mod totals;
 pub mod waivers;
 
 use std::fs::OpenOptions;
@@ -79,6 +80,15 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self { busy_timeout: Duration::from_secs(5), max_page_count: None, clock: Clock::system() }
     }
+}
+
+/// Sizes of the database's files, bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatabaseSize {
+    /// The database.
+    pub main: u64,
+    /// What is not in it yet.
+    pub wal: u64,
 }
 
 /// A handle to the database; clones share it. When the last one is dropped, waiting jobs are finished first.
@@ -134,6 +144,20 @@ impl Store {
     /// The migrations that opening the database applied; empty when it had them all.
     pub fn applied_migrations(&self) -> &[&'static str] {
         &self.shared.applied
+    }
+
+    /// How many jobs wait for the writer, and how many may.
+    pub fn waiting_jobs(&self) -> (usize, usize) {
+        let most = writer::MAX_WAITING_JOBS;
+        (self.shared.queue.as_ref().map_or(0, |queue| most - queue.capacity()), most)
+    }
+
+    /// Sizes of the database's files; 0 for one that is not there.
+    pub fn size(&self) -> DatabaseSize {
+        let mut wal = self.shared.path.clone().into_os_string();
+        wal.push("-wal");
+        let size = |path: &Path| path.metadata().map_or(0, |found| found.len());
+        DatabaseSize { main: size(&self.shared.path), wal: size(Path::new(&wal)) }
     }
 
     /// Runs `job` on the writer's connection and answers when it is durable. An error of the job takes back what the

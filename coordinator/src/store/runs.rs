@@ -167,10 +167,10 @@ const INSERT: &str =
 const GET: &str = "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
      WHERE runs.id = ?1";
 const LIST: &str = "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
-     ORDER BY runs.id DESC LIMIT ?1";
+     WHERE runs.id < ?2 ORDER BY runs.id DESC LIMIT ?1";
 const LIST_OF_HOST: &str =
     "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
-     WHERE runs.host_id = ?2 ORDER BY runs.id DESC LIMIT ?1";
+     WHERE runs.host_id = ?3 AND runs.id < ?2 ORDER BY runs.id DESC LIMIT ?1";
 const ACTIVE: &str = "SELECT runs.*, hosts.name AS host_name FROM runs JOIN hosts ON hosts.id = runs.host_id
      WHERE runs.state NOT IN ('Completed', 'FailedHolding', 'Released', 'Aborted') ORDER BY runs.id";
 const ACTIVE_OF_HOST: &str =
@@ -291,11 +291,23 @@ pub fn get(connection: &Connection, id: RunId) -> Result<RunRow, StoreError> {
 
 /// The newest `limit` runs, of one host or of all, newest first.
 pub fn list(connection: &Connection, host: Option<HostId>, limit: u32) -> Result<Vec<RunRow>, StoreError> {
+    list_before(connection, host, None, limit)
+}
+
+/// The newest `limit` runs that are older than `before`, of one host or of all, newest first.
+pub fn list_before(
+    connection: &Connection,
+    host: Option<HostId>,
+    before: Option<RunId>,
+    limit: u32,
+) -> Result<Vec<RunRow>, StoreError> {
+    let before = before.map_or(i64::MAX, |run| run.0);
     match host {
         Some(host) => {
-            connection.prepare_cached(LIST_OF_HOST)?.query_and_then(params![limit, host.0], run)?.collect()
+            let mut statement = connection.prepare_cached(LIST_OF_HOST)?;
+            statement.query_and_then(params![limit, before, host.0], run)?.collect()
         }
-        None => connection.prepare_cached(LIST)?.query_and_then([limit], run)?.collect(),
+        None => connection.prepare_cached(LIST)?.query_and_then(params![limit, before], run)?.collect(),
     }
 }
 

@@ -5,6 +5,7 @@ mod boot;
 mod crash;
 mod crash_points;
 mod cut_short;
+mod editing;
 mod enrolment;
 mod events;
 mod faults;
@@ -15,8 +16,10 @@ mod janitor;
 mod lifecycle;
 mod limits;
 mod memtest;
+mod metrics;
 mod network_test;
 mod notify;
+mod openapi;
 mod operator;
 mod pdu;
 mod power;
@@ -50,6 +53,8 @@ use vetting_protocol::secret::Secret;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::listener::Counted;
+use crate::metrics::{Listener, Metrics};
 use crate::power::{Power, PowerError, WakeTarget};
 use crate::run::secrets;
 use crate::serve::{Server, Surroundings, start};
@@ -282,6 +287,11 @@ impl Lab {
     pub fn path(&self, below: &str) -> PathBuf {
         self.state.path().join(below)
     }
+}
+
+/// For a listener that stands for something else than the coordinator.
+pub(super) fn uncounted() -> Counted {
+    Counted { listener: Listener::Http, metrics: Metrics::new(false) }
 }
 
 /// The body of a good answer.

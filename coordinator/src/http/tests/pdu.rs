@@ -272,7 +272,7 @@ async fn a_device_switches_an_outlet_by_http() {
             json!({"ison": *is_on}).to_string().into_response()
         })
         .boxed();
-    tokio::spawn(listen(listener, None, device, stopped));
+    tokio::spawn(listen(listener, None, device, uncounted(), stopped));
     let url = format!("http://{at}/relay/{{outlet}}");
     let turn = |to: &str| json!({"method": "GET", "url": format!("{url}?turn={to}")});
     let status = json!({"url": url, "on": "\"ison\":true", "off": "\"ison\":false"});

@@ -353,7 +353,7 @@ impl Strict {
                 },
             )
             .boxed();
-        tokio::spawn(listen(listener, Some(tls.config), routes, stopped));
+        tokio::spawn(listen(listener, Some(tls.config), routes, uncounted(), stopped));
         let ca_pem = std::fs::read_to_string(tls.ca_pem_path).unwrap();
         Self { port, ca_pem, calls, _stop: stop }
     }
