@@ -16,11 +16,12 @@ use vetting_judge::profile::{ProfileError, Registry};
 use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::Sha256Hex;
 
+use crate::accounts::{Accounts, SessionLimits};
 use crate::clock::Clock;
 use crate::config::{Config, EnrolmentNetboot};
 use crate::durable_file;
 use crate::http::listener::listen;
-use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
+use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes, web};
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
 use crate::netboot::server::NetbootServer;
@@ -188,6 +189,7 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
     let driver = Driver::new(store, clock.clone(), power, profiles(config)?, settings(config, artifacts_dir));
     let secrets = PowerSecrets { file: config.power.secrets.clone() };
     let notifier = Notifier::new(driver.store.clone(), clock.clone(), secrets, config.notifications.clone())?;
+    let (stop, stopped) = watch::channel(false);
     let app = App::new(AppParts {
         driver: driver.clone(),
         ca_fingerprint: tls.fingerprint,
@@ -199,9 +201,11 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         netboot: netboot.status(),
         notifier: notifier.clone(),
         network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
+        accounts: Accounts::new(driver.store.clone(), clock.clone(), session_limits(config)),
+        web: web::Parts::new(config),
+        stopped: stopped.clone(),
     });
     let netboot_counters = netboot.counters();
-    let (stop, stopped) = watch::channel(false);
     notifier.begin().await?;
     driver.sweep_uploads().await?;
     driver.resume().await?;
@@ -270,9 +274,6 @@ pub fn profiles(config: &Config) -> Result<Registry, ServeError> {
 }
 
 fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
-    let ms = |duration: vetting_judge::duration::HumanDuration| {
-        i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
-    };
     let (after_fail, hold) = config.after_fail();
     Settings {
         limits: Limits {
@@ -321,6 +322,14 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         },
         ipmi: IpmiSecrets::from_environment(),
     }
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    SessionLimits { lifetime_ms: ms(config.web.session_lifetime), idle_ms: ms(config.web.session_idle) }
+}
+
+fn ms(duration: vetting_judge::duration::HumanDuration) -> i64 {
+    i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -29,6 +29,7 @@ pub mod results;
 pub mod run;
 pub mod secret;
 pub mod stick;
+pub mod users;
 
 /// Version of the agent API. The coordinator refuses a claim from an agent that speaks another one,
 /// so an old image can never report to a new coordinator half understood.
