@@ -7,7 +7,7 @@ mod hooks;
 mod metrics;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -97,6 +97,8 @@ pub struct Config {
     pub notifications: Notifications,
     /// Who may see the metrics, and what is among them.
     pub metrics: MetricsConfig,
+    /// The web page.
+    pub web: Web,
     /// Replacements of shipped profiles: YAML files.
     pub profiles: BTreeMap<ProfileName, PathBuf>,
 }
@@ -124,6 +126,7 @@ impl Default for Config {
             power: PowerConfig::default(),
             notifications: Notifications::default(),
             metrics: MetricsConfig::default(),
+            web: Web::default(),
             profiles: BTreeMap::new(),
         }
     }
@@ -403,6 +406,38 @@ impl Default for PowerConfig {
             hooks: BTreeMap::new(),
         }
     }
+}
+
+/// The web page.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Web {
+    /// How long a log-in is good, however much it is used.
+    pub session_lifetime: HumanDuration,
+    /// How long it is good unused.
+    pub session_idle: HumanDuration,
+    /// A reverse proxy that says who somebody is; `None`: everybody logs in by password.
+    pub proxy_login: Option<ProxyLogin>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            session_lifetime: HumanDuration::from_ms(7 * 24 * 3_600_000),
+            session_idle: HumanDuration::from_ms(12 * 3_600_000),
+            proxy_login: None,
+        }
+    }
+}
+
+/// A reverse proxy that says who somebody is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyLogin {
+    /// The header with the name of a user, such as `X-Forwarded-User`.
+    pub header: String,
+    /// The proxy's addresses; from all others the header means nothing.
+    pub from: Vec<IpAddr>,
 }
 
 /// What becomes of a machine after its run.

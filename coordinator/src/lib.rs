@@ -1,5 +1,6 @@
 //! The lab box of vetting: stores hosts and runs, serves boot files, talks to agents and operators, judges.
 
+pub mod accounts;
 pub mod backup;
 pub mod byte_size;
 pub mod cli;

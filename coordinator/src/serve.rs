@@ -16,11 +16,12 @@ use vetting_judge::profile::{ProfileError, Registry};
 use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::Sha256Hex;
 
+use crate::accounts::{Accounts, SessionLimits};
 use crate::clock::Clock;
 use crate::config::{Config, EnrolmentNetboot};
 use crate::durable_file;
 use crate::http::listener::{Counted, listen};
-use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
+use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes, web};
 use crate::metrics::Listener;
 use crate::netboot::counters::Counters;
 use crate::netboot::interface::InterfaceError;
@@ -207,6 +208,9 @@ pub async fn start(config: &Config, surroundings: Surroundings) -> Result<Server
         metrics_allow: config.metrics.allow.clone(),
         readiness: Readiness::new(driver.clone(), stopped.clone()),
         network_test: Arc::new(NetworkTest::new(&config.network_test, https.ip())),
+        accounts: Accounts::new(driver.store.clone(), clock.clone(), session_limits(config)),
+        web: web::Parts::new(config),
+        stopped: stopped.clone(),
     });
     let netboot_counters = netboot.counters();
     notifier.begin().await?;
@@ -291,9 +295,6 @@ pub fn profiles(config: &Config) -> Result<Registry, ServeError> {
 }
 
 fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
-    let ms = |duration: vetting_judge::duration::HumanDuration| {
-        i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
-    };
     let (after_fail, hold) = config.after_fail();
     Settings {
         limits: Limits {
@@ -343,6 +344,14 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         ipmi: IpmiSecrets::from_environment(),
         sensor_metrics: config.metrics.sensors,
     }
+}
+
+fn session_limits(config: &Config) -> SessionLimits {
+    SessionLimits { lifetime_ms: ms(config.web.session_lifetime), idle_ms: ms(config.web.session_idle) }
+}
+
+fn ms(duration: vetting_judge::duration::HumanDuration) -> i64 {
+    i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

@@ -29,6 +29,7 @@ pub mod results;
 pub mod run;
 pub mod secret;
 pub mod stick;
+pub mod users;
 
 #[cfg(feature = "schema")]
 #[doc(hidden)]

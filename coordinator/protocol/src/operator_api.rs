@@ -4,7 +4,7 @@
 //! `runs/{id}` GET · `runs/{id}/abort` POST · `runs/{id}/release` POST · `runs/{id}/retry` POST · `runs/{id}/resume` POST ·
 //! `runs/{id}/verdict` GET · `runs/{id}/waivers` POST · `runs/{id}/waivers/{id}/withdraw` POST ·
 //! `runs/{id}/artifacts/{kind}` GET · `events` GET · `tokens` GET POST · `tokens/{id}` DELETE ·
-//! `netboot` GET; what enrolment adds is in [`crate::enrolment`].
+//! `netboot` GET; what enrolment adds is in [`crate::enrolment`], people are in [`crate::users`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,6 +19,7 @@ use crate::outcome::StepState;
 use crate::profile::ProfileName;
 use crate::run::{RunPlace, RunResult, RunState};
 use crate::secret::Secret;
+use crate::users::Role;
 
 /// A registered machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -536,6 +537,12 @@ pub struct NetbootInterface {
 pub struct TokenCreate {
     /// What it is for; unique.
     pub name: String,
+    /// What it may do; absent: everything.
+    #[serde(default = "Role::operator")]
+    pub role: Role,
+    /// How long it is good, ms; absent: until it is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_ms: Option<u64>,
 }
 
 /// The one time a token's text is shown.
@@ -560,8 +567,14 @@ pub struct TokenView {
     pub name: String,
     /// UTC.
     pub created_at: String,
+    /// What it may do.
+    #[serde(default = "Role::operator")]
+    pub role: Role,
     /// UTC; absent while never used.
     pub last_used_at: Option<String>,
-    /// UTC; absent while valid.
+    /// When it ends by itself, UTC; absent: never.
+    #[serde(default)]
+    pub expires_at: Option<String>,
+    /// UTC; absent while it was not revoked.
     pub revoked_at: Option<String>,
 }

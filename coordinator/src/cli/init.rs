@@ -1,19 +1,24 @@
 //! `init` and `migrate`: what a new box needs before it can serve.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use vetting_protocol::users::Role;
 
 use super::{CommandError, output};
+use crate::accounts::password::{self, PasswordError};
 use crate::clock::Clock;
 use crate::config::{COMMENTED_DEFAULTS, Config};
 use crate::durable_file;
+use crate::http::operator::check_name;
 use crate::run::secrets;
-use crate::store::{Store, tokens};
+use crate::store::Store;
+use crate::store::tokens::{self, TokenValues};
+use crate::store::users::{self, UserValues};
 
 /// Name of the first token.
 const FIRST_TOKEN: &str = "operator";
@@ -23,6 +28,9 @@ pub(super) struct Init {
     /// Use the configuration that is there; make only the folders, the database and the token.
     #[arg(long)]
     keep_config: bool,
+    /// Name of the first user of the web page, an operator; the password is asked for, or read as one line from stdin.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 /// A set-up that did not work out.
@@ -51,6 +59,15 @@ pub enum InitError {
     /// The token's file.
     #[error("the token cannot be kept")]
     Write(#[from] durable_file::WriteError),
+    /// The first user's name.
+    #[error("{what}")]
+    Name {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The first user's password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// The token.
     #[error("no token can be made")]
     Random(#[from] secrets::RandomError),
@@ -66,26 +83,64 @@ impl Init {
         if token_path.exists() {
             return Err(InitError::TokenExists { path: token_path }.into());
         }
+        let user = self.first_user(json)?;
         private_folder(&config.state_dir)?;
         let token = secrets::fresh().map_err(InitError::from)?;
         let store = open(&config)?;
         let (hash, now_ms) = (token.sha256(), Clock::system().now_ms());
-        store.write(move |connection| tokens::create(connection, FIRST_TOKEN, hash, now_ms)).await?;
+        let values = TokenValues {
+            name: FIRST_TOKEN.to_owned(),
+            token_hash: hash,
+            role: Role::Operator,
+            expires_at_ms: None,
+        };
+        let user_name = user.as_ref().map(|user| user.name.clone());
+        store
+            .write(move |connection| {
+                if let Some(user) = &user {
+                    users::create(connection, user, now_ms)?;
+                }
+                tokens::create(connection, &values, now_ms)
+            })
+            .await?;
         let text = format!("{}\n", token.expose());
         durable_file::write(&token_path, 0o600, text.as_bytes()).map_err(InitError::from)?;
         if json {
-            let said =
-                json!({"config": config_path, "database": config.database.path, "token_file": token_path});
+            let said = json!({"config": config_path, "database": config.database.path, "token_file": token_path, "user": user_name});
             return Ok(output::json(&said)?);
         }
         Ok(output::line(&format!(
-            "configuration   {}\ndatabase        {}\noperator token  {} (readable by you alone)\n\n\
+            "configuration   {}\ndatabase        {}\noperator token  {} (readable by you alone)\nweb page user   {}\n\n\
              next: vetting-coordinator --config {} serve",
             config_path.display(),
             config.database.path.display(),
             token_path.display(),
+            user_name.as_deref().unwrap_or("nobody yet; `user add NAME`, while it serves, adds one"),
             config_path.display(),
         ))?)
+    }
+}
+
+impl Init {
+    /// The first person: as said, or asked for where somebody sits there.
+    fn first_user(&self, json: bool) -> Result<Option<UserValues>, CommandError> {
+        let name = match &self.user {
+            Some(name) => name.clone(),
+            None if json || !std::io::stdin().is_terminal() => return Ok(None),
+            None => {
+                eprint!("name of the first user of the web page (empty: none): ");
+                let mut line = String::new();
+                let read = std::io::stdin().read_line(&mut line);
+                read.map_err(|source| CommandError::Password { source })?;
+                line.trim().to_owned()
+            }
+        };
+        if name.is_empty() {
+            return Ok(None);
+        }
+        check_name(&name).map_err(|error| InitError::Name { what: error.detail })?;
+        let password_hash = password::hash(&super::users::ask_password(&name)?).map_err(InitError::from)?;
+        Ok(Some(UserValues { name, role: Role::Operator, password_hash }))
     }
 }
 

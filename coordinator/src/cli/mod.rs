@@ -24,6 +24,7 @@ mod ssh;
 mod tokens;
 mod usb;
 mod usb_enrol;
+mod users;
 mod verdict;
 mod watch;
 
@@ -82,8 +83,9 @@ struct Remote {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write a commented configuration and make the first operator token.
+    /// Write a commented configuration, make the first operator token and, where wanted, the first user.
     #[command(after_help = "Examples:\n  vetting-coordinator init\n  \
+                            vetting-coordinator init --user alice < password.txt\n  \
                             vetting-coordinator --config /etc/vetting/vetting.yaml init --keep-config")]
     Init(init::Init),
     /// Bring the database up to date, then end. `serve` does so too.
@@ -130,6 +132,9 @@ enum Command {
     Component(models::ComponentCommand),
     /// Take the results of machines that worked without a coordinator into the database.
     Import(import::Import),
+    /// People who log in to the web page.
+    #[command(subcommand)]
+    User(users::UserCommand),
     /// Operator tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -196,6 +201,15 @@ pub enum CommandError {
         /// Why.
         source: std::io::Error,
     },
+    /// No password could be read.
+    #[error("no password can be read")]
+    Password {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The second time it was another.
+    #[error("the two passwords differ; nothing was changed")]
+    PasswordsDiffer,
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] std::io::Error),
@@ -249,6 +263,7 @@ impl CommandLine {
                 command.run(&|| connect(&self.config, &self.remote), self.json).await?;
             }
             Command::Profile(command) => command.run(&self.config, self.json)?,
+            Command::User(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Enrolment(command) => {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;

@@ -2,7 +2,9 @@
 
 use clap::Subcommand;
 use reqwest::Method;
+use vetting_judge::duration::HumanDuration;
 use vetting_protocol::operator_api::{TokenCreate, TokenCreated, TokenView};
+use vetting_protocol::users::Role;
 
 use super::client::Client;
 use super::{CommandError, output};
@@ -10,10 +12,17 @@ use super::{CommandError, output};
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make a token; its text is shown this one time.
-    #[command(after_help = "Example:\n  vetting-coordinator token create ansible")]
+    #[command(after_help = "Examples:\n  vetting-coordinator token create ansible\n  \
+                            vetting-coordinator token create grafana --role viewer --valid 365d")]
     Create {
         /// What it is for; unique.
         name: String,
+        /// viewer (reads) or operator (everything).
+        #[arg(long, default_value = "operator")]
+        role: Role,
+        /// How long it is good, such as 90d [default: until it is revoked].
+        #[arg(long)]
+        valid: Option<HumanDuration>,
     },
     /// All tokens, without their texts.
     List,
@@ -27,9 +36,9 @@ pub(super) enum TokenCommand {
 impl TokenCommand {
     pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
         match self {
-            Self::Create { name } => {
-                let created: TokenCreated =
-                    client.put_in(Method::POST, &["tokens"], &TokenCreate { name }).await?;
+            Self::Create { name, role, valid } => {
+                let body = TokenCreate { name, role, valid_ms: valid.map(HumanDuration::as_ms) };
+                let created: TokenCreated = client.put_in(Method::POST, &["tokens"], &body).await?;
                 if json {
                     return Ok(output::json(&created)?);
                 }
@@ -46,13 +55,15 @@ impl TokenCommand {
                     [
                         token.id.to_string(),
                         token.name.clone(),
+                        token.role.to_string(),
                         token.created_at.clone(),
                         output::or_dash(token.last_used_at.as_ref()),
+                        output::or_dash(token.expires_at.as_ref()),
                         output::or_dash(token.revoked_at.as_ref()),
                     ]
                 });
                 Ok(output::table(
-                    &["ID", "NAME", "CREATED", "LAST USED", "REVOKED"],
+                    &["ID", "NAME", "ROLE", "CREATED", "LAST USED", "EXPIRES", "REVOKED"],
                     rows,
                     "there are no tokens",
                 )?)

@@ -29,7 +29,7 @@ pub async fn metrics(
     let allowed = app.metrics_allow.iter().any(|network| network.contains(connection.remote.ip()));
     let app = match listener {
         _ if allowed => app,
-        Listener::Https => app.operator(&headers).await?,
+        Listener::Https => app.viewer(&headers).await?,
         // a token that came this way would be known to all who listen
         Listener::Http => {
             let detail =

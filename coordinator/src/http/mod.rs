@@ -21,7 +21,9 @@ pub mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod users;
 mod version;
+pub mod web;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -29,11 +31,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, header};
 use serde_json::json;
+use tokio::sync::watch;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, RunId, Sha256Hex};
 use vetting_protocol::secret::Secret;
+use vetting_protocol::users::Role;
 
 pub use self::routes::{http_routes, https_routes};
+use crate::accounts::Accounts;
 use crate::config::{self, Network};
 use crate::error_chain;
 use crate::netboot::rate_limit::RateLimit;
@@ -51,10 +56,17 @@ use problem::{ApiError, ProblemKind};
 #[derive(Clone)]
 pub struct App {
     parts: Arc<AppParts>,
-    /// The name of the operator's token, where a request came with one.
-    operator: Option<Arc<str>>,
-    /// The versions that the operator's request is good for; absent: any.
+    /// Who sent the request, where that is known.
+    caller: Option<Caller>,
+    /// The versions that the request is good for; absent: any.
     if_match: Option<Arc<str>>,
+}
+
+/// A token or a person that sent a request.
+#[derive(Debug, Clone)]
+struct Caller {
+    name: Arc<str>,
+    role: Role,
 }
 
 /// The parts of an [`App`].
@@ -83,6 +95,12 @@ pub struct AppParts {
     pub readiness: Readiness,
     /// How often an address may ask to be taken in: see [`enrolment_limit`].
     pub enrolment_limit: Mutex<RateLimit<IpAddr>>,
+    /// People.
+    pub accounts: Accounts,
+    /// The web page.
+    pub web: web::Parts,
+    /// Turns true when the coordinator is told to stop.
+    pub stopped: watch::Receiver<bool>,
 }
 
 /// Questions of one address in a minute: twenty machines behind one address translation ask twelve times each.
@@ -104,7 +122,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Of its parts.
     pub fn new(parts: AppParts) -> Self {
-        Self { parts: Arc::new(parts), operator: None, if_match: None }
+        Self { parts: Arc::new(parts), caller: None, if_match: None }
     }
 
     /// `HOST:PORT` of the agent API for a machine that reached the boot endpoints as `host`.
@@ -123,22 +141,47 @@ impl App {
         Ok(self.driver.session(run, bearer(headers)?.sha256()).await?)
     }
 
-    /// Lets a valid operator token pass: what follows is done in its name.
-    pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
-        match self.driver.operator_of(bearer(headers)?.sha256()).await? {
-            Some(name) => {
-                Ok(Self { operator: Some(name.into()), if_match: version::wanted(headers), ..self })
+    /// Lets a valid token of any role pass: what follows is done in its name.
+    pub async fn viewer(self, headers: &HeaderMap) -> Result<Self, ApiError> {
+        match self.driver.token_of(bearer(headers)?.sha256()).await? {
+            Some(token) => {
+                let caller = Caller { name: token.name.into(), role: token.role };
+                Ok(Self { caller: Some(caller), if_match: version::wanted(headers), ..self })
             }
             None => Err(ApiError::new(
                 ProblemKind::TokenUnknown,
-                "the operator token is unknown or revoked; `token create` on the coordinator's box makes one",
+                "the operator token is unknown, over or revoked; `token create` on the coordinator's box makes one",
             )),
         }
     }
 
+    /// Lets a valid token pass that may change things.
+    pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let app = self.viewer(headers).await?;
+        app.require_operator()?;
+        Ok(app)
+    }
+
+    /// Refuses everybody who may not change things.
+    pub(crate) fn require_operator(&self) -> Result<(), ApiError> {
+        match &self.caller {
+            Some(Caller { role: Role::Operator, .. }) => Ok(()),
+            Some(Caller { name, role: Role::Viewer }) => Err(ApiError::new(
+                ProblemKind::RoleMissing,
+                format!("{name} is a viewer: that takes the role operator"),
+            )),
+            None => Err(ApiError::new(ProblemKind::TokenMissing, "that takes the role operator")),
+        }
+    }
+
+    /// The name that events give to who sent the request.
+    pub(crate) fn caller_name(&self) -> &str {
+        self.caller.as_ref().map_or("nobody", |caller| &caller.name)
+    }
+
     /// A line of the event log about what the operator did, for the transaction that does it: `ansible made host node1`.
     pub(crate) fn did(&self, host: Option<HostId>, kind: &str, what: &str) -> EventValues {
-        let by = self.operator.as_deref().unwrap_or("nobody");
+        let by = self.caller_name();
         let line = events::of_box(EventLevel::Info, kind, format!("{by} {what}"), self.driver.clock.now_ms());
         EventValues { host_id: host, data: Some(json!({ "by": by })), ..line }
     }

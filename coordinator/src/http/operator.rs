@@ -21,11 +21,13 @@ use super::version::{self, tagged};
 use super::{App, body, files};
 use crate::clock::seconds_text;
 use crate::run::error::RunError;
+use crate::run::upload::HOLD_KEY;
 use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
 use crate::store::events::{self, EventValues, Of};
 use crate::store::hosts::{self, HostValues};
-use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles, tokens};
+use crate::store::tokens::{self, TokenValues};
+use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles};
 
 /// UDP port of Wake-on-LAN, unless told otherwise.
 pub(crate) const WOL_PORT: u16 = 9;
@@ -93,7 +95,7 @@ pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
         .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
-pub(super) fn check_name(name: &str) -> Result<(), ApiError> {
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
     let plain = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
@@ -202,6 +204,12 @@ where
     B: Buf,
 {
     let edit: HostEdit = body::json(body, MAX_BODY_BYTES).await?;
+    let view = change_host(&app, name, edit).await?;
+    Ok(tagged(ok(&view), &view))
+}
+
+/// Checks changes to a machine and carries them out.
+pub(super) async fn change_host(app: &App, name: String, edit: HostEdit) -> Result<HostView, ApiError> {
     edit.name.as_deref().map(check_name).transpose()?;
     edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
@@ -233,7 +241,7 @@ where
             Ok::<_, ApiError>(host_view(connection, &values.name)?)
         })
         .await?;
-    Ok(tagged(ok(&view), &view))
+    Ok(view)
 }
 
 /// `DELETE hosts/{name}`; a history goes only where the query says so.
@@ -380,6 +388,10 @@ where
 
 /// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.
 pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) -> Result<Response, ApiError> {
+    if kind == HOLD_KEY {
+        // who has it is root on the machine
+        app.require_operator()?;
+    }
     let missing = format!("run {run} has no artifact of the kind `{kind}`");
     let found: Result<_, StoreError> = app
         .driver
@@ -462,14 +474,21 @@ where
     let new: TokenCreate = body::json(body, MAX_BODY_BYTES).await?;
     check_name(&new.name)?;
     let token = secrets::fresh().map_err(RunError::from)?;
-    let (hash, now_ms) = (token.sha256(), app.driver.clock.now_ms());
-    let line = app.did(None, "token_created", &format!("made the operator token {}", new.name));
+    let now_ms = app.driver.clock.now_ms();
+    let valid_ms = new.valid_ms.map(|valid_ms| i64::try_from(valid_ms).unwrap_or(i64::MAX));
+    let values = TokenValues {
+        name: new.name,
+        token_hash: token.sha256(),
+        role: new.role,
+        expires_at_ms: valid_ms.map(|valid_ms| now_ms.saturating_add(valid_ms)),
+    };
+    let line = app.did(None, "token_created", &format!("made the {} token {}", values.role, values.name));
     let row = app
         .driver
         .store
         .write(move |connection| {
             events::insert(connection, &line)?;
-            views::token(tokens::create(connection, &new.name, hash, now_ms)?)
+            views::token(tokens::create(connection, &values, now_ms)?)
         })
         .await?;
     Ok(created(&TokenCreated { view: row, token }))

@@ -44,6 +44,12 @@ problem_kinds! {
     TokenMissing = UNAUTHORIZED, "token-missing", "A bearer token is needed";
     /// A token nobody holds, or a revoked one.
     TokenUnknown = UNAUTHORIZED, "token-unknown", "The bearer token is not valid";
+    /// A viewer wants to change something.
+    RoleMissing = FORBIDDEN, "role-missing", "The role does not allow it";
+    /// A form that was not made for the session it is sent in.
+    ForeignForm = FORBIDDEN, "foreign-form", "The form cannot be trusted";
+    /// A log-in with a wrong name or password.
+    LoginRefused = UNAUTHORIZED, "login-refused", "That log-in is not good";
     /// A run's token used for another run.
     OtherRun = FORBIDDEN, "other-run", "The token belongs to another run";
     /// A claim secret that was never given out, or was replaced by a newer one.

@@ -13,7 +13,9 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, body, boot, enrolment, host_agent, housekeeping, metrics, models, openapi, power};
+use super::{
+    App, body, boot, enrolment, host_agent, housekeeping, metrics, models, openapi, power, users, web,
+};
 use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
@@ -27,10 +29,11 @@ fn connection() -> impl Filter<Extract = (Connection,), Error = Rejection> + Clo
     warp::ext::get::<Connection>()
 }
 
-/// The agent API, the operator API and what watches the coordinator, for the TLS listener.
+/// The agent API, the operator API, what watches the coordinator, and the web page, for the TLS listener.
 pub fn https_routes(app: &App) -> BoxedFilter<(Response,)> {
     let watched = watch_routes(app, Listener::Https);
-    finish(watched.or(agent_routes(app)).unify().or(operator_routes(app)).unify().boxed())
+    let programs = watched.or(agent_routes(app)).unify().or(operator_routes(app)).unify();
+    finish(programs.or(web::routes(app)).unify().boxed())
 }
 
 /// The boot endpoints and what watches the coordinator, for the plain listener.
@@ -205,7 +208,17 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// `$method $path` with the operator's token checked before anything is read, then `$handler`.
+/// Who may use `$method`: everybody may read.
+macro_rules! admitted {
+    (get, $app:expr, $headers:expr) => {
+        $app.viewer($headers).await
+    };
+    ($method:ident, $app:expr, $headers:expr) => {
+        $app.operator($headers).await
+    };
+}
+
+/// `$method $path` with the token checked before anything is read, then `$handler`.
 macro_rules! operator_route {
     ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*| $handler:expr) => {
         $path
@@ -214,7 +227,7 @@ macro_rules! operator_route {
             .and(warp::header::headers_cloned())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap| async move {
                 answer(async {
-                    let $app_name = $app_name.operator(&headers).await?;
+                    let $app_name = admitted!($method, $app_name, &headers)?;
                     $handler.await
                 }.await)
             })
@@ -232,7 +245,7 @@ macro_rules! operator_route_with_body {
             .and(warp::body::stream())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap, $body| async move {
                 answer(async {
-                    let $app_name = $app_name.operator(&headers).await?;
+                    let $app_name = admitted!($method, $app_name, &headers)?;
                     body::check_json(&headers)?;
                     $handler.await
                 }.await)
@@ -257,9 +270,23 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
         .unify()
         .or(housekeeping_routes(app))
         .unify()
+        .or(user_routes(app))
+        .unify()
         .or(other_routes(app))
         .unify()
         .boxed()
+}
+
+fn user_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let all = || warp::path!("api" / "v1" / "users");
+    let list = operator_route!(app, all(), get, |app| users::list(app));
+    let add = operator_route_with_body!(app, all(), post, |app; body| users::add(app, body));
+    let edit = operator_route_with_body!(
+        app, warp::path!("api" / "v1" / "users" / String), patch, |app, name; body| {
+            users::edit(app, name, body)
+        }
+    );
+    list.or(add).unify().or(edit).unify().boxed()
 }
 
 fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
@@ -271,7 +298,7 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    let app = app.operator(&headers).await?;
+                    let app = app.viewer(&headers).await?;
                     operator::hosts(app, query).await
                 }
                 .await,
@@ -412,7 +439,7 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    let app = app.operator(&headers).await?;
+                    let app = app.viewer(&headers).await?;
                     operator::runs(app, query).await
                 }
                 .await,
@@ -450,7 +477,7 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|run, kind, app: App, headers: HeaderMap| async move {
             answer(
                 async {
-                    let app = app.operator(&headers).await?;
+                    let app = app.viewer(&headers).await?;
                     operator::artifact(app, run, kind, headers).await
                 }
                 .await,
@@ -536,7 +563,7 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
         .then(|app: App, headers: HeaderMap, query| async move {
             answer(
                 async {
-                    let app = app.operator(&headers).await?;
+                    let app = app.viewer(&headers).await?;
                     operator::events(app, query).await
                 }
                 .await,

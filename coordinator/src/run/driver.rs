@@ -22,7 +22,7 @@ use super::deadline::Limits;
 use super::error::RunError;
 use super::hold;
 use super::janitor::Retention;
-use super::live::Live;
+use super::live::{Glance, Live};
 use super::memtest::Watched;
 use super::patience::Since;
 use super::stages::close_stages;
@@ -37,7 +37,8 @@ use crate::serial_console::IpmiSecrets;
 use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
-use crate::store::{Connection, Store, StoreError, holds, tokens};
+use crate::store::tokens::{self, TokenRow};
+use crate::store::{Connection, Store, StoreError, holds};
 
 /// After a report that could not be written.
 const REPORT_RETRY: Duration = Duration::from_secs(10);
@@ -354,6 +355,14 @@ impl Driver {
         });
     }
 
+    /// What there is to see at a glance of every run of which something is in memory.
+    pub fn glances(&self) -> HashMap<RunId, Glance> {
+        let live: Vec<_> = self.memory().live.iter().map(|(run, live)| (*run, Arc::clone(live))).collect();
+        live.into_iter()
+            .map(|(run, live)| (run, live.lock().unwrap_or_else(PoisonError::into_inner).glance()))
+            .collect()
+    }
+
     /// A run with all that hangs from it but the samples.
     pub async fn detail(&self, run: RunId) -> Result<RunDetail, RunError> {
         let live = self.memory().live.get(&run).cloned();
@@ -368,21 +377,22 @@ impl Driver {
             .await
     }
 
-    /// The name of an operator's token, if it is good. Its use is noted now and then.
-    pub async fn operator_of(&self, hash: Sha256Hex) -> Result<Option<String>, RunError> {
+    /// An operator's token, if it is good. Its use is noted now and then.
+    pub async fn token_of(&self, hash: Sha256Hex) -> Result<Option<TokenRow>, RunError> {
         let now_ms = self.clock.now_ms();
         let found: Result<_, StoreError> =
-            self.store.read(move |connection| tokens::find_valid(connection, hash)).await;
+            self.store.read(move |connection| tokens::find_valid(connection, hash, now_ms)).await;
         let Some(token) = found? else { return Ok(None) };
         if token.wants_touch(now_ms) {
+            let id = token.id;
             let touched: Result<(), StoreError> =
-                self.store.write(move |connection| tokens::touch(connection, token.id, now_ms)).await;
+                self.store.write(move |connection| tokens::touch(connection, id, now_ms)).await;
             if let Err(error) = touched {
                 // the token is good, whether or not the disk takes the note
                 tracing::warn!(error = %crate::error_chain(&error), "a token's use was not noted");
             }
         }
-        Ok(Some(token.name))
+        Ok(Some(token))
     }
 
     /// Takes up every run that is not over: wakes what was not woken, makes the reports that were not made.

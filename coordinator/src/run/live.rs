@@ -25,12 +25,29 @@ pub struct Progress {
 pub struct Live {
     tally: Tally<RuleKey>,
     progress: BTreeMap<(StageName, Option<u32>), Progress>,
+    /// The newest value of each temperature sensor.
+    celsius: BTreeMap<String, f64>,
+}
+
+/// What there is to see of a run under way at a glance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glance {
+    progress: Vec<(StageName, Progress)>,
+    /// The sensor that is hottest now, °C.
+    pub hottest: Option<(String, f64)>,
+}
+
+impl Glance {
+    /// How far a stage is, by its name.
+    pub fn progress_of(&self, stage: &str) -> Option<Progress> {
+        self.progress.iter().find(|(name, _)| name.as_str() == stage).map(|(_, progress)| *progress)
+    }
 }
 
 impl Live {
     /// Nothing seen yet.
     pub fn new(rules: Arc<RuleSet<RuleKey>>) -> Self {
-        Self { tally: Tally::new(rules), progress: BTreeMap::new() }
+        Self { tally: Tally::new(rules), progress: BTreeMap::new(), celsius: BTreeMap::new() }
     }
 
     /// Judges by these rules from now on. What was judged by those that stay is kept.
@@ -40,6 +57,16 @@ impl Live {
 
     /// Judges one sample by the rules, whose ids are the keys of their rows.
     pub fn observe(&mut self, sample: &Measurement) -> Vec<Evaluated<RuleKey>> {
+        if sample.kind == "temp" && sample.unit == "celsius" {
+            match sample.value {
+                Some(celsius) if celsius.is_finite() => match self.celsius.get_mut(&sample.key) {
+                    Some(last) => *last = celsius,
+                    None => drop(self.celsius.insert(sample.key.clone(), celsius)),
+                },
+                // a sensor that says nothing is not hot and not cold
+                Some(_) | None => drop(self.celsius.remove(&sample.key)),
+            }
+        }
         self.tally.observe(sample)
     }
 
@@ -61,6 +88,16 @@ impl Live {
     /// How far a stage is.
     pub fn progress(&self, stage: StageName) -> Option<Progress> {
         self.progress.get(&(stage, None)).copied()
+    }
+
+    /// What there is to see of it at a glance.
+    pub fn glance(&self) -> Glance {
+        let whole = self.progress.iter().filter(|((_, sub_step), _)| sub_step.is_none());
+        let hottest = self.celsius.iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        Glance {
+            progress: whole.map(|((stage, _), progress)| (*stage, *progress)).collect(),
+            hottest: hottest.map(|(key, celsius)| (key.clone(), *celsius)),
+        }
     }
 
     /// A stage is over: it is no longer on its way.

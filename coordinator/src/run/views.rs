@@ -9,6 +9,7 @@ use vetting_protocol::operator_api::{
     ArtifactView, AttemptView, BootView, BreachView, EventView, HostView, ReasonView, RunDetail, RunSummary,
     StageView, SubStepView, TokenView, VerdictView, WaiverView, WithdrawnView,
 };
+use vetting_protocol::users::UserView;
 
 use super::error::RunError;
 use super::live::Live;
@@ -28,6 +29,7 @@ use crate::store::sessions::{self, Timeline};
 use crate::store::stages::StageRow;
 use crate::store::thresholds::{TermsValues, ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
+use crate::store::users::UserRow;
 use crate::store::waivers::{self, WaiverRow};
 use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
 
@@ -150,9 +152,23 @@ pub fn token(row: TokenRow) -> Result<TokenView, StoreError> {
     Ok(TokenView {
         id: row.id,
         name: row.name,
+        role: row.role,
         created_at: seconds_text(row.created_at_ms)?,
         last_used_at: seconds(row.last_used_at_ms)?,
+        expires_at: seconds(row.expires_at_ms)?,
         revoked_at: seconds(row.revoked_at_ms)?,
+    })
+}
+
+/// A person, without anything of their password.
+pub fn user(row: UserRow) -> Result<UserView, StoreError> {
+    Ok(UserView {
+        name: row.name,
+        role: row.role,
+        created_at: seconds_text(row.created_at_ms)?,
+        password_set_at: seconds_text(row.password_set_at_ms)?,
+        last_login_at: seconds(row.last_login_at_ms)?,
+        disabled_at: seconds(row.disabled_at_ms)?,
     })
 }
 

@@ -124,6 +124,32 @@ pub fn last_id(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.prepare_cached(LAST_ID)?.query_row([], |row| row.get(0))?)
 }
 
+const NEWEST: &str = "SELECT * FROM events WHERE id < ?1 AND kind GLOB ?2 ORDER BY id DESC LIMIT ?3";
+const NEWEST_OF_RUN: &str =
+    "SELECT * FROM events WHERE run_id = ?4 AND id < ?1 AND kind GLOB ?2 ORDER BY id DESC LIMIT ?3";
+const NEWEST_OF_HOST: &str =
+    "SELECT * FROM events WHERE host_id = ?4 AND id < ?1 AND kind GLOB ?2 ORDER BY id DESC LIMIT ?3";
+
+/// The last `limit` lines before the line `before`, the newest first. `kind` is a glob of SQLite.
+pub fn newest(
+    connection: &Connection,
+    of: Of,
+    kind: &str,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<EventRow>, StoreError> {
+    let before = before.unwrap_or(i64::MAX);
+    let (sql, key) = match of {
+        Of::All => {
+            let mut statement = connection.prepare_cached(NEWEST)?;
+            return statement.query_and_then(params![before, kind, limit], event)?.collect();
+        }
+        Of::Run(run) => (NEWEST_OF_RUN, run.0),
+        Of::Host(host) => (NEWEST_OF_HOST, host.0),
+    };
+    connection.prepare_cached(sql)?.query_and_then(params![before, kind, limit, key], event)?.collect()
+}
+
 /// The last `limit` lines, in order.
 pub fn latest(connection: &Connection, limit: u32) -> Result<Vec<EventRow>, StoreError> {
     connection.prepare_cached(LATEST)?.query_and_then([limit], event)?.collect()

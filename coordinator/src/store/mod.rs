@@ -29,6 +29,7 @@ pub mod limits;
 pub mod measurements;
 pub mod models;
 pub mod outbox;
+pub mod overview;
 pub mod plans;
 pub mod reboots;
 pub mod removals;
@@ -41,6 +42,8 @@ pub mod stages;
 pub mod thresholds;
 pub mod tokens;
 pub mod totals;
+pub mod user_sessions;
+pub mod users;
 pub mod waivers;
 
 use std::fs::OpenOptions;
@@ -54,7 +57,7 @@ pub use connection::Connection;
 pub use error::StoreError;
 use rusqlite::OpenFlags;
 use rusqlite::config::DbConfig;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock::Clock;
 use writer::{Job, TypedJob};
@@ -106,6 +109,7 @@ struct Shared {
     thread: Option<JoinHandle<()>>,
     readers: Arc<Semaphore>,
     idle_readers: Mutex<Vec<Connection>>,
+    commits: watch::Receiver<u64>,
 }
 
 impl Store {
@@ -124,9 +128,10 @@ impl Store {
         let mut connection = connect(&path, &options)?;
         let applied = migrations::apply(&mut connection, migrations::MIGRATIONS, &options.clock)?;
         let (queue, jobs) = mpsc::channel(writer::MAX_WAITING_JOBS);
+        let (committed, commits) = watch::channel(0);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::serve(&Connection::new(connection), jobs))
+            .spawn(move || writer::serve(&Connection::new(connection), jobs, &committed))
             .map_err(|source| StoreError::Create { path: path.clone(), source: Arc::new(source) })?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -137,6 +142,7 @@ impl Store {
                 thread: Some(thread),
                 readers: Arc::new(Semaphore::new(READERS)),
                 idle_readers: Mutex::new(Vec::new()),
+                commits,
             }),
         })
     }
@@ -244,6 +250,11 @@ impl Store {
             idle.push(connection);
         }
         result
+    }
+
+    /// Changes with every commit: for those who show what is in there.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.shared.commits.clone()
     }
 
     fn queue(&self) -> Result<&mpsc::Sender<Box<dyn Job>>, StoreError> {

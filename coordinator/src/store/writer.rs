@@ -3,7 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Connection, StoreError};
 
@@ -62,7 +62,11 @@ where
 }
 
 /// Works until every sender is gone and the queue is empty.
-pub(super) fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Job>>) {
+pub(super) fn serve(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    committed: &watch::Sender<u64>,
+) {
     let mut group = Vec::with_capacity(MAX_GROUP_JOBS);
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
@@ -71,6 +75,7 @@ pub(super) fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn J
             group.push(next);
         }
         run_group(connection, &mut group);
+        committed.send_modify(|commits| *commits = commits.wrapping_add(1));
     }
 }
 

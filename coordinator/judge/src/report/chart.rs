@@ -1,13 +1,16 @@
-//! Charts of temperatures over the run, as inline SVG: one a group of sensors, with the stages behind and the limits
-//! drawn in. Numbers only become coordinates; every text goes through maud.
+//! Charts of measurements over the run, as inline SVG: lines with the stages behind and the limits drawn in. The report
+//! draws one of each group of temperature sensors. Numbers only become coordinates; every text goes through maud.
 
 use maud::{Markup, html};
 
 use super::format;
 use super::html::section;
-use crate::facts::{RunFacts, Series, StageFacts};
+use crate::facts::{RunFacts, Series};
 use crate::quantity;
 use crate::threshold::{Rule, RuleSeverity};
+
+/// The style sheet that charts need, beside the names of colours that the page has.
+pub const STYLE: &str = include_str!("chart.css");
 
 const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 280.0;
@@ -21,6 +24,34 @@ const MOST_LINES: usize = 8;
 const NARROWEST_LABEL: f64 = 70.0;
 const LABEL_HEIGHT: f64 = 15.0;
 
+/// A piece of time that has a name: a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Band {
+    /// What it is called.
+    pub name: String,
+    /// Ms since the epoch.
+    pub from_ms: i64,
+    /// Ms since the epoch.
+    pub to_ms: i64,
+}
+
+/// A chart: quantities of one unit over time.
+#[derive(Debug)]
+pub struct Chart<'a> {
+    /// Above it.
+    pub heading: &'a str,
+    /// What it shows, for those who do not see it.
+    pub label: &'a str,
+    /// What lines are that are left out since they peak lower than those drawn: `cooler`.
+    pub less: &'a str,
+    /// The lines.
+    pub members: Vec<&'a Series>,
+    /// Those that apply are drawn as limits.
+    pub rules: &'a [Rule],
+    /// The stages.
+    pub bands: &'a [Band],
+}
+
 /// The charts of all temperatures.
 pub(super) fn temperatures(facts: &RunFacts) -> Markup {
     let mut groups: Vec<(&str, Vec<&Series>)> = Vec::new();
@@ -31,9 +62,25 @@ pub(super) fn temperatures(facts: &RunFacts) -> Markup {
             None => groups.push((name, vec![series])),
         }
     }
+    let bands: Vec<Band> = facts
+        .stages
+        .iter()
+        .filter_map(|stage| {
+            Some(Band { name: stage.name.clone(), from_ms: stage.started_ms?, to_ms: stage.ended_ms? })
+        })
+        .collect();
     let body = html! {
         @if groups.is_empty() { p.empty { "This machine has no temperature sensor that was read." } }
-        @for (name, members) in &mut groups { (figure(name, members, facts)) }
+        @for (name, members) in groups {
+            (Chart {
+                heading: name,
+                label: &format!("{name} temperatures in °C"),
+                less: "cooler",
+                members,
+                rules: &facts.rules,
+                bands: &bands,
+            }.draw())
+        }
     };
     section(
         "temperatures",
@@ -128,18 +175,25 @@ fn peak(series: &Series) -> f64 {
     series.points.iter().map(|point| point.max).fold(f64::NEG_INFINITY, f64::max)
 }
 
-fn figure(name: &str, members: &mut Vec<&Series>, facts: &RunFacts) -> Markup {
-    members.sort_by(|a, b| peak(b).total_cmp(&peak(a)));
-    let left_out = members.len().saturating_sub(MOST_LINES);
-    members.truncate(MOST_LINES);
-    let limits = limits(members, &facts.rules);
+impl Chart<'_> {
+    /// As a figure.
+    pub fn draw(mut self) -> Markup {
+        self.members.sort_by(|a, b| peak(b).total_cmp(&peak(a)));
+        let left_out = self.members.len().saturating_sub(MOST_LINES);
+        self.members.truncate(MOST_LINES);
+        figure(&self, left_out)
+    }
+}
+
+fn figure(chart: &Chart<'_>, left_out: usize) -> Markup {
+    let members = &chart.members;
+    let limits = limits(members, chart.rules);
     let axes = Axes::of(members, &limits);
-    let title = format!("{name} temperatures in °C");
     html! {
         figure {
-            figcaption { h3 { (name) } }
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(title) {
-                (bands(&axes, &facts.stages))
+            figcaption { h3 { (chart.heading) } }
+            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(chart.label) {
+                (bands(&axes, chart.bands))
                 (grid(&axes))
                 @for (position, series) in members.iter().enumerate() { (line(position, series, &axes)) }
                 @for (position, limit) in limits.iter().enumerate() {
@@ -153,7 +207,7 @@ fn figure(name: &str, members: &mut Vec<&Series>, facts: &RunFacts) -> Markup {
                         (series.key) " " span.muted { (lowest_to_peak(series)) }
                     }
                 }
-                @if left_out > 0 { li.muted { (left_out) " cooler ones are in report.json" } }
+                @if left_out > 0 { li.muted { (left_out) " " (chart.less) " ones are in report.json" } }
             }
         }
     }
@@ -164,10 +218,10 @@ fn lowest_to_peak(series: &Series) -> String {
     format!("{} to {}", quantity::trimmed(lowest), quantity::in_words(peak(series), &series.unit))
 }
 
-fn bands(axes: &Axes, stages: &[StageFacts]) -> Markup {
-    let timed = stages.iter().filter_map(|stage| {
-        let (from, to) = (axes.x(stage.started_ms?), axes.x(stage.ended_ms?));
-        (to > from).then_some((stage.name.as_str(), from, to - from))
+fn bands(axes: &Axes, bands: &[Band]) -> Markup {
+    let timed = bands.iter().filter_map(|band| {
+        let (from, to) = (axes.x(band.from_ms), axes.x(band.to_ms));
+        (to > from).then_some((band.name.as_str(), from, to - from))
     });
     html! {
         @for (position, (name, x, width)) in timed.enumerate() {

@@ -5,13 +5,18 @@ use jiff::Timestamp;
 use crate::quantity::scaled;
 
 /// `2026-11-24 02:37:28 UTC`.
-pub(super) fn time(ms: i64) -> String {
+pub fn time(ms: i64) -> String {
     at(ms, "%Y-%m-%d %H:%M:%S UTC")
 }
 
 /// `02:37:28`, for where the day is known.
-pub(super) fn clock(ms: i64) -> String {
+pub fn clock(ms: i64) -> String {
     at(ms, "%H:%M:%S")
+}
+
+/// `2026-11-24 02:37`, for a tile.
+pub fn day(ms: i64) -> String {
+    at(ms, "%Y-%m-%d %H:%M")
 }
 
 fn at(ms: i64, form: &str) -> String {
@@ -20,7 +25,7 @@ fn at(ms: i64, form: &str) -> String {
 }
 
 /// `350 ms`, `4.2 s`, `2 min 5 s`, `1 h 30 min`, `2 d 4 h`: two units at most.
-pub(super) fn duration(ms: i64) -> String {
+pub fn duration(ms: i64) -> String {
     let seconds = ms / 1_000;
     let pair = |large: i64, large_unit: &str, small: i64, small_unit: &str| {
         if small == 0 {
@@ -40,22 +45,22 @@ pub(super) fn duration(ms: i64) -> String {
 }
 
 /// From one time to another, where both are known.
-pub(super) fn span(from_ms: Option<i64>, to_ms: Option<i64>) -> Option<String> {
+pub fn span(from_ms: Option<i64>, to_ms: Option<i64>) -> Option<String> {
     Some(duration(to_ms?.checked_sub(from_ms?)?))
 }
 
 /// Memory in binary units: `32 GiB`.
-pub(super) fn memory(bytes: u64) -> String {
+pub fn memory(bytes: u64) -> String {
     scaled(bytes as f64, 1_024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
 /// Disks and files in decimal units, as on a disk's label: `480 GB`.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     scaled(bytes as f64, 1_000.0, &["B", "kB", "MB", "GB", "TB", "PB"])
 }
 
 /// `1 sample`, `2 samples`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+pub fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
 }
 

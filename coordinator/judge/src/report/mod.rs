@@ -4,8 +4,8 @@
 //! beside it: no script, no network, no font.
 
 mod certificate;
-mod chart;
-mod format;
+pub mod chart;
+pub mod format;
 mod hardware;
 mod html;
 mod judgement;

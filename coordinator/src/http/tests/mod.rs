@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod browser;
 mod crash;
 mod crash_points;
 mod cut_short;
@@ -27,7 +28,10 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod users;
 mod waivers;
+mod web;
+mod webdriver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -43,13 +47,14 @@ use vetting_protocol::agent_api::{
     Acknowledgement, Batch, BootTimeline, ClaimRequest, ClaimResponse, Directive, Heartbeat, Record,
     TLS_SERVER_NAME,
 };
-use vetting_protocol::ids::{RunId, StageName};
+use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::operator_api::{EventView, RunDetail, RunSummary};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::problem::Problem;
 use vetting_protocol::run::BootTarget;
 use vetting_protocol::secret::Secret;
+use vetting_protocol::users::Role;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -58,7 +63,8 @@ use crate::metrics::{Listener, Metrics};
 use crate::power::{Power, PowerError, WakeTarget};
 use crate::run::secrets;
 use crate::serve::{Server, Surroundings, start};
-use crate::store::{StoreOptions, tokens};
+use crate::store::StoreOptions;
+use crate::store::tokens::{self, TokenValues};
 
 pub(super) const MAC: &str = "52:54:00:ab:cd:01";
 pub(super) const BOOT: &str = "6f1c0a52-0000-4000-8000-000000000001";
@@ -92,6 +98,11 @@ pub(super) struct Claimed {
     pub token: Secret,
     pub response: ClaimResponse,
     pub secret: Secret,
+}
+
+/// An operator's token without an end.
+pub(super) fn token_values(name: &str, token_hash: Sha256Hex) -> TokenValues {
+    TokenValues { name: name.to_owned(), token_hash, role: Role::Operator, expires_at_ms: None }
 }
 
 fn client(state: &TempDir, https: SocketAddr) -> Client {
@@ -146,7 +157,7 @@ impl Lab {
         server
             .driver
             .store
-            .write(move |connection| tokens::create(connection, "test", hash, START_MS))
+            .write(move |connection| tokens::create(connection, &token_values("test", hash), START_MS))
             .await
             .unwrap();
         let http = client(&state, server.https);

@@ -247,6 +247,8 @@ const OWN_TABLES: &[&str] = &[
     "host_inventories",
     "notifications",
     "artifact_removals",
+    "users",
+    "user_sessions",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.

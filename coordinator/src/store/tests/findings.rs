@@ -5,6 +5,7 @@ use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::diff::{Severity, SpecDiff};
 use vetting_protocol::firmware::{FirmwareComponent, FirmwareVersion};
 use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::users::Role;
 
 use super::{NOW_MS, host_and_run, on_a_database, sample};
 use crate::store::thresholds::{ThresholdOp, ThresholdSource};
@@ -172,20 +173,26 @@ fn events_come_in_order_after_a_line() {
 fn a_revoked_token_is_worth_nothing() {
     on_a_database(|db| {
         let hash = Sha256Hex::of(b"token");
-        let token = tokens::create(db, "ci", hash, NOW_MS)?;
-        assert!(matches!(
-            tokens::create(db, "ci", Sha256Hex::of(b"2"), NOW_MS),
-            Err(StoreError::Conflict { .. })
-        ));
+        let values = tokens::TokenValues {
+            name: "ci".to_owned(),
+            token_hash: hash,
+            role: Role::Viewer,
+            expires_at_ms: Some(NOW_MS + 1_000_000),
+        };
+        let token = tokens::create(db, &values, NOW_MS)?;
+        let other = tokens::TokenValues { token_hash: Sha256Hex::of(b"2"), ..values };
+        assert!(matches!(tokens::create(db, &other, NOW_MS), Err(StoreError::Conflict { .. })));
         assert!(token.wants_touch(NOW_MS));
         tokens::touch(db, token.id, NOW_MS)?;
-        let found = tokens::find_valid(db, hash)?.unwrap();
+        let found = tokens::find_valid(db, hash, NOW_MS)?.unwrap();
+        assert_eq!(found.role, Role::Viewer);
+        assert_eq!(tokens::find_valid(db, hash, NOW_MS + 1_000_000)?, None, "it is over");
         assert!(!found.wants_touch(NOW_MS + tokens::TOUCH_INTERVAL_MS - 1));
         assert!(found.wants_touch(NOW_MS + tokens::TOUCH_INTERVAL_MS));
-        assert_eq!(tokens::find_valid(db, Sha256Hex::of(b"other"))?, None);
+        assert_eq!(tokens::find_valid(db, Sha256Hex::of(b"other"), NOW_MS)?, None);
         tokens::revoke(db, token.id, NOW_MS + 1)?;
         assert_eq!(tokens::revoke(db, token.id, NOW_MS + 2)?.revoked_at_ms, Some(NOW_MS + 1));
-        assert_eq!(tokens::find_valid(db, hash)?, None);
+        assert_eq!(tokens::find_valid(db, hash, NOW_MS)?, None);
         assert!(matches!(tokens::revoke(db, 99, NOW_MS), Err(StoreError::NotFound { .. })));
         assert_eq!(tokens::list(db)?.len(), 1);
         Ok(())

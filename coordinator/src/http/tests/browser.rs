@@ -1,0 +1,301 @@
+//! The web page in Chromium, against a coordinator with machines: people log in, follow a run, edit a spec, give orders.
+//! Every page is looked at on a desk, on a phone, in the dark and on paper; the pictures lie in target/web-screenshots.
+
+use vetting_protocol::ids::StageName;
+
+use super::users::PASSWORD;
+use super::webdriver::{Chromium, Look};
+use super::*;
+
+const LOOKS: [Look; 4] = [
+    Look { name: "desk", width: 1280, dark: false, print: false },
+    Look { name: "phone", width: 390, dark: false, print: false },
+    Look { name: "dark", width: 1280, dark: true, print: false },
+    Look { name: "paper", width: 800, dark: false, print: true },
+];
+
+const SPEC_OF_RACK: &str = "\
+# what was ordered: 24 of these
+memory:
+  total_gib: 256
+cpu:
+  sockets: 2
+  model: Intel(R) Xeon(R) Gold 6338*
+disks:
+  - {model: INTEL*, count: 4, min_size_gb: 900}
+";
+
+/// A sensor: kind, key, unit, at rest, under load.
+const SENSORS: [(&str, &str, &str, f64, f64); 13] = [
+    ("temp", "cpu/0", "celsius", 38.0, 78.0),
+    ("temp", "cpu/1", "celsius", 36.0, 74.0),
+    ("temp", "disk/sda", "celsius", 30.0, 37.0),
+    ("temp", "disk/sdb", "celsius", 31.0, 39.0),
+    ("temp", "hwmon/jc42-0", "celsius", 34.0, 52.0),
+    ("temp", "hwmon/jc42-1", "celsius", 33.0, 50.0),
+    ("fan", "hwmon/nct6798/fan1", "rpm", 3_100.0, 7_400.0),
+    ("fan", "hwmon/nct6798/fan2", "rpm", 3_080.0, 7_310.0),
+    ("fan", "hwmon/nct6798/fan3", "rpm", 3_120.0, 7_390.0),
+    ("power", "hwmon/power_meter/0", "watts", 140.0, 412.0),
+    ("cpu_freq", "cpu/0", "mhz", 800.0, 2_900.0),
+    ("cpu_freq", "cpu/1", "mhz", 800.0, 2_890.0),
+    ("fio", "sda/randread/bandwidth", "bytes_per_second", 380e6, 410e6),
+];
+
+/// How a machine's run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Story {
+    Never,
+    Waits,
+    Runs,
+    Passes,
+    Fails,
+    FailsAndIsReleased,
+}
+
+const STORIES: [Story; 12] = [
+    Story::Passes,
+    Story::Runs,
+    Story::Passes,
+    Story::Fails,
+    Story::Runs,
+    Story::Waits,
+    Story::Passes,
+    Story::FailsAndIsReleased,
+    Story::Never,
+    Story::Runs,
+    Story::Passes,
+    Story::Never,
+];
+
+fn mac_of(number: usize) -> String {
+    format!("52:54:00:ab:00:{number:02x}")
+}
+
+/// What the sensors read from one time to another, every five seconds.
+fn samples(stage: StageName, from_ms: i64, seconds: i64, load: f64) -> Vec<Record> {
+    let mut records = Vec::new();
+    for step in 0..seconds / 5 {
+        let warm = load * (1.0 - (-(step as f64) / 18.0).exp());
+        let ripple = ((step * 7 % 11) as f64 - 5.0) / 400.0;
+        for (kind, key, unit, rest, full) in SENSORS {
+            records.push(Record::Measurement(Measurement {
+                ts_ms: from_ms + step * 5_000,
+                stage: Some(stage),
+                kind: kind.to_owned(),
+                key: key.to_owned(),
+                value: Some((rest + (full - rest) * warm) * (1.0 + ripple)),
+                unit: unit.to_owned(),
+            }));
+        }
+    }
+    records
+}
+
+impl Lab {
+    async fn claim_as(&self, run: RunId, mac: &str) -> Claimed {
+        let script = self.script(mac).await;
+        let (_, rest) = script.split_once("vetting.claim=").unwrap_or_else(|| panic!("{script}"));
+        let secret = Secret::new(rest.split(' ').next().unwrap().to_owned());
+        let mut request = Self::claim_request(run, &secret, BOOT);
+        request.macs = vec![mac.parse().unwrap()];
+        let answer = self.claiming(&request).send().await.unwrap();
+        let response: ClaimResponse = answer.json().await.unwrap();
+        Claimed { run, token: response.token.clone(), response, secret }
+    }
+
+    /// A machine of the rack, as far as its story goes.
+    async fn lives(&self, number: usize, story: Story) -> Option<Claimed> {
+        let (name, mac) = (format!("rack1-u{:02}", number + 1), mac_of(number));
+        let body = json!({"name": name, "mac": mac, "expected_spec_yaml": SPEC_OF_RACK, "notes": "row B, delivery of May"});
+        let _: Value = good(self.operator(Method::POST, "hosts").json(&body)).await;
+        if story == Story::Never {
+            return None;
+        }
+        let run = self.start_run(&name).await;
+        if story == Story::Waits {
+            return None;
+        }
+        let claimed = self.claim_as(run, &mac).await;
+        match story {
+            Story::Never | Story::Waits => {}
+            Story::Passes => {
+                self.send(&claimed, 1, healthy(&claimed)).await;
+                self.verdict(&claimed).await;
+            }
+            Story::Fails | Story::FailsAndIsReleased => {
+                self.send(&claimed, 1, until_storage_fails(&claimed)).await;
+                self.verdict(&claimed).await;
+                if story == Story::FailsAndIsReleased {
+                    let released = self.operator(Method::POST, &format!("runs/{run}/release")).send().await;
+                    assert_eq!(released.unwrap().status(), 200);
+                }
+            }
+            Story::Runs => self.work_half_way(&claimed, number).await,
+        }
+        Some(claimed)
+    }
+
+    async fn work_half_way(&self, claimed: &Claimed, number: usize) {
+        let mut at_ms = START_MS;
+        let mut sequence = 0;
+        for planned in &claimed.response.plan.stages {
+            let stage = planned.work.name();
+            let is_last = stage == StageName::CpuStress;
+            let seconds = if is_last { 600 } else { 30 };
+            let mut records = vec![Record::StageStarted { stage, ts_ms: at_ms }];
+            records.extend(samples(stage, at_ms, seconds, if is_last { 1.0 } else { 0.1 }));
+            at_ms += seconds * 1_000;
+            if stage == StageName::SpecValidate {
+                records.push(Record::SpecDiffs { diffs: Vec::new() });
+            }
+            if is_last {
+                let percent = 31.0 + 17.0 * number as f64 % 60.0;
+                records.push(Record::Progress {
+                    stage,
+                    sub_step: None,
+                    percent,
+                    eta_ms: Some(252_000),
+                    ts_ms: at_ms,
+                });
+            } else {
+                let details = Value::Null;
+                records.push(Record::StageFinished { stage, outcome: Outcome::Pass, details, ts_ms: at_ms });
+            }
+            sequence += 1;
+            self.send(claimed, sequence, records).await;
+            if is_last {
+                return;
+            }
+        }
+    }
+}
+
+/// A run whose disk has sectors that cannot be read, and a CPU that was too hot for a while.
+fn until_storage_fails(claimed: &Claimed) -> Vec<Record> {
+    let mut records = Vec::new();
+    let mut at_ms = START_MS;
+    for planned in &claimed.response.plan.stages {
+        let stage = planned.work.name();
+        let seconds = if stage == StageName::CpuStress { 300 } else { 60 };
+        records.push(Record::StageStarted { stage, ts_ms: at_ms });
+        records.extend(samples(stage, at_ms, seconds, if stage == StageName::CpuStress { 0.9 } else { 0.2 }));
+        at_ms += seconds * 1_000;
+        if stage == StageName::SpecValidate {
+            records.push(Record::SpecDiffs { diffs: Vec::new() });
+        }
+        let is_bad = stage == StageName::Storage;
+        let outcome = if is_bad {
+            Outcome::Fail { reason: "sdb: 3 sectors cannot be read (LBA 1953525100 and two more)".to_owned() }
+        } else {
+            Outcome::Pass
+        };
+        records.push(Record::StageFinished { stage, outcome, details: Value::Null, ts_ms: at_ms });
+        if is_bad {
+            break;
+        }
+    }
+    records.push(Record::PipelineFinished { ts_ms: at_ms });
+    records
+}
+
+#[tokio::test]
+async fn people_use_the_pages_in_a_browser() {
+    let lab = Lab::open().await;
+    lab.add_user("alice", "operator").await;
+    let mut running = None;
+    for (number, story) in STORIES.into_iter().enumerate() {
+        let claimed = lab.lives(number, story).await;
+        if story == Story::Runs && running.is_none() {
+            running = claimed;
+        }
+    }
+    let running = running.unwrap();
+    let chromium = Chromium::start().await;
+    let base = format!("https://127.0.0.1:{}", lab.server.https.port());
+    let page = |path: &str| format!("{base}{path}");
+
+    // who is not logged in comes back to where they wanted to go
+    chromium.go(&page("/hosts?q=rack1-u04")).await;
+    chromium.picture("login", LOOKS[1]).await;
+    chromium.type_into("input[name=name]", "alice").await;
+    chromium.type_into("input[name=password]", PASSWORD).await;
+    chromium.click(".login button").await;
+    assert_eq!(chromium.value("location.pathname + location.search").await, "/hosts?q=rack1-u04");
+    assert_eq!(chromium.value("document.querySelectorAll('tbody tr').length").await, 1);
+
+    // the dashboard follows a machine without being loaded anew
+    chromium.go(&page("/")).await;
+    assert_eq!(chromium.value("document.querySelectorAll('.tile').length").await, STORIES.len());
+    chromium.value("(window.notLoadedAnew = true)").await;
+    let records = vec![Record::Progress {
+        stage: StageName::CpuStress,
+        sub_step: None,
+        percent: 93.0,
+        eta_ms: Some(29_000),
+        ts_ms: START_MS + 700_000,
+    }];
+    let sequence = 1 + running
+        .response
+        .plan
+        .stages
+        .iter()
+        .position(|planned| planned.work.name() == StageName::CpuStress)
+        .unwrap() as u64;
+    lab.send(&running, sequence + 1, records).await;
+    chromium.until("document.querySelector('#host-2').innerText.includes('29.0 s left')").await;
+    assert_eq!(chromium.value("window.notLoadedAnew").await, true);
+    assert!(
+        chromium
+            .value("document.querySelector('#host-2').innerText")
+            .await
+            .as_str()
+            .unwrap()
+            .contains("cpu/0")
+    );
+
+    let held = format!("/runs/{}", running.run.0 + 2);
+    let run = format!("/runs/{}", running.run);
+    let pages = [
+        ("dashboard", "/"),
+        ("hosts", "/hosts"),
+        ("host", "/hosts/rack1-u04"),
+        ("run", run.as_str()),
+        ("held", held.as_str()),
+        ("start", "/hosts/rack1-u09/start"),
+        ("runs", "/runs"),
+        ("models", "/models"),
+        ("events", "/events"),
+        ("settings", "/settings"),
+    ];
+    for (name, path) in pages {
+        chromium.go(&page(path)).await;
+        for look in LOOKS {
+            chromium.picture(name, look).await;
+        }
+    }
+    assert_eq!(chromium.complaints().await, Vec::<String>::new());
+
+    // a mistake in a spec is shown where it is, and nothing is saved
+    chromium.go(&page("/hosts/rack1-u09/spec")).await;
+    chromium.value("(document.querySelector('textarea').value = 'memory:\\n  total: 1\\n')").await;
+    chromium.click(".go").await;
+    assert!(chromium.text().await.contains("line 2, column 3"), "{}", chromium.text().await);
+    chromium.picture("spec", LOOKS[0]).await;
+    let at = chromium.value("document.activeElement.selectionStart").await;
+    assert_eq!(at, 10, "the cursor is where the mistake is");
+
+    // an order asks first, and a keyboard is enough
+    chromium.go(&page(&run)).await;
+    chromium.click("a[href$='/abort']").await;
+    chromium.picture("abort", LOOKS[1]).await;
+    chromium.type_into(".go", "\u{e007}").await;
+    assert!(chromium.text().await.contains("aborted"), "{}", chromium.text().await);
+
+    // an answer that is no page is a complaint of the browser's own; all others are not
+    let complaints = chromium.complaints().await;
+    assert!(complaints.iter().all(|line| line.contains("422")), "{complaints:?}");
+    chromium.click(".who button").await;
+    assert_eq!(chromium.value("location.pathname").await, "/login");
+    chromium.quit().await;
+}

@@ -1,0 +1,72 @@
+//! The list of runs, and the files of one.
+
+use http::{HeaderMap, HeaderValue, header};
+use maud::html;
+use vetting_judge::report::format;
+use vetting_protocol::ids::RunId;
+use warp::reply::Response;
+
+use super::layout::{Place, or_dash, page as whole_page, run_badge};
+use super::visitor::Visitor;
+use crate::http::operator;
+use crate::http::problem::ApiError;
+use crate::store::runs;
+
+/// Rows of a page.
+const MOST_ROWS: u32 = 300;
+/// A report has its style sheet inside, and bars whose widths are styles. It runs no script and loads nothing.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox";
+/// Files of machines under test: whatever they hold, it is not shown as ours.
+const FILE_POLICY: &str = "default-src 'none'; sandbox";
+
+/// `GET /runs`.
+pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
+    let rows = visitor.app.driver.store.read(|connection| runs::list(connection, None, MOST_ROWS)).await?;
+    let body = html! {
+        h1 { "Runs" }
+        @if rows.is_empty() { p.empty { "There were none yet." } } @else {
+            div.scroll { table.wide {
+                thead { tr { th { "Run" } th { "Host" } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
+                tbody { @for run in &rows { tr {
+                    th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
+                    td { a href=(format!("/hosts/{}", run.host_name)) { (run.host_name) } }
+                    td { (run_badge(run.state, run.result)) }
+                    td { (run.profile) }
+                    td { (or_dash(run.failed_stage.as_deref())) }
+                    td.nowrap { (format::time(run.started_at_ms)) }
+                    td.num { (or_dash(format::span(Some(run.started_at_ms), run.completed_at_ms).as_deref())) }
+                } } }
+            } }
+            @if rows.len() == MOST_ROWS as usize { p.note { "The newest " (MOST_ROWS) "; older ones are on the pages of their hosts." } }
+        }
+    };
+    Ok(whole_page(visitor, Place::Runs, "Runs", None, &body))
+}
+
+/// `GET /runs/{id}/report`: the signed file, as it is.
+pub(super) async fn report(visitor: &Visitor, run: RunId, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let kind = "report_html".to_owned();
+    let response = operator::artifact(visitor.app.clone(), run, kind, headers.clone()).await?;
+    Ok(with_policy(response, REPORT_POLICY))
+}
+
+/// `GET /runs/{id}/files/{kind}`, to be saved.
+pub(super) async fn file(
+    visitor: &Visitor,
+    run: RunId,
+    kind: &str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    operator::check_name(kind)?;
+    let response = operator::artifact(visitor.app.clone(), run, kind.to_owned(), headers.clone()).await?;
+    let mut response = with_policy(response, FILE_POLICY);
+    let name = format!("attachment; filename=\"run-{run}-{kind}\"");
+    let name = HeaderValue::from_str(&name).map_err(|error| ApiError::internal(&error))?;
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+    Ok(response)
+}
+
+fn with_policy(mut response: Response, policy: &'static str) -> Response {
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response
+}
