@@ -134,6 +134,9 @@ impl Chromium {
         assert_eq!(wide[0], wide[1], "{page} {}: something sticks out", look.name);
         let height = self.value("Math.min(document.documentElement.scrollHeight, 6000)").await;
         self.devtools("Emulation.setDeviceMetricsOverride", size(height.as_u64().unwrap().max(600))).await;
+        let text = self.value("document.documentElement.outerHTML").await;
+        std::fs::create_dir_all(pictures()).unwrap();
+        std::fs::write(pictures().join(format!("{page}.html")), text.as_str().unwrap()).unwrap();
         let taken = self.devtools("Page.captureScreenshot", json!({"format": "png"})).await;
         let bytes = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         let folder = pictures();

@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::layout::Region;
 use super::visitor::Visitor;
-use super::{dashboard, no_page, run, run_id};
+use super::{charts, dashboard, no_page, run, run_id};
 use crate::http::problem::{ApiError, ProblemKind};
 
 /// Least time between two looks at the database for one page.
@@ -120,7 +120,7 @@ impl Following {
     async fn regions(&self) -> Result<Vec<Region>, ApiError> {
         match self.subject {
             Subject::Dashboard => dashboard::regions(&self.visitor).await,
-            Subject::Run(run) => run::regions(&self.visitor, run).await,
+            Subject::Run(run) => run::regions(&self.visitor, run, charts::LIVE_PATIENCE).await,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The page of a run: where it stands, its stages as they go, why it passed or failed, charts, what was found, files, log.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 use vetting_judge::quantity;
 use vetting_judge::report::format;
@@ -43,7 +45,7 @@ async fn look(visitor: &Visitor, run: RunId) -> Result<Shown, ApiError> {
 
 /// `GET /runs/{id}`.
 pub(super) async fn page(visitor: &Visitor, run: RunId) -> Result<Response, ApiError> {
-    let regions = regions(visitor, run).await?;
+    let regions = regions(visitor, run, charts::PAGE_PATIENCE).await?;
     let title = format!("Run {run}");
     let body = html! { @for region in &regions { (region.markup()) } };
     let live = live::path(&["runs", &run.to_string()]);
@@ -51,9 +53,13 @@ pub(super) async fn page(visitor: &Visitor, run: RunId) -> Result<Response, ApiE
 }
 
 /// The parts of the page, each replaced when it changes.
-pub(super) async fn regions(visitor: &Visitor, run: RunId) -> Result<Vec<Region>, ApiError> {
+pub(super) async fn regions(
+    visitor: &Visitor,
+    run: RunId,
+    patience: Duration,
+) -> Result<Vec<Region>, ApiError> {
     let shown = look(visitor, run).await?;
-    let charts = charts::charts(visitor, run, shown.run.summary.state).await?;
+    let charts = charts::charts(visitor, run, shown.run.summary.state, patience).await?;
     Ok(vec![
         Region::new("run-head", &head(visitor, &shown)),
         Region::new("run-reasons", &reasons(visitor, &shown)),
