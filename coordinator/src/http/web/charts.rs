@@ -27,11 +27,13 @@ const DRAWN: [(&str, &str, &str, &str); 8] = [
     ("fan", "rpm", "Fans (rpm)", "slower"),
     ("power", "watts", "Power (W)", "smaller"),
     ("cpu_freq", "mhz", "CPU frequency (MHz)", "slower"),
-    ("fio", "bytes_per_second", "Disk throughput (bytes/s)", "slower"),
-    ("iperf", "bits_per_second", "Network throughput (bits/s)", "slower"),
-    ("nic", "bits_per_second", "Network load (bits/s)", "slower"),
-    ("memory", "bytes_per_second", "Memory throughput (bytes/s)", "slower"),
+    ("fio", "bytes_per_second", "Disk throughput", "slower"),
+    ("iperf", "bits_per_second", "Network throughput", "slower"),
+    ("nic", "bits_per_second", "Network load", "slower"),
+    ("memory", "bytes_per_second", "Memory throughput", "slower"),
 ];
+/// Two beside each other on a desk, and letters that can be read on a phone.
+const WIDTH: f64 = 620.0;
 /// Points of a line, about.
 const POINTS: u32 = 360;
 /// Runs of which reduced samples are kept.
@@ -174,7 +176,7 @@ fn draw(drawn: &Drawn) -> Markup {
         @for (kind, _, heading, less) in DRAWN {
             @let members: Vec<&Series> = drawn.series.iter().filter(|line| line.kind == kind && line.points.len() > 1).collect();
             @if !members.is_empty() {
-                (Chart { heading, label: heading, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw())
+                div.scroll.chart { (Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw()) }
             }
         }
         @if drawn.series.is_empty() { p.empty { "Nothing was measured yet." } }

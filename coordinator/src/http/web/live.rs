@@ -132,7 +132,9 @@ impl Following {
             let hash = hasher.finish();
             if self.sent.insert(region.id.clone(), hash) != Some(hash) {
                 // JSON has no line breaks of its own
-                text += &format!("data: {}\n\n", json!({"id": region.id, "html": region.html}));
+                text.push_str("data: ");
+                text.push_str(&json!({"id": region.id, "html": region.html}).to_string());
+                text.push_str("\n\n");
             }
         }
         text

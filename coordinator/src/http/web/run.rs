@@ -65,7 +65,7 @@ pub(super) async fn regions(
         Region::new("run-reasons", &reasons(visitor, &shown)),
         Region::new("run-stages", &stages(&shown.run)),
         Region::new("run-findings", &findings(&shown.run)),
-        Region::new("run-charts", &html! { section { h2 { "Charts" } (charts) } }),
+        Region::new("run-charts", &html! { section { h2 { "Charts" } div.charts { (charts) } } }),
         Region::new("run-files", &files(visitor, &shown.run)),
         Region::new("run-events", &log(&shown.events)),
     ])
@@ -180,7 +180,7 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
 fn reason(reason: &ReasonView, run: RunId, waivable: bool) -> Markup {
     html! {
         li {
-            p.what { @if let Some(stage) = &reason.stage { strong { (stage) } ": " } (reason.text) }
+            p.what { (reason.text) }
             @if !reason.next.is_empty() { p.next { (reason.next) } }
             @if let Some(waiver) = reason.waiver { p.note { "Waived: waiver " (waiver) } }
             @if waivable && reason.waiver.is_none() && let Some(finding) = &reason.finding {

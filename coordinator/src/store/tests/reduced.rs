@@ -1,5 +1,7 @@
 //! What charts are drawn from.
 
+#![expect(clippy::float_cmp, reason = "values come out of the database as they went in")]
+
 use proptest::prelude::*;
 
 use super::{NOW_MS, host_and_run, on_a_database, sample};
