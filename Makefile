@@ -22,7 +22,7 @@ MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools xorriso mtools dosfstools debian-archive-keyring \
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
             smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client python3-venv \
-            python3-aiosmtpd snmp snmpd
+            python3-aiosmtpd snmp snmpd chromium chromium-driver
 BENCH_PACKAGES := lshw prometheus-node-exporter
 
 demo: build image

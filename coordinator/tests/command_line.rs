@@ -2,10 +2,11 @@
 
 mod site;
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::Stdio;
 
-use site::{MAC, SPEC, Site, kill, program, serve};
+use site::{MAC, SPEC, Site, json, kill, program, serve};
 
 #[test]
 fn every_command_speaks_json() {
@@ -33,6 +34,38 @@ fn every_command_speaks_json() {
     assert_eq!(lab.json(&["token", "revoke", &id])["revoked"], token["view"]["id"]);
     assert_eq!(lab.json(&["host", "remove", "node1", "--with-runs"])["removed"], "node1");
     assert_eq!(lab.json(&["migrate"])["up_to_date"], true);
+}
+
+#[test]
+fn people_get_their_password_from_stdin() {
+    let lab = Site::open();
+    let typing = |folder: &Path, words: &[&str], text: &str| {
+        let mut command = program(folder, words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let folder = lab.folder.path();
+    let words = ["user", "add", "alice", "--role", "viewer", "--json"];
+    let alice = json(&typing(folder, &words, "correct horse battery\n"));
+    assert_eq!((&alice["name"], &alice["role"]), (&"alice".into(), &"viewer".into()));
+    let short = typing(folder, &["user", "add", "bob"], "short\n");
+    assert_eq!(short.status.code(), Some(2));
+    assert!(String::from_utf8(short.stderr).unwrap().contains("at least 12 characters"));
+    assert_eq!(lab.json(&["user", "role", "alice", "operator"])["role"], "operator");
+    assert!(lab.json(&["user", "disable", "alice"])["disabled_at"].is_string());
+    assert!(typing(folder, &["user", "passwd", "alice"], "battery horse correct\n").status.success());
+    assert_eq!(lab.text(&["user", "enable", "alice"]), "alice (operator) can log in\n");
+    assert_eq!(lab.json(&["user", "list"]).as_array().unwrap().len(), 1);
+    assert!(lab.refused(&["user", "disable", "carol"]).contains("no user named carol"));
+    let token = lab.json(&["token", "create", "grafana", "--role", "viewer", "--valid", "90d"]);
+    assert!(token["view"]["role"] == "viewer" && token["view"]["expires_at"].is_string(), "{token}");
+
+    // the first one may come with the set-up
+    let other = tempfile::tempdir().unwrap();
+    let made = json(&typing(other.path(), &["init", "--user", "alice", "--json"], "correct horse battery\n"));
+    assert_eq!(made["user"], "alice");
 }
 
 #[test]

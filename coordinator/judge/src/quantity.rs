@@ -4,11 +4,17 @@
 pub fn in_words(number: f64, unit: &str) -> String {
     match unit {
         "bytes_per_second" => scaled(number, 1_000.0, &["B/s", "kB/s", "MB/s", "GB/s"]),
+        "bits_per_second" => scaled(number, 1_000.0, &["bit/s", "kbit/s", "Mbit/s", "Gbit/s"]),
         "celsius" => format!("{} °C", trimmed(number)),
         "percent" => format!("{} %", trimmed(number)),
         "" | "count" => trimmed(number),
         _ => format!("{} {unit}", trimmed(number)),
     }
+}
+
+/// Whether values of this unit are told in larger ones, so that a number alone says nothing.
+pub fn is_scaled(unit: &str) -> bool {
+    matches!(unit, "bytes_per_second" | "bits_per_second")
 }
 
 /// At most two digits after the point; four significant ones below 1.
@@ -45,6 +51,7 @@ mod tests {
         for (number, unit, text) in [
             (80_000_000.0, "bytes_per_second", "80 MB/s"),
             (3.12e9, "bytes_per_second", "3.1 GB/s"),
+            (9.41e9, "bits_per_second", "9.4 Gbit/s"),
             (95.0, "celsius", "95 °C"),
             (81.937, "celsius", "81.94 °C"),
             (3.0, "count", "3"),

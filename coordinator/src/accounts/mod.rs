@@ -219,15 +219,18 @@ impl Accounts {
 
     /// The session behind a cookie, if it is good. Its use is noted now and then.
     pub async fn session(&self, cookie: &Secret) -> Result<Option<SessionRow>, StoreError> {
-        let (hash, now_ms, idle_ms) = (cookie.sha256(), self.clock.now_ms(), self.limits.idle_ms);
-        let found = self
-            .store
-            .read(move |connection| user_sessions::find_valid(connection, hash, now_ms, idle_ms))
-            .await?;
+        let (found, now_ms) = (self.session_unused(cookie).await?, self.clock.now_ms());
+        let hash = cookie.sha256();
         if found.as_ref().is_some_and(|session| session.wants_touch(now_ms)) {
             self.store.write(move |connection| user_sessions::touch(connection, hash, now_ms)).await?;
         }
         Ok(found)
+    }
+
+    /// The same, where nobody uses it: a page that stays open must not keep a session alive.
+    pub async fn session_unused(&self, cookie: &Secret) -> Result<Option<SessionRow>, StoreError> {
+        let (hash, now_ms, idle_ms) = (cookie.sha256(), self.clock.now_ms(), self.limits.idle_ms);
+        self.store.read(move |connection| user_sessions::find_valid(connection, hash, now_ms, idle_ms)).await
     }
 
     /// Ends a session.

@@ -353,50 +353,6 @@ pub fn series(
     Ok(by_key.into_values().map(|(_, series)| series).collect())
 }
 
-/// Reduces in the database. A piece of time is what times have in common at their beginning: a second, ten seconds, a
-/// minute, ten minutes, an hour.
-const REDUCED: &str = "SELECT key, unit, MIN(ts) AS ts, MIN(value) AS least, MAX(value) AS greatest
-     FROM measurements WHERE run_id = ?1 AND kind = ?2 AND value IS NOT NULL
-     GROUP BY key, substr(ts, 1, ?3) ORDER BY key, ts";
-/// Letters that times of one piece have in common, and its length, ms.
-const PIECES: [(u32, i64); 5] = [(19, 1_000), (18, 10_000), (16, 60_000), (15, 600_000), (13, 3_600_000)];
-
-/// The course of every key of a quantity, by key, as [`series`], but in pieces of time that are whole seconds, minutes or
-/// hours, about `points` at most: the database does the work.
-pub fn reduced(
-    connection: &Connection,
-    run: RunId,
-    kind: &str,
-    points: u32,
-) -> Result<Vec<Series>, StoreError> {
-    let ends: (Option<String>, Option<String>) = connection
-        .prepare_cached(SPAN)?
-        .query_row(params![run.0, kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let (Some(first), Some(last)) = ends else { return Ok(Vec::new()) };
-    let length_ms = stored_time(last)? - stored_time(first)?;
-    let fits = |(_, piece_ms): &(u32, i64)| length_ms / piece_ms <= i64::from(points);
-    let (letters, _) = PIECES.into_iter().find(fits).unwrap_or(PIECES[PIECES.len() - 1]);
-    let mut all: Vec<Series> = Vec::new();
-    let mut statement = connection.prepare_cached(REDUCED)?;
-    let mut rows = statement.query(params![run.0, kind, letters])?;
-    while let Some(row) = rows.next()? {
-        let key: String = row.get("key")?;
-        let point = SeriesPoint {
-            ts_ms: row::time(row, ("measurements", "ts"))?,
-            min: row.get("least")?,
-            max: row.get("greatest")?,
-        };
-        match all.last_mut() {
-            Some(series) if series.key == key => series.points.push(point),
-            Some(_) | None => {
-                let unit = row.get::<_, Option<String>>("unit")?.unwrap_or_default();
-                all.push(Series { key, unit, points: vec![point] });
-            }
-        }
-    }
-    Ok(all)
-}
-
 pub(super) fn breach(row: &Row<'_>) -> Result<BreachRow, StoreError> {
     let op = row::parsed(row, ("thresholds", "op"))?;
     let nominal: f64 = row.get("nominal")?;

@@ -32,6 +32,7 @@ pub mod outbox;
 pub mod overview;
 pub mod plans;
 pub mod reboots;
+pub mod reduced;
 pub mod removals;
 pub mod runs;
 pub mod serial_consoles;

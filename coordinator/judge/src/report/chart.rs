@@ -12,9 +12,13 @@ use crate::threshold::{Rule, RuleSeverity};
 /// The style sheet that charts need, beside the names of colours that the page has.
 pub const STYLE: &str = include_str!("chart.css");
 
+/// As wide as a report.
 const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 280.0;
+/// Room for the numbers of an axis.
 const LEFT: f64 = 48.0;
+/// The same for those that have their unit with them.
+const LEFT_WITH_UNIT: f64 = 76.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 28.0;
@@ -42,6 +46,8 @@ pub struct Chart<'a> {
     pub heading: &'a str,
     /// What it shows, for those who do not see it.
     pub label: &'a str,
+    /// Of the drawing, in its own units, of which a letter is 12 high.
+    pub width: f64,
     /// What lines are that are left out since they peak lower than those drawn: `cooler`.
     pub less: &'a str,
     /// The lines.
@@ -75,6 +81,7 @@ pub(super) fn temperatures(facts: &RunFacts) -> Markup {
             (Chart {
                 heading: name,
                 label: &format!("{name} temperatures in °C"),
+                width: WIDTH,
                 less: "cooler",
                 members,
                 rules: &facts.rules,
@@ -92,6 +99,8 @@ pub(super) fn temperatures(facts: &RunFacts) -> Markup {
 
 /// Where times and values lie on the drawing.
 struct Axes {
+    left: f64,
+    right: f64,
     from_ms: i64,
     to_ms: i64,
     low: f64,
@@ -100,7 +109,8 @@ struct Axes {
 }
 
 impl Axes {
-    fn of(members: &[&Series], limits: &[Limit]) -> Self {
+    fn of(members: &[&Series], limits: &[Limit], width: f64) -> Self {
+        let scaled = members.first().is_some_and(|series| quantity::is_scaled(&series.unit));
         let points = || members.iter().flat_map(|series| &series.points);
         let from_ms = points().map(|point| point.ts_ms).min().unwrap_or(0);
         let to_ms = points().map(|point| point.ts_ms).max().unwrap_or(0);
@@ -109,6 +119,8 @@ impl Axes {
         let high = points().map(|point| point.max).chain(drawn()).fold(f64::NEG_INFINITY, f64::max);
         let step = nice_step((high - low).max(1.0) / 5.0);
         Self {
+            left: if scaled { LEFT_WITH_UNIT } else { LEFT },
+            right: width - RIGHT,
             from_ms,
             to_ms: to_ms.max(from_ms.saturating_add(1)),
             low: (low / step).floor() * step,
@@ -119,7 +131,7 @@ impl Axes {
 
     fn x(&self, ts_ms: i64) -> f64 {
         let part = ts_ms.saturating_sub(self.from_ms) as f64 / self.to_ms.saturating_sub(self.from_ms) as f64;
-        LEFT + part.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+        self.left + part.clamp(0.0, 1.0) * (self.right - self.left)
     }
 
     fn y(&self, value: f64) -> f64 {
@@ -188,13 +200,14 @@ impl Chart<'_> {
 fn figure(chart: &Chart<'_>, left_out: usize) -> Markup {
     let members = &chart.members;
     let limits = limits(members, chart.rules);
-    let axes = Axes::of(members, &limits);
+    let axes = Axes::of(members, &limits, chart.width);
+    let unit = members.first().map_or("", |series| series.unit.as_str());
     html! {
         figure {
             figcaption { h3 { (chart.heading) } }
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(chart.label) {
+            svg viewBox=(format!("0 0 {} {HEIGHT}", chart.width)) role="img" aria-label=(chart.label) {
                 (bands(&axes, chart.bands))
-                (grid(&axes))
+                (grid(&axes, unit))
                 @for (position, series) in members.iter().enumerate() { (line(position, series, &axes)) }
                 @for (position, limit) in limits.iter().enumerate() {
                     (limit_line(limit, &axes, is_crowded(&limits[..position], limit, &axes)))
@@ -215,7 +228,12 @@ fn figure(chart: &Chart<'_>, left_out: usize) -> Markup {
 
 fn lowest_to_peak(series: &Series) -> String {
     let lowest = series.points.iter().map(|point| point.min).fold(f64::INFINITY, f64::min);
-    format!("{} to {}", quantity::trimmed(lowest), quantity::in_words(peak(series), &series.unit))
+    let lowest = if quantity::is_scaled(&series.unit) {
+        quantity::in_words(lowest, &series.unit)
+    } else {
+        quantity::trimmed(lowest)
+    };
+    format!("{lowest} to {}", quantity::in_words(peak(series), &series.unit))
 }
 
 fn bands(axes: &Axes, bands: &[Band]) -> Markup {
@@ -233,13 +251,16 @@ fn bands(axes: &Axes, bands: &[Band]) -> Markup {
     }
 }
 
-fn grid(axes: &Axes) -> Markup {
+fn grid(axes: &Axes, unit: &str) -> Markup {
+    let label = |tick| {
+        if quantity::is_scaled(unit) { quantity::in_words(tick, unit) } else { quantity::trimmed(tick) }
+    };
     let whole = axes.to_ms.saturating_sub(axes.from_ms);
     let times = (0_i64..=4).map(|quarter| axes.from_ms.saturating_add(whole / 4 * quarter));
     html! {
         @for tick in axes.ticks() {
-            line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(axes.y(tick))) y2=(coordinate(axes.y(tick))) {}
-            text.axis x=(LEFT - 8.0) y=(coordinate(axes.y(tick) + 4.0)) text-anchor="end" { (quantity::trimmed(tick)) }
+            line.grid x1=(axes.left) x2=(axes.right) y1=(coordinate(axes.y(tick))) y2=(coordinate(axes.y(tick))) {}
+            text.axis x=(axes.left - 8.0) y=(coordinate(axes.y(tick) + 4.0)) text-anchor="end" { (label(tick)) }
         }
         @for (position, ts_ms) in times.enumerate() {
             @let anchor = match position { 0 => "start", 4 => "end", _ => "middle" };
@@ -277,11 +298,11 @@ fn limit_line(limit: &Limit, axes: &Axes, on_the_left: bool) -> Markup {
     };
     html! {
         g class=(class) {
-            line x1=(LEFT) x2=(WIDTH - RIGHT) y1=(coordinate(y)) y2=(coordinate(y)) {}
+            line x1=(axes.left) x2=(axes.right) y1=(coordinate(y)) y2=(coordinate(y)) {}
             @if on_the_left {
-                text x=(LEFT + 4.0) y=(coordinate(y - 5.0)) { (limit.label) }
+                text x=(axes.left + 4.0) y=(coordinate(y - 5.0)) { (limit.label) }
             } @else {
-                text x=(WIDTH - RIGHT - 4.0) y=(coordinate(y - 5.0)) text-anchor="end" { (limit.label) }
+                text x=(axes.right - 4.0) y=(coordinate(y - 5.0)) text-anchor="end" { (limit.label) }
             }
         }
     }

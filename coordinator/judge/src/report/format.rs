@@ -14,9 +14,9 @@ pub fn clock(ms: i64) -> String {
     at(ms, "%H:%M:%S")
 }
 
-/// `2026-11-24 02:37`, for a tile.
+/// `2026-11-24 02:37 UTC`, where the second does not matter.
 pub fn day(ms: i64) -> String {
-    at(ms, "%Y-%m-%d %H:%M")
+    at(ms, "%Y-%m-%d %H:%M UTC")
 }
 
 fn at(ms: i64, form: &str) -> String {

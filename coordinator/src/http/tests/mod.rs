@@ -31,6 +31,7 @@ mod rules;
 mod users;
 mod waivers;
 mod web;
+mod web_many;
 mod webdriver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -381,6 +381,10 @@ async fn a_failed_run_is_waived_and_retried_with_a_question_before() {
             *outcome = Outcome::Fail { reason: "sda: 3 sectors cannot be read".to_owned() };
         }
     }
+    let failed = |record: &Record| matches!(record, Record::StageFinished { stage, .. } if *stage == storage);
+    let end = records.iter().position(failed).unwrap() + 1;
+    records.truncate(end);
+    records.push(Record::PipelineFinished { ts_ms: START_MS + 2 });
     lab.send(&claimed, 1, records).await;
     lab.verdict(&claimed).await;
     let page = browser.get("/runs/1").await.text;
@@ -403,8 +407,8 @@ async fn a_failed_run_is_waived_and_retried_with_a_question_before() {
     let waived =
         browser.post("/runs/1/waive", &[("finding", &finding), ("reason", "known, disk goes back")]).await;
     assert_eq!(waived.status, 303, "{}", waived.text);
-    let waiver = lab.detail(RunId(1)).await.waivers.remove(0);
-    assert_eq!((waiver.by.as_str(), waiver.reason.as_str()), ("alice", "known, disk goes back"));
+    let told = lab.detail(RunId(1)).await.waivers.remove(0);
+    assert_eq!((told.by.as_str(), told.reason.as_str()), ("alice", "known, disk goes back"));
     assert_eq!(browser.post("/runs/1/abort", &[]).await.status, 409, "it is over");
 }
 
@@ -436,7 +440,7 @@ async fn the_word_of_a_proxy_counts_only_where_it_is_configured_and_from_its_add
 }
 
 #[tokio::test]
-async fn a_page_is_told_what_changed_until_its_user_is_logged_out() {
+async fn a_page_is_told_what_changed() {
     let (lab, browser) = with_people().await;
     let claimed = lab.claimed().await;
     let mut stream = browser.request(Method::GET, "/live/runs/1").send().await.unwrap();
@@ -454,6 +458,23 @@ async fn a_page_is_told_what_changed_until_its_user_is_logged_out() {
         text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
     }
     assert!(!text.contains("run-files"), "only what changed: {text}");
+    // an open page is no use of the session
+    lab.clock.set(START_MS + 11 * 3_600_000);
+    let progress = Record::Progress { stage, sub_step: None, percent: 43.0, eta_ms: None, ts_ms: START_MS };
+    lab.send(&claimed, 2, vec![progress]).await;
+    while !text.contains("43 %") {
+        text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    lab.clock.set(START_MS + 12 * 3_600_000);
+    assert_eq!(browser.get("/runs/1").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_page_is_told_nothing_more_once_its_user_is_logged_out() {
+    let (lab, browser) = with_people().await;
+    lab.claimed().await;
+    let mut stream = browser.request(Method::GET, "/live/dashboard").send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
     assert_eq!(browser.post("/logout", &[]).await.status, 303);
     while stream.chunk().await.unwrap().is_some() {}
     assert_eq!(browser.get("/live/runs/1").await.status, 303);

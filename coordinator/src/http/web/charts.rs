@@ -1,8 +1,9 @@
-//! Charts of a run's measurements, drawn by the report's own code. Samples are reduced by the database, and what that gave
-//! is kept a while: a run may have millions.
+//! Charts of a run's measurements, drawn by the report's own code. A run may have millions of samples: what they were
+//! reduced to is kept a while, and only what came since is read; a page does not wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use maud::{Markup, html};
 use vetting_judge::facts::{Series, SeriesPoint};
@@ -13,9 +14,11 @@ use vetting_protocol::run::RunState;
 
 use super::visitor::Visitor;
 use crate::http::problem::ApiError;
+use crate::run::driver::Driver;
 use crate::run::error::RunError;
 use crate::run::rules;
-use crate::store::{measurements, runs, stages};
+use crate::store::reduced::Reduced;
+use crate::store::{Connection, measurements, stages};
 
 /// Kind of measurement, unit, heading, and how the sum of lines that are left out is called. Only kinds that come again
 /// and again make a line.
@@ -24,50 +27,50 @@ const DRAWN: [(&str, &str, &str, &str); 8] = [
     ("fan", "rpm", "Fans (rpm)", "slower"),
     ("power", "watts", "Power (W)", "smaller"),
     ("cpu_freq", "mhz", "CPU frequency (MHz)", "slower"),
-    ("fio", "bytes_per_second", "Disk throughput (bytes/s)", "slower"),
-    ("iperf", "bits_per_second", "Network throughput (bits/s)", "slower"),
-    ("nic", "bits_per_second", "Network load (bits/s)", "slower"),
-    ("memory", "bytes_per_second", "Memory throughput (bytes/s)", "slower"),
+    ("fio", "bytes_per_second", "Disk throughput", "slower"),
+    ("iperf", "bits_per_second", "Network throughput", "slower"),
+    ("nic", "bits_per_second", "Network load", "slower"),
+    ("memory", "bytes_per_second", "Memory throughput", "slower"),
 ];
+/// Two beside each other on a desk, and letters that can be read on a phone.
+const WIDTH: f64 = 620.0;
 /// Points of a line, about.
 const POINTS: u32 = 360;
-/// Runs whose reduced samples are kept.
-const MOST_KEPT: usize = 32;
-/// How long those of a run under way are good, at least.
+/// Runs of which reduced samples are kept.
+const MOST_KEPT: usize = 8;
+/// How long those of a run under way are good, at least, ms.
 const LEAST_FRESH_MS: i64 = 5_000;
-/// Reading them takes at most this part of the time.
+/// Reading takes at most this part of the time.
 const SHARE: i64 = 20;
-
-/// What was drawn, and how long that is good.
-#[derive(Clone)]
-struct Kept {
-    drawn: Arc<Drawn>,
-    /// By the steady clock; absent for a run that is over.
-    until_ms: Option<i64>,
-    /// When the run's state last changed hands: a run that is taken up again is drawn anew.
-    state: RunState,
-}
+/// How long a page waits for charts that were never drawn: it is shown without them, and they are sent later.
+pub(super) const PAGE_PATIENCE: Duration = Duration::from_millis(200);
+/// How long those wait who have nothing else to show.
+pub(super) const LIVE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// The reduced samples of some runs.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<HashMap<RunId, Kept>>);
+pub(super) struct Cache(Mutex<HashMap<RunId, Arc<Kept>>>);
 
-/// What a chart is made of.
+/// What is known of one run.
+struct Kept {
+    /// Who reads holds it.
+    reading: tokio::sync::Mutex<Vec<Reduced>>,
+    drawn: Mutex<Option<Arc<Drawn>>>,
+}
+
+/// What charts are made of.
 struct Drawn {
     series: Vec<Series>,
     rules: Vec<Rule>,
     bands: Vec<Band>,
+    /// A run that goes on after its verdict is drawn anew.
+    state: RunState,
+    /// By the steady clock, ms; absent for a run that is over.
+    good_until_ms: Option<i64>,
 }
 
 impl Cache {
-    fn fresh(&self, run: RunId, state: RunState, steady_ms: i64) -> Option<Arc<Drawn>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = kept.get(&run)?;
-        let is_fresh = found.state == state && found.until_ms.is_none_or(|until_ms| steady_ms < until_ms);
-        is_fresh.then(|| Arc::clone(&found.drawn))
-    }
-
-    fn keep(&self, run: RunId, kept: Kept) {
+    fn of(&self, run: RunId) -> Arc<Kept> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_KEPT
             && !all.contains_key(&run)
@@ -75,60 +78,97 @@ impl Cache {
         {
             all.remove(&any);
         }
-        all.insert(run, kept);
+        let nothing = || Kept { reading: tokio::sync::Mutex::new(Vec::new()), drawn: Mutex::new(None) };
+        Arc::clone(all.entry(run).or_insert_with(|| Arc::new(nothing())))
     }
 }
 
-/// The charts of a run.
-pub(super) async fn charts(visitor: &Visitor, run: RunId, state: RunState) -> Result<Markup, ApiError> {
-    let (cache, clock) = (&visitor.app.web.charts, &visitor.app.driver.clock);
-    let begun_ms = clock.steady_ms();
-    let drawn = match cache.fresh(run, state, begun_ms) {
-        Some(drawn) => drawn,
-        None => {
-            let drawn = Arc::new(read(visitor, run).await?);
-            let took_ms = clock.steady_ms() - begun_ms;
-            let good_ms = LEAST_FRESH_MS.max(took_ms.saturating_mul(SHARE));
-            let until_ms = (!state.is_terminal()).then(|| begun_ms.saturating_add(good_ms));
-            cache.keep(run, Kept { drawn: Arc::clone(&drawn), until_ms, state });
-            drawn
+impl Kept {
+    fn last(&self) -> Option<Arc<Drawn>> {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fresh(&self, state: RunState, steady_ms: i64) -> Option<Arc<Drawn>> {
+        self.last().filter(|drawn| {
+            drawn.state == state && drawn.good_until_ms.is_none_or(|until_ms| steady_ms < until_ms)
+        })
+    }
+
+    /// Reads what came since, unless somebody else just did.
+    async fn refresh(&self, driver: &Driver, run: RunId, state: RunState) -> Result<(), RunError> {
+        let mut reading = self.reading.lock().await;
+        let begun_ms = driver.clock.steady_ms();
+        if self.fresh(state, begun_ms).is_some() {
+            return Ok(());
         }
-    };
-    Ok(draw(&drawn))
+        let mut before = std::mem::take(&mut *reading);
+        before.resize_with(DRAWN.len(), Reduced::default);
+        let (before, mut drawn) =
+            driver.store.read(move |connection| read(connection, run, state, before)).await?;
+        *reading = before;
+        let took_ms = driver.clock.steady_ms() - begun_ms;
+        let good_ms = LEAST_FRESH_MS.max(took_ms.saturating_mul(SHARE));
+        drawn.good_until_ms = (!state.is_terminal()).then(|| begun_ms.saturating_add(good_ms));
+        *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(drawn));
+        Ok(())
+    }
 }
 
-async fn read(visitor: &Visitor, run: RunId) -> Result<Drawn, ApiError> {
-    let read = visitor.app.driver.store.read(move |connection| {
-        let mut series = Vec::new();
-        for (kind, unit, ..) in DRAWN {
-            for line in measurements::reduced(connection, run, kind, POINTS)? {
-                if line.unit == unit {
-                    let point = |point: measurements::SeriesPoint| SeriesPoint {
-                        ts_ms: point.ts_ms,
-                        min: point.min,
-                        max: point.max,
-                    };
-                    let points = line.points.into_iter().map(point).collect();
-                    series.push(Series { kind: kind.to_owned(), key: line.key, unit: line.unit, points });
-                }
-            }
+/// The charts of a run; where they take longer than `patience`, those from before.
+pub(super) async fn charts(
+    visitor: &Visitor,
+    run: RunId,
+    state: RunState,
+    patience: Duration,
+) -> Result<Markup, ApiError> {
+    let driver = visitor.app.driver.clone();
+    let kept = visitor.app.web.charts.of(run);
+    if let Some(drawn) = kept.fresh(state, driver.clock.steady_ms()) {
+        return Ok(draw(&drawn));
+    }
+    // read to the end, whether or not somebody still waits
+    let reading = Arc::clone(&kept);
+    let task = tokio::spawn(async move { reading.refresh(&driver, run, state).await });
+    if let Ok(read) = tokio::time::timeout(patience, task).await {
+        read.map_err(RunError::from)??;
+    }
+    Ok(match kept.last() {
+        Some(drawn) => draw(&drawn),
+        None => {
+            html! { p.empty { "The charts are being drawn. They appear here, or when the page is loaded anew." } }
         }
-        let now_ms = series.iter().flat_map(|line| &line.points).map(|point| point.ts_ms).max();
-        let bands = stages::list(connection, run)?
-            .into_iter()
-            .filter_map(|stage| {
-                Some(Band {
-                    name: stage.name.to_string(),
-                    from_ms: stage.started_at_ms?,
-                    to_ms: stage.completed_at_ms.or(now_ms)?,
-                })
-            })
-            .collect();
-        runs::get(connection, run)?;
-        let rules = rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect();
-        Ok::<_, RunError>(Drawn { series, rules, bands })
-    });
-    Ok(read.await?)
+    })
+}
+
+fn read(
+    connection: &Connection,
+    run: RunId,
+    state: RunState,
+    mut before: Vec<Reduced>,
+) -> Result<(Vec<Reduced>, Drawn), RunError> {
+    let mut series = Vec::new();
+    for ((kind, unit, ..), reduced) in DRAWN.iter().zip(&mut before) {
+        reduced.read(connection, run, kind, POINTS)?;
+        for line in reduced.series().into_iter().filter(|line| line.unit == *unit) {
+            let point = |point: measurements::SeriesPoint| SeriesPoint {
+                ts_ms: point.ts_ms,
+                min: point.min,
+                max: point.max,
+            };
+            let points = line.points.into_iter().map(point).collect();
+            series.push(Series { kind: (*kind).to_owned(), key: line.key, unit: line.unit, points });
+        }
+    }
+    let newest_ms = series.iter().flat_map(|line| &line.points).map(|point| point.ts_ms).max();
+    let bands = stages::list(connection, run)?
+        .into_iter()
+        .filter_map(|stage| {
+            let to_ms = stage.completed_at_ms.or(newest_ms)?;
+            Some(Band { name: stage.name.to_string(), from_ms: stage.started_at_ms?, to_ms })
+        })
+        .collect();
+    let rules = rules::of_run(connection, run)?.into_iter().map(|(_, rule)| rule).collect();
+    Ok((before, Drawn { series, rules, bands, state, good_until_ms: None }))
 }
 
 fn draw(drawn: &Drawn) -> Markup {
@@ -136,7 +176,7 @@ fn draw(drawn: &Drawn) -> Markup {
         @for (kind, _, heading, less) in DRAWN {
             @let members: Vec<&Series> = drawn.series.iter().filter(|line| line.kind == kind && line.points.len() > 1).collect();
             @if !members.is_empty() {
-                (Chart { heading, label: heading, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw())
+                div.scroll.chart { (Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw()) }
             }
         }
         @if drawn.series.is_empty() { p.empty { "Nothing was measured yet." } }

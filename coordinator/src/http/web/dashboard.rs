@@ -219,9 +219,33 @@ pub(super) fn bar(over: u32, of: u32, percent: Option<f64>) -> Markup {
     html! { progress max=(format!("{whole:.0}")) value=(format!("{done:.0}")) aria-label="Progress of the run" {} }
 }
 
-/// `4 min`: coarse enough not to change at every look.
+/// `4 min`, `29 s`: coarse enough not to change at every look.
 pub(super) fn left_in_words(eta_ms: u64) -> String {
-    let ms = i64::try_from(eta_ms).unwrap_or(i64::MAX);
-    let step = if ms > 120_000 { 60_000 } else { 1_000 };
-    format::duration(ms / step * step)
+    let seconds = eta_ms.div_ceil(1_000);
+    if seconds < 120 {
+        return format!("{seconds} s");
+    }
+    let minutes = i64::try_from(seconds.div_ceil(60)).unwrap_or(i64::MAX / 60_000);
+    format::duration(minutes.saturating_mul(60_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_in_words;
+
+    #[test]
+    fn time_that_is_left_is_never_told_as_less() {
+        let cases = [
+            (0, "0 s"),
+            (1, "1 s"),
+            (29_000, "29 s"),
+            (119_001, "2 min"),
+            (252_000, "5 min"),
+            (5_400_000, "1 h 30 min"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(left_in_words(ms), text);
+        }
+        assert!(!left_in_words(u64::MAX).is_empty());
+    }
 }

@@ -1,8 +1,8 @@
 //! The page of a machine: its runs, what it is made of, and what it should be.
 
 use maud::{Markup, html};
-use vetting_judge::report::format;
-use vetting_protocol::operator_api::{EventView, HostView};
+use vetting_protocol::operator_api::{EventView, HostView, RunSummary};
+use vetting_protocol::run::RunState;
 use warp::reply::Response;
 
 use super::layout::{Place, or_dash, page as whole_page, run_badge};
@@ -18,7 +18,7 @@ use crate::store::runs::{self, RunRow};
 /// Newest runs that are shown.
 const MOST_RUNS: u32 = 100;
 /// Newest lines of the log that are shown.
-const MOST_EVENTS: u32 = 50;
+const MOST_EVENTS: u32 = 30;
 
 struct Shown {
     host: HostView,
@@ -48,7 +48,10 @@ pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiE
     let Shown { host, runs, parts, events } = look(visitor, name).await?;
     let body = html! {
         (head(visitor, &host))
-        section { h2 { "Runs" } (run_table(&runs)) }
+        section {
+            h2 { "Runs" }
+            @if runs.is_empty() { p.empty { "It was never vetted." } } @else { (super::runs::table(&runs, false)) }
+        }
         section { h2 { "Parts" } (part_table(&parts)) }
         section {
             h2 { "Expected spec" }
@@ -64,7 +67,8 @@ pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiE
 }
 
 fn head(visitor: &Visitor, host: &HostView) -> Markup {
-    let is_active = host.latest_run.as_ref().is_some_and(|run| !run.state.is_terminal());
+    let is_taken = |run: &RunSummary| !run.state.is_terminal() || run.state == RunState::FailedHolding;
+    let is_free = !host.latest_run.as_ref().is_some_and(is_taken);
     let facts = [
         ("MAC", Some(host.mac.to_string())),
         (
@@ -89,26 +93,8 @@ fn head(visitor: &Visitor, host: &HostView) -> Markup {
         dl.facts {
             @for (name, value) in &facts { @if let Some(value) = value { div { dt { (name) } dd { (value) } } } }
         }
-        @if visitor.is_operator() && !is_active {
+        @if visitor.is_operator() && is_free {
             p.buttons { a.button href=(format!("/hosts/{}/start", host.name)) { "Start a run…" } }
-        }
-    }
-}
-
-fn run_table(runs: &[RunRow]) -> Markup {
-    html! {
-        @if runs.is_empty() { p.empty { "It was never vetted." } } @else {
-            div.scroll { table {
-                thead { tr { th { "Run" } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
-                tbody { @for run in runs { tr {
-                    th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
-                    td { (run_badge(run.state, run.result)) }
-                    td { (run.profile) }
-                    td { (or_dash(run.failed_stage.as_deref())) }
-                    td.nowrap { (format::time(run.started_at_ms)) }
-                    td.num { (or_dash(format::span(Some(run.started_at_ms), run.completed_at_ms).as_deref())) }
-                } } }
-            } }
         }
     }
 }

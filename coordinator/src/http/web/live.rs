@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::layout::Region;
 use super::visitor::Visitor;
-use super::{dashboard, no_page, run, run_id};
+use super::{charts, dashboard, no_page, run, run_id};
 use crate::http::problem::{ApiError, ProblemKind};
 
 /// Least time between two looks at the database for one page.
@@ -120,7 +120,7 @@ impl Following {
     async fn regions(&self) -> Result<Vec<Region>, ApiError> {
         match self.subject {
             Subject::Dashboard => dashboard::regions(&self.visitor).await,
-            Subject::Run(run) => run::regions(&self.visitor, run).await,
+            Subject::Run(run) => run::regions(&self.visitor, run, charts::LIVE_PATIENCE).await,
         }
     }
 
@@ -132,7 +132,9 @@ impl Following {
             let hash = hasher.finish();
             if self.sent.insert(region.id.clone(), hash) != Some(hash) {
                 // JSON has no line breaks of its own
-                text += &format!("data: {}\n\n", json!({"id": region.id, "html": region.html}));
+                text.push_str("data: ");
+                text.push_str(&json!({"id": region.id, "html": region.html}).to_string());
+                text.push_str("\n\n");
             }
         }
         text

@@ -1,5 +1,7 @@
 //! The page of a run: where it stands, its stages as they go, why it passed or failed, charts, what was found, files, log.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 use vetting_judge::quantity;
 use vetting_judge::report::format;
@@ -43,7 +45,7 @@ async fn look(visitor: &Visitor, run: RunId) -> Result<Shown, ApiError> {
 
 /// `GET /runs/{id}`.
 pub(super) async fn page(visitor: &Visitor, run: RunId) -> Result<Response, ApiError> {
-    let regions = regions(visitor, run).await?;
+    let regions = regions(visitor, run, charts::PAGE_PATIENCE).await?;
     let title = format!("Run {run}");
     let body = html! { @for region in &regions { (region.markup()) } };
     let live = live::path(&["runs", &run.to_string()]);
@@ -51,15 +53,19 @@ pub(super) async fn page(visitor: &Visitor, run: RunId) -> Result<Response, ApiE
 }
 
 /// The parts of the page, each replaced when it changes.
-pub(super) async fn regions(visitor: &Visitor, run: RunId) -> Result<Vec<Region>, ApiError> {
+pub(super) async fn regions(
+    visitor: &Visitor,
+    run: RunId,
+    patience: Duration,
+) -> Result<Vec<Region>, ApiError> {
     let shown = look(visitor, run).await?;
-    let charts = charts::charts(visitor, run, shown.run.summary.state).await?;
+    let charts = charts::charts(visitor, run, shown.run.summary.state, patience).await?;
     Ok(vec![
         Region::new("run-head", &head(visitor, &shown)),
         Region::new("run-reasons", &reasons(visitor, &shown)),
         Region::new("run-stages", &stages(&shown.run)),
         Region::new("run-findings", &findings(&shown.run)),
-        Region::new("run-charts", &html! { section { h2 { "Charts" } (charts) } }),
+        Region::new("run-charts", &html! { section { h2 { "Charts" } div.charts { (charts) } } }),
         Region::new("run-files", &files(visitor, &shown.run)),
         Region::new("run-events", &log(&shown.events)),
     ])
@@ -174,7 +180,7 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
 fn reason(reason: &ReasonView, run: RunId, waivable: bool) -> Markup {
     html! {
         li {
-            p.what { @if let Some(stage) = &reason.stage { strong { (stage) } ": " } (reason.text) }
+            p.what { (reason.text) }
             @if !reason.next.is_empty() { p.next { (reason.next) } }
             @if let Some(waiver) = reason.waiver { p.note { "Waived: waiver " (waiver) } }
             @if waivable && reason.waiver.is_none() && let Some(finding) = &reason.finding {

@@ -1,7 +1,7 @@
 //! The list of runs, and the files of one.
 
 use http::{HeaderMap, HeaderValue, header};
-use maud::html;
+use maud::{Markup, html};
 use vetting_judge::report::format;
 use vetting_protocol::ids::RunId;
 use warp::reply::Response;
@@ -10,7 +10,7 @@ use super::layout::{Place, or_dash, page as whole_page, run_badge};
 use super::visitor::Visitor;
 use crate::http::operator;
 use crate::http::problem::ApiError;
-use crate::store::runs;
+use crate::store::runs::{self, RunRow};
 
 /// Rows of a page.
 const MOST_ROWS: u32 = 300;
@@ -25,22 +25,29 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
     let body = html! {
         h1 { "Runs" }
         @if rows.is_empty() { p.empty { "There were none yet." } } @else {
-            div.scroll { table.wide {
-                thead { tr { th { "Run" } th { "Host" } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
-                tbody { @for run in &rows { tr {
-                    th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
-                    td { a href=(format!("/hosts/{}", run.host_name)) { (run.host_name) } }
-                    td { (run_badge(run.state, run.result)) }
-                    td { (run.profile) }
-                    td { (or_dash(run.failed_stage.as_deref())) }
-                    td.nowrap { (format::time(run.started_at_ms)) }
-                    td.num { (or_dash(format::span(Some(run.started_at_ms), run.completed_at_ms).as_deref())) }
-                } } }
-            } }
+            section { (table(&rows, true)) }
             @if rows.len() == MOST_ROWS as usize { p.note { "The newest " (MOST_ROWS) "; older ones are on the pages of their hosts." } }
         }
     };
     Ok(whole_page(visitor, Place::Runs, "Runs", None, &body))
+}
+
+/// Runs, with the names of their hosts where they are of several.
+pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { th { "Run" } @if with_hosts { th { "Host" } } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
+            tbody { @for run in rows { tr {
+                th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
+                @if with_hosts { td { a href=(format!("/hosts/{}", run.host_name)) { (run.host_name) } } }
+                td { (run_badge(run.state, run.result)) }
+                td { (run.profile) }
+                td { (or_dash(run.failed_stage.as_deref())) }
+                td.nowrap { (format::time(run.started_at_ms)) }
+                td.num { (or_dash(format::span(Some(run.started_at_ms), run.completed_at_ms).as_deref())) }
+            } } }
+        } }
+    }
 }
 
 /// `GET /runs/{id}/report`: the signed file, as it is.

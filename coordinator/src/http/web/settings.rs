@@ -8,6 +8,7 @@ use warp::reply::Response;
 
 use super::layout::{Place, Tone, badge, or_dash, page as whole_page};
 use super::visitor::Visitor;
+use crate::clock::seconds_text;
 use crate::config::Config;
 use crate::http::problem::ApiError;
 use crate::run::views;
@@ -71,12 +72,13 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
         Ok::<_, StoreError>((users, tokens))
     });
     let (users, tokens) = read.await?;
+    let now = seconds_text(visitor.app.driver.clock.now_ms()).map_err(StoreError::from)?;
     let body = html! {
         h1 { "Settings" }
         p.note { "Read only. The configuration is the file that " code { "serve" } " was started with; people are changed by "
             code { "vetting-coordinator user" } ", tokens by " code { "vetting-coordinator token" } "." }
         section { h2 { "Users" } (user_table(&users)) }
-        section { h2 { "Tokens" } (token_table(&tokens)) }
+        section { h2 { "Tokens" } (token_table(&tokens, &now)) }
         section { h2 { "Configuration" }
             table { tbody { @for setting in &visitor.app.web.settings { tr {
                 th scope="row" { code { (setting.key) } } td { (setting.value) }
@@ -101,13 +103,22 @@ fn user_table(users: &[UserView]) -> Markup {
     }
 }
 
-fn token_table(tokens: &[TokenView]) -> Markup {
+/// Whether a token is good at `now`, a time as the API writes it.
+fn token_badge(token: &TokenView, now: &str) -> Markup {
+    match (&token.revoked_at, &token.expires_at) {
+        (Some(_), _) => badge(Tone::Warn, "revoked"),
+        (None, Some(end)) if end.as_str() <= now => badge(Tone::Warn, "over"),
+        (None, _) => badge(Tone::Good, "good"),
+    }
+}
+
+fn token_table(tokens: &[TokenView], now: &str) -> Markup {
     html! {
         div.scroll { table {
             thead { tr { th { "Nr" } th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Last used" } th { "Expires" } } }
             tbody { @for token in tokens { tr {
                 td { (token.id) } th scope="row" { (token.name) } td { (token.role) }
-                td { @if token.revoked_at.is_some() { (badge(Tone::Warn, "revoked")) } @else { (badge(Tone::Good, "not revoked")) } }
+                td { (token_badge(token, now)) }
                 td.nowrap { (token.created_at) }
                 td.nowrap { (or_dash(token.last_used_at.as_deref())) } td.nowrap { (or_dash(token.expires_at.as_deref())) }
             } } }

@@ -51,11 +51,11 @@ fn form(visitor: &Visitor, host: &HostView) -> Markup {
             }
             fieldset {
                 legend { "Disks" }
-                label.check { input type="radio" name="disks" value="empty" checked; "empty ones may be written to" }
-                label.check { input type="radio" name="disks" value="read"; "none is written to" }
-                label.check { input type="radio" name="disks" value="wipe"; "all may be overwritten: " strong { "what is on them is lost" } }
-                label.check { input type="radio" name="disks" value="erase"; "all are overwritten and erased, with a certificate: "
-                    strong { "what is on them is lost" } }
+                label.check { input type="radio" name="disks" value="empty" checked; span { "empty ones may be written to" } }
+                label.check { input type="radio" name="disks" value="read"; span { "none is written to" } }
+                label.check { input type="radio" name="disks" value="wipe"; span { "all may be overwritten: " strong { "what is on them is lost" } } }
+                label.check { input type="radio" name="disks" value="erase"; span { "all are overwritten and erased, with a certificate: "
+                    strong { "what is on them is lost" } } }
                 label { "To overwrite disks, type the name of the machine"
                     input type="text" name="confirm" autocomplete="off" autocapitalize="none" spellcheck="false"; }
             }

@@ -67,9 +67,9 @@ impl Visitor {
         Ok(self.app.accounts.log_out(&self.cookie, &self.name).await?)
     }
 
-    /// Whether the session is still good: a page may be open for days.
+    /// Whether the session is still good: a page may be open for days, which is no use of it.
     pub(super) async fn is_still_in(&self) -> bool {
-        matches!(self.app.accounts.session(&self.cookie).await, Ok(Some(_)))
+        matches!(self.app.accounts.session_unused(&self.cookie).await, Ok(Some(_)))
     }
 }
 

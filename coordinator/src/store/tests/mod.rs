@@ -6,6 +6,7 @@ mod durability;
 mod findings;
 mod hosts_and_runs;
 mod migrations;
+mod reduced;
 mod siblings;
 mod writer;
 
