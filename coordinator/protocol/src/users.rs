@@ -24,6 +24,7 @@ impl Role {
 
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserView {
     /// Unique, and for ever.
@@ -42,6 +43,7 @@ pub struct UserView {
 
 /// A new person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserCreate {
     /// Unique; letters, digits, `.`, `_`, `-`; at most 63.
@@ -54,6 +56,7 @@ pub struct UserCreate {
 
 /// Changes to a person: what is absent stays. A new password and a disabling end every session of theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UserEdit {
     /// What they may do from now on.

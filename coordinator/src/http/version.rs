@@ -21,8 +21,13 @@ pub trait Versioned {
 
     /// The tag of this version, in quotes.
     fn tag(&self) -> String {
-        let text: String = self.values().iter().map(|value| format!("{}:{value}", value.len())).collect();
-        let mut digits = Sha256Hex::of(text.as_bytes()).to_string();
+        let mut text = Vec::new();
+        for value in self.values() {
+            // with its length, so that no two lists of values run together to the same text
+            text.extend_from_slice(&(value.len() as u64).to_le_bytes());
+            text.extend_from_slice(value.as_bytes());
+        }
+        let mut digits = Sha256Hex::of(&text).to_string();
         digits.truncate(TAG_DIGITS);
         format!("\"{digits}\"")
     }

@@ -18,6 +18,7 @@ use vetting_protocol::operator_api::{
     RunRetry, RunSummary, TokenCreate, TokenCreated, TokenView, VerdictView, WaiverCreate, WaiverWithdraw,
 };
 use vetting_protocol::power::{BmcSettings, MediaOrder, PduSettings, PduView, PowerView};
+use vetting_protocol::users::{UserCreate, UserEdit, UserView};
 
 /// Makes the schema of a type, by reference where it has a name.
 pub type Schemed = fn(&mut SchemaGenerator) -> Schema;
@@ -373,6 +374,21 @@ fn rest() -> Vec<Operation> {
             Created(of::<TokenCreated>),
         ),
         operation("delete", "/api/v1/tokens/{id}", "Revokes a token", Nothing, Gives::Nothing),
+        operation("get", "/api/v1/users", "People who may log in", Nothing, Json(list::<UserView>)),
+        operation(
+            "post",
+            "/api/v1/users",
+            "Adds a person",
+            Takes::Json(of::<UserCreate>),
+            Created(of::<UserView>),
+        ),
+        operation(
+            "patch",
+            "/api/v1/users/{name}",
+            "Changes a person",
+            Takes::Json(of::<UserEdit>),
+            Json(of::<UserView>),
+        ),
         operation("get", "/api/v1/netboot", "The netboot server", Nothing, Json(of::<NetbootView>)),
         operation(
             "post",
