@@ -4,13 +4,14 @@
 #   make test     everything that decides whether a change is good, real netboots included
 #   make check    formatting, lints, import walls, licences
 #   make image    the live image: kernel + initramfs, disc and USB stick, into target/image
+#   make openapi  docs/api/openapi.json anew, after a change of the API
 #   make bench    ratios against what else does the job, side by side in one run
 #
 # Each target installs what it needs (Debian 12 or later, as root) and says what that was.
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check image bench build agent packages musl nextest emulators
+.PHONY: demo test check image bench openapi build agent packages musl nextest emulators
 
 MUSL_TARGET := x86_64-unknown-linux-musl
 AGENT       := target/$(MUSL_TARGET)/release/vetting-agent
@@ -40,6 +41,9 @@ check: packages
 
 image: build
 	$(IMAGE_TOOL) build --agent $(AGENT)
+
+openapi: nextest
+	UPDATE_OPENAPI=1 cargo nextest run --package vetting-coordinator --lib openapi::the_document
 
 bench: build image
 	@$(MAKE) --no-print-directory packages PACKAGES="$(BENCH_PACKAGES)"
