@@ -247,6 +247,7 @@ async fn people_use_the_pages_in_a_browser() {
     chromium.type_into("input[name=name]", "alice").await;
     chromium.type_into("input[name=password]", PASSWORD).await;
     chromium.click(".login button").await;
+    chromium.until("location.pathname == '/hosts'").await;
     assert_eq!(chromium.value("location.pathname + location.search").await, "/hosts?q=rack1-u04");
     assert_eq!(chromium.value("document.querySelectorAll('tbody tr').length").await, 1);
 
@@ -309,6 +310,7 @@ async fn people_use_the_pages_in_a_browser() {
     chromium.go(&page("/hosts/rack1-u09/spec")).await;
     chromium.value("(document.querySelector('textarea').value = 'memory:\\n  total: 1\\n')").await;
     chromium.click(".go").await;
+    chromium.until("document.body.innerText.includes('Not saved')").await;
     assert!(chromium.text().await.contains("line 2, column 3"), "{}", chromium.text().await);
     chromium.picture("spec", LOOKS[0]).await;
     let at = chromium.value("document.activeElement.selectionStart").await;
@@ -319,12 +321,16 @@ async fn people_use_the_pages_in_a_browser() {
     chromium.click("a[href$='/abort']").await;
     chromium.picture("abort", LOOKS[1]).await;
     chromium.type_into(".go", "\u{e007}").await;
+    chromium
+        .until("!location.pathname.endsWith('/abort') && document.body.innerText.includes('aborted')")
+        .await;
     assert!(chromium.text().await.contains("aborted"), "{}", chromium.text().await);
 
     // an answer that is no page is a complaint of the browser's own; all others are not
     let complaints = chromium.complaints().await;
     assert!(complaints.iter().all(|line| line.contains("422")), "{complaints:?}");
     chromium.click(".who button").await;
+    chromium.until("location.pathname == '/login'").await;
     assert_eq!(chromium.value("location.pathname").await, "/login");
     chromium.quit().await;
 }

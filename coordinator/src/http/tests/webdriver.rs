@@ -12,6 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Client;
 use serde_json::{Value, json};
 
+/// Pages on which one thing is waited for.
+const MOST_PAGES: usize = 4;
 /// W3C's name of an element's key.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const STARTED: &str = "started successfully on port ";
@@ -78,10 +80,15 @@ impl Chromium {
     }
 
     async fn order(&self, path: &str, body: Value) -> Value {
-        let answer = self.http.post(format!("{}/{path}", self.session)).json(&body).send().await.unwrap();
-        let said: Value = answer.json().await.unwrap();
+        let said = self.said(path, &body).await;
         assert!(said["value"]["error"].is_null(), "{path} {body}: {said}");
         said["value"].clone()
+    }
+
+    /// What the driver says, errors included.
+    async fn said(&self, path: &str, body: &Value) -> Value {
+        let answer = self.http.post(format!("{}/{path}", self.session)).json(body).send().await.unwrap();
+        answer.json().await.unwrap()
     }
 
     pub(super) async fn go(&self, url: &str) {
@@ -108,12 +115,21 @@ impl Chromium {
         self.order("execute/sync", json!({"script": format!("return {expression}"), "args": []})).await
     }
 
-    /// Waits until an expression is true; the driver gives up after a minute.
+    /// Waits until an expression is true; the driver gives up after a minute. A form that was sent may still be on its
+    /// way: a page that is left meanwhile takes the question with it, and the next one is asked.
     pub(super) async fn until(&self, expression: &str) {
         let script = format!(
             "const done = arguments[0]; const look = () => ({expression}) ? done(true) : setTimeout(look, 20); look();"
         );
-        self.order("execute/async", json!({"script": script, "args": []})).await;
+        let body = json!({"script": script, "args": []});
+        let mut said = Value::Null;
+        for _page in 0..MOST_PAGES {
+            said = self.said("execute/async", &body).await;
+            if said["value"]["error"] != "javascript error" {
+                break;
+            }
+        }
+        assert_eq!(said["value"], true, "{expression}");
     }
 
     pub(super) async fn text(&self) -> String {
