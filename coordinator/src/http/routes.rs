@@ -235,6 +235,24 @@ macro_rules! operator_route {
     };
 }
 
+/// The same with a query.
+macro_rules! operator_route_with_query {
+    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*; $query:ident: $asked:ty| $handler:expr) => {
+        $path
+            .and(warp::$method())
+            .and(with($app))
+            .and(warp::header::headers_cloned())
+            .and(warp::query::<$asked>())
+            .then(|$($argument,)* $app_name: App, headers: HeaderMap, $query| async move {
+                answer(async {
+                    let $app_name = admitted!($method, $app_name, &headers)?;
+                    $handler.await
+                }.await)
+            })
+            .boxed()
+    };
+}
+
 /// The same with a body.
 macro_rules! operator_route_with_body {
     ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*; $body:ident| $handler:expr) => {
@@ -290,21 +308,11 @@ fn user_routes(app: &App) -> BoxedFilter<(Response,)> {
 }
 
 fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("api" / "v1" / "hosts")
-        .and(warp::get())
-        .and(with(app))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<operator::HostsQuery>())
-        .then(|app: App, headers: HeaderMap, query| async move {
-            answer(
-                async {
-                    let app = app.viewer(&headers).await?;
-                    operator::hosts(app, query).await
-                }
-                .await,
-            )
-        })
-        .boxed();
+    let list = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "hosts"), get, |app; query: operator::HostsQuery| {
+            operator::hosts(app, query)
+        }
+    );
     let add = operator_route_with_body!(app, warp::path!("api" / "v1" / "hosts"), post, |app; body| {
         operator::add_host(app, body)
     });
@@ -316,21 +324,11 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
             operator::edit_host(app, name, body)
         }
     );
-    let remove = warp::path!("api" / "v1" / "hosts" / String)
-        .and(warp::delete())
-        .and(with(app))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<operator::RemoveQuery>())
-        .then(|name, app: App, headers: HeaderMap, query| async move {
-            answer(
-                async {
-                    let app = app.operator(&headers).await?;
-                    operator::remove_host(app, name, query).await
-                }
-                .await,
-            )
-        })
-        .boxed();
+    let remove = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name; query: operator::RemoveQuery| {
+            operator::remove_host(app, name, query)
+        }
+    );
     list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
 }
 
@@ -431,21 +429,11 @@ fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {
 }
 
 fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
-    let list = warp::path!("api" / "v1" / "runs")
-        .and(warp::get())
-        .and(with(app))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<operator::RunsQuery>())
-        .then(|app: App, headers: HeaderMap, query| async move {
-            answer(
-                async {
-                    let app = app.viewer(&headers).await?;
-                    operator::runs(app, query).await
-                }
-                .await,
-            )
-        })
-        .boxed();
+    let list = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "runs"), get, |app; query: operator::RunsQuery| {
+            operator::runs(app, query)
+        }
+    );
     let start = operator_route_with_body!(app, warp::path!("api" / "v1" / "runs"), post, |app; body| {
         operator::start_run(app, body)
     });
@@ -555,21 +543,11 @@ fn housekeeping_routes(app: &App) -> BoxedFilter<(Response,)> {
 }
 
 fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
-    let events = warp::path!("api" / "v1" / "events")
-        .and(warp::get())
-        .and(with(app))
-        .and(warp::header::headers_cloned())
-        .and(warp::query::<operator::EventsQuery>())
-        .then(|app: App, headers: HeaderMap, query| async move {
-            answer(
-                async {
-                    let app = app.viewer(&headers).await?;
-                    operator::events(app, query).await
-                }
-                .await,
-            )
-        })
-        .boxed();
+    let events = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "events"), get, |app; query: operator::EventsQuery| {
+            operator::events(app, query)
+        }
+    );
     let list = operator_route!(app, warp::path!("api" / "v1" / "tokens"), get, |app| operator::tokens(app));
     let create = operator_route_with_body!(app, warp::path!("api" / "v1" / "tokens"), post, |app; body| {
         operator::create_token(app, body)
