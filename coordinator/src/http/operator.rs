@@ -127,10 +127,7 @@ pub async fn hosts(app: App, query: HostsQuery) -> Result<Response, ApiError> {
         .driver
         .store
         .read(move |connection| {
-            let rows = match limit {
-                None if query.after.is_none() => hosts::list(connection)?,
-                limit => hosts::page(connection, query.after.as_deref(), limit.map(|limit| limit + 1))?,
-            };
+            let rows = hosts::page(connection, query.after.as_deref(), limit.map(|limit| limit + 1))?;
             rows.into_iter().map(views::host).collect::<Result<_, StoreError>>()
         })
         .await?;

@@ -94,7 +94,6 @@ const UPDATE: &str =
 const BY_ID: &str = "SELECT * FROM hosts WHERE id = ?1";
 const BY_NAME: &str = "SELECT * FROM hosts WHERE name = ?1";
 const BY_MAC: &str = "SELECT * FROM hosts WHERE mac = ?1";
-const LIST: &str = "SELECT * FROM hosts ORDER BY name";
 const PAGE: &str = "SELECT * FROM hosts WHERE name > ?1 ORDER BY name LIMIT ?2";
 const DELETE: &str = "DELETE FROM hosts WHERE id = ?1";
 const SEEN: &str = "UPDATE hosts SET last_seen_at = ?2 WHERE id = ?1";
@@ -225,9 +224,7 @@ pub fn with_run(connection: &Connection, host: HostRow) -> Result<HostWithRun, S
 
 /// Every machine by name, each with its newest run.
 pub fn list(connection: &Connection) -> Result<Vec<HostWithRun>, StoreError> {
-    let hosts: Vec<HostRow> =
-        connection.prepare_cached(LIST)?.query_and_then([], host)?.collect::<Result<_, _>>()?;
-    hosts.into_iter().map(|host| with_run(connection, host)).collect()
+    page(connection, None, None)
 }
 
 /// Machines by name after this name, each with its newest run; at most `limit`.
