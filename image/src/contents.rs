@@ -11,6 +11,7 @@ use crate::closure::{Closure, ClosureError, Walk};
 use crate::driver::{self, Driver};
 use crate::elf::{self, ElfError};
 use crate::fetch::Unpacked;
+use crate::folder;
 use crate::index::{Index, IndexError};
 use crate::kernel_modules::{self, ModulesError};
 use crate::recipe::{PackageFiles, Recipe};
@@ -370,14 +371,7 @@ pub fn files_beside(wanted: &[PackageFiles], packages: &[Unpacked]) -> Result<Ve
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, ContentsError> {
-    let failed = |source| ContentsError::File { path: folder.to_owned(), source };
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
-    let mut paths = Vec::new();
-    for entry in entries {
-        paths.push(entry.map_err(failed)?.path());
-    }
-    paths.sort();
-    Ok(paths)
+    folder::sorted(folder).map_err(|source| ContentsError::File { path: folder.to_owned(), source })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ContentsError> {

@@ -11,6 +11,7 @@ use crate::command::{CommandError, Tool};
 use crate::digest;
 use crate::elf::{self, ElfError};
 use crate::fetch::{self, FetchError, Unpacked};
+use crate::folder;
 use crate::index::{Index, IndexError};
 use crate::kernel_modules::{Added, module_name};
 use crate::lock::LockedPackage;
@@ -314,13 +315,7 @@ fn file_name(path: &Path) -> &str {
 }
 
 fn list(folder: &Path) -> Result<Vec<PathBuf>, DriverError> {
-    let failed = |source| DriverError::File { path: folder.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        files.push(entry.map_err(failed)?.path());
-    }
-    files.sort();
-    Ok(files)
+    folder::sorted(folder).map_err(|source| DriverError::File { path: folder.to_owned(), source })
 }
 
 #[cfg(test)]

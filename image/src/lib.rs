@@ -14,6 +14,7 @@ pub mod digest;
 pub mod driver;
 pub mod elf;
 pub mod fetch;
+pub mod folder;
 pub mod index;
 pub mod kernel_modules;
 pub mod lab;
