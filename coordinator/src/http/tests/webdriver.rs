@@ -6,14 +6,17 @@ use std::cell::RefCell;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Client;
 use serde_json::{Value, json};
 
-/// Pages on which one thing is waited for.
-const MOST_PAGES: usize = 4;
+/// How often it is looked whether something has come.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long something is waited for.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// W3C's name of an element's key.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const STARTED: &str = "started successfully on port ";
@@ -115,21 +118,16 @@ impl Chromium {
         self.order("execute/sync", json!({"script": format!("return {expression}"), "args": []})).await
     }
 
-    /// Waits until an expression is true; the driver gives up after a minute. A form that was sent may still be on its
-    /// way: a page that is left meanwhile takes the question with it, and the next one is asked.
+    /// Waits until an expression is true, on this page or on the one that a form leads to: what is asked of a page that
+    /// is left meanwhile is asked of the next one.
     pub(super) async fn until(&self, expression: &str) {
-        let script = format!(
-            "const done = arguments[0]; const look = () => ({expression}) ? done(true) : setTimeout(look, 20); look();"
-        );
-        let body = json!({"script": script, "args": []});
-        let mut said = Value::Null;
-        for _page in 0..MOST_PAGES {
-            said = self.said("execute/async", &body).await;
-            if said["value"]["error"] != "javascript error" {
-                break;
+        let body = json!({"script": format!("return {expression}"), "args": []});
+        let look = async {
+            while self.said("execute/sync", &body).await["value"] != true {
+                tokio::time::sleep(LOOK).await;
             }
-        }
-        assert_eq!(said["value"], true, "{expression}");
+        };
+        assert!(tokio::time::timeout(PATIENCE, look).await.is_ok(), "{expression}: {}", self.text().await);
     }
 
     pub(super) async fn text(&self) -> String {
