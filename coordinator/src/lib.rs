@@ -8,6 +8,7 @@ pub mod config;
 pub mod disk_space;
 pub mod durable_file;
 pub mod enrolment;
+mod host_list;
 pub mod http;
 pub mod memtest;
 pub mod netboot;

@@ -17,7 +17,7 @@ use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::Sha256Hex;
 
 use crate::clock::Clock;
-use crate::config::{Config, EnrolmentNetboot};
+use crate::config::{Config, EnrolmentNetboot, PowerBudget};
 use crate::durable_file;
 use crate::http::listener::listen;
 use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes};
@@ -30,6 +30,7 @@ use crate::open_files;
 use crate::power::secrets::PowerSecrets;
 use crate::power::{Means, Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
+use crate::run::budget::Budget;
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
@@ -320,7 +321,21 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
             ignored_uuids: config.enrolment.ignored_uuids.clone(),
         },
         ipmi: IpmiSecrets::from_environment(),
+        budget: budget(&config.power.budget),
+        boot_spacing_ms: ms(config.power.budget.boot_spacing),
     }
+}
+
+/// Without a limit there is nothing to wait for.
+fn budget(config: &PowerBudget) -> Option<Budget> {
+    let machines = config.machines.map(NonZeroU32::get);
+    let watts = config.watts.map(|watts| f64::from(watts.get()));
+    (machines.is_some() || watts.is_some()).then(|| Budget {
+        machines,
+        watts,
+        assumed_watts: f64::from(config.assumed_watts.get()),
+        stages: config.stages.clone(),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

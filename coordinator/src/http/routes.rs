@@ -13,7 +13,7 @@ use super::agent::{self, AgentRequest};
 use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
-use super::{App, boot, enrolment, host_agent, housekeeping, models, power};
+use super::{App, boot, enrolment, exchange, host_agent, housekeeping, models, power};
 use crate::netboot::files::GRUB_CONFIG;
 use crate::netboot::script::Language;
 
@@ -264,7 +264,39 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
             )
         })
         .boxed();
-    list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
+    list.or(add)
+        .unify()
+        .or(show)
+        .unify()
+        .or(edit)
+        .unify()
+        .or(remove)
+        .unify()
+        .or(exchange_routes(app))
+        .unify()
+        .boxed()
+}
+
+fn exchange_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let import = operator_route_with_body!(app, warp::path!("api" / "v1" / "hosts" / "import"), post, |app; body| {
+        exchange::import_hosts(app, body)
+    });
+    let samples = warp::path!("api" / "v1" / "runs" / RunId / "measurements")
+        .and(warp::get())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<exchange::SamplesQuery>())
+        .then(|run, app: App, headers: HeaderMap, query| async move {
+            answer(
+                async {
+                    let app = app.operator(&headers).await?;
+                    exchange::samples(app, run, query).await
+                }
+                .await,
+            )
+        })
+        .boxed();
+    import.or(samples).unify().boxed()
 }
 
 fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {
@@ -513,5 +545,17 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
     let netboot = operator_route!(app, warp::path!("api" / "v1" / "netboot"), get, |app| {
         std::future::ready(Ok(operator::netboot(&app)))
     });
-    events.or(list).unify().or(create).unify().or(revoke).unify().or(netboot).unify().boxed()
+    let queue = operator_route!(app, warp::path!("api" / "v1" / "queue"), get, |app| operator::queue(app));
+    events
+        .or(list)
+        .unify()
+        .or(queue)
+        .unify()
+        .or(create)
+        .unify()
+        .or(revoke)
+        .unify()
+        .or(netboot)
+        .unify()
+        .boxed()
 }

@@ -64,6 +64,10 @@ impl Driver {
             // the transaction below refuses it, and says why
             Vec::new()
         };
+        let moves_queue = batch
+            .records
+            .iter()
+            .any(|record| matches!(record, Record::TurnAwaited { .. } | Record::StageFinished { .. }));
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
         let applied = self
@@ -75,6 +79,9 @@ impl Driver {
             .await;
         match applied {
             Ok(transitions) => {
+                if moves_queue {
+                    self.memory().turns.changed();
+                }
                 for transition in transitions {
                     self.perform(transition);
                 }
@@ -145,6 +152,7 @@ impl Driver {
                 | Record::SubStepFinished { .. }
                 | Record::SpecDiffs { .. }
                 | Record::StageFinished { .. }
+                | Record::TurnAwaited { .. }
                 | Record::Event { .. } => applier.apply(record)?,
             }
         }
@@ -273,6 +281,7 @@ impl Driver {
                 | Record::SubStepFinished { .. }
                 | Record::SpecDiffs { .. }
                 | Record::StageFinished { .. }
+                | Record::TurnAwaited { .. }
                 | Record::RebootPlanned { .. }
                 | Record::PipelineFinished { .. }
                 | Record::Event { .. } => continue,

@@ -38,6 +38,8 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0016_host_agents.sql"),
     migration!("0017_power_of_reboots.sql"),
     migration!("0019_notifications_and_removed_files.sql"),
+    migration!("0023_turns.sql"),
+    migration!("0024_crashes.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -16,6 +16,7 @@ pub mod artifacts;
 pub mod attempts;
 pub mod bmcs;
 pub mod components;
+pub mod crashes;
 pub mod diffs;
 pub mod enrolment;
 pub mod events;
@@ -40,6 +41,7 @@ pub mod snapshot;
 pub mod stages;
 pub mod thresholds;
 pub mod tokens;
+pub mod turns;
 pub mod waivers;
 
 use std::fs::OpenOptions;

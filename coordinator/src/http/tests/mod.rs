@@ -7,6 +7,7 @@ mod crash_points;
 mod cut_short;
 mod enrolment;
 mod events;
+mod exchange;
 mod faults;
 mod full_disk;
 mod hold;
@@ -24,6 +25,7 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod turns;
 mod waivers;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
