@@ -247,6 +247,9 @@ const OWN_TABLES: &[&str] = &[
     "host_inventories",
     "notifications",
     "artifact_removals",
+    "turns",
+    "host_burn_watts",
+    "unexplained_crashes",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.
