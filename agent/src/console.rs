@@ -229,6 +229,7 @@ impl<C: Console> ConsoleReporter<C> {
             | Record::Inventory(_)
             | Record::Firmware(_)
             | Record::SpecDiffs { .. }
+            | Record::TurnAwaited { .. }
             | Record::PipelineFinished { .. } => None,
         }
     }

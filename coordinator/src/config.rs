@@ -16,6 +16,7 @@ use serde::Deserialize;
 use vetting_judge::duration::HumanDuration;
 use vetting_judge::yaml::{self, Mistake};
 use vetting_protocol::agent_api::AfterRun;
+use vetting_protocol::ids::StageName;
 use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
@@ -395,6 +396,8 @@ pub struct PowerConfig {
     pub shutdown_wait: HumanDuration,
     /// Programs and devices that switch outlets, by name.
     pub hooks: BTreeMap<String, Hook>,
+    /// What machines may draw at once.
+    pub budget: PowerBudget,
 }
 
 impl Default for PowerConfig {
@@ -404,6 +407,35 @@ impl Default for PowerConfig {
             off_pause: HumanDuration::from_ms(10_000),
             shutdown_wait: HumanDuration::from_ms(60_000),
             hooks: BTreeMap::new(),
+            budget: PowerBudget::default(),
+        }
+    }
+}
+
+/// What machines may draw at once. Without `machines` and `watts` no stage waits for another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PowerBudget {
+    /// So many may be in one of `stages`.
+    pub machines: Option<NonZeroU32>,
+    /// So much may be drawn in them together.
+    pub watts: Option<NonZeroU32>,
+    /// By a machine that nobody measured and nobody told of, watts.
+    pub assumed_watts: NonZeroU32,
+    /// The stages that wait for their turn.
+    pub stages: Vec<StageName>,
+    /// Between two machines that are switched on; zero: none waits for another.
+    pub boot_spacing: HumanDuration,
+}
+
+impl Default for PowerBudget {
+    fn default() -> Self {
+        Self {
+            machines: None,
+            watts: None,
+            assumed_watts: const { NonZeroU32::new(500).unwrap() },
+            stages: vec![StageName::Burn],
+            boot_spacing: HumanDuration::from_ms(0),
         }
     }
 }
@@ -557,6 +589,9 @@ mod tests {
             ("profiles: {fast: x.yaml}\n", 1, "fast"),
             ("listen: {http: -1}\n", 1, "socket address"),
             ("network_test: {ports: 5216-5201}\n", 1, "5201-5216"),
+            ("power:\n  budget: {machines: 0}\n", 2, "nonzero"),
+            ("power:\n  budget: {stages: [Burnt]}\n", 2, "Burnt"),
+            ("power:\n  budget: {watt: 4000}\n", 2, "watts"),
             ("network_test: {ports: 0-9}\n", 1, "5201-5216"),
             ("network_test: {ports: 65536-65537}\n", 1, "5201-5216"),
             ("metrics: {allow: [10.0.0.0/40]}\n", 1, "network"),

@@ -9,6 +9,7 @@ pub mod config;
 pub mod disk_space;
 pub mod durable_file;
 pub mod enrolment;
+mod host_list;
 pub mod http;
 pub mod logging;
 pub mod memtest;

@@ -18,7 +18,7 @@ use vetting_protocol::ids::Sha256Hex;
 
 use crate::accounts::{Accounts, SessionLimits};
 use crate::clock::Clock;
-use crate::config::{Config, EnrolmentNetboot};
+use crate::config::{Config, EnrolmentNetboot, PowerBudget};
 use crate::durable_file;
 use crate::http::listener::{Counted, listen};
 use crate::http::{App, AppParts, enrolment_limit, http_routes, https_routes, web};
@@ -33,6 +33,7 @@ use crate::power::secrets::PowerSecrets;
 use crate::power::{Means, Power, WakeOnLan};
 use crate::privileges::{self, PrivilegeError};
 use crate::readiness::Readiness;
+use crate::run::budget::Budget;
 use crate::run::deadline::Limits;
 use crate::run::driver::{Driver, EnrolmentSettings, Settings};
 use crate::run::error::RunError;
@@ -343,6 +344,8 @@ fn settings(config: &Config, artifacts_dir: PathBuf) -> Settings {
         },
         ipmi: IpmiSecrets::from_environment(),
         sensor_metrics: config.metrics.sensors,
+        budget: budget(&config.power.budget),
+        boot_spacing_ms: ms(config.power.budget.boot_spacing),
     }
 }
 
@@ -352,6 +355,18 @@ fn session_limits(config: &Config) -> SessionLimits {
 
 fn ms(duration: vetting_judge::duration::HumanDuration) -> i64 {
     i64::try_from(duration.as_ms()).unwrap_or(i64::MAX)
+}
+
+/// Without a limit there is nothing to wait for.
+fn budget(config: &PowerBudget) -> Option<Budget> {
+    let machines = config.machines.map(NonZeroU32::get);
+    let watts = config.watts.map(|watts| f64::from(watts.get()));
+    (machines.is_some() || watts.is_some()).then(|| Budget {
+        machines,
+        watts,
+        assumed_watts: f64::from(config.assumed_watts.get()),
+        stages: config.stages.clone(),
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {

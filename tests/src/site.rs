@@ -69,6 +69,8 @@ pub struct SiteOptions {
     pub hold: Duration,
     /// Whether machines may exchange data with iperf3 on this box.
     pub network_test: bool,
+    /// Keys of `power.budget`, as in `machines: 2`.
+    pub power_budget: String,
 }
 
 impl Default for SiteOptions {
@@ -83,6 +85,7 @@ impl Default for SiteOptions {
             netboot: String::new(),
             hold: Duration::ZERO,
             network_test: false,
+            power_budget: String::new(),
         }
     }
 }
@@ -162,6 +165,9 @@ impl Site {
             // those after one that is free now: the coordinator passes over the ones that are not
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
             writeln!(config, "network_test: {{enabled: true, ports: {free}-{}}}", free.saturating_add(7))?;
+        }
+        if !self.options.power_budget.is_empty() {
+            writeln!(config, "power: {{budget: {{{}}}}}", self.options.power_budget)?;
         }
         if self.options.unknown_may_netboot {
             writeln!(config, "enrolment: {{netboot: allowed}}")?;

@@ -55,3 +55,57 @@ fn every_verdict_is_deserved_and_nothing_acknowledged_is_lost_when_the_coordinat
     })?;
     tally.ensure_stored(&Connection::open(site.database())?)
 }
+
+/// How many machines a budget lets into Burn at once, of how many.
+const AT_ONCE: u32 = 2;
+const IN_THE_RACK: u32 = 7;
+
+#[test]
+fn never_more_machines_burn_at_once_than_the_budget_allows_when_the_coordinator_is_killed()
+-> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = SiteOptions { power_budget: format!("machines: {AT_ONCE}"), ..SiteOptions::default() };
+    let mut site = Site::start(&Built::find()?, folder.path(), &options)?;
+    let (runtime, tally) = (runtime()?, Arc::new(Tally::default()));
+    let (operator, made_of) = (Operator::of(&site)?, MadeOf::recorded()?);
+    let members = runtime.block_on(enlist(&operator, IN_THE_RACK, &made_of.spec_yaml()?))?;
+    let mut lives = JoinSet::new();
+    for member in members.clone() {
+        let (made_of, tally, boot) = (made_of.clone(), Arc::clone(&tally), site.listening().http);
+        let life = async move {
+            live(boot, &member, Fate::Sound, &made_of, (1, PAUSE), &tally)
+                .await
+                .with_context(|| format!("machine {}", member.number))
+        };
+        lives.spawn_on(life, runtime.handle());
+    }
+    let database = Connection::open(site.database())?;
+    let count = |what: &str| database.query_row(what, [], |row| row.get::<_, u32>(0));
+    for burned in [1, 4] {
+        // somebody is at work and others wait
+        while count("SELECT COUNT(*) FROM stages WHERE name = 'Burn' AND completed_at IS NOT NULL")? < burned
+        {
+            std::thread::yield_now();
+        }
+        site.kill()?;
+        site.serve()?;
+    }
+    runtime.block_on(async {
+        while let Some(lived) = lives.join_next().await {
+            lived??;
+        }
+        for member in members {
+            let run = operator.run(member.run).await?;
+            assert!(Fate::Sound.deserves(&run.summary), "{:?}, {:#?}", run.summary, run.reasons);
+        }
+        anyhow::Ok(())
+    })?;
+    // at the begin of each Burn, how many were at it, itself included
+    let most = count(
+        "SELECT MAX(n) FROM (SELECT COUNT(*) AS n FROM stages AS a JOIN stages AS b ON b.name = 'Burn'
+           AND b.started_at <= a.started_at AND b.completed_at > a.started_at WHERE a.name = 'Burn' GROUP BY a.id)",
+    )?;
+    assert!(most <= AT_ONCE, "{most} at once");
+    assert_eq!(count("SELECT COUNT(*) FROM events WHERE kind = 'turn_given'")?, IN_THE_RACK);
+    Ok(())
+}

@@ -119,6 +119,7 @@ impl RunEnd {
                 hold: hold.clone(),
             }),
             Directive::Continue
+            | Directive::AwaitTurn { .. }
             | Directive::HaltPipeline { .. }
             | Directive::EndStage { .. }
             | Directive::AwaitVerdict => None,
@@ -216,6 +217,11 @@ impl Pipeline {
 
     fn one_stage(&self, planned: &PlannedStage, current: &StageCell, facts: &mut Facts) -> Onward {
         let stage = planned.work.name();
+        if planned.needs_turn
+            && let Some(onward) = self.await_turn(stage)
+        {
+            return onward;
+        }
         let both: Arc<dyn Reporter> =
             Arc::new(Tee(vec![Arc::clone(&self.shown), Arc::clone(&self.link) as Arc<dyn Reporter>]));
         current.change(Some(stage), || {
@@ -238,7 +244,8 @@ impl Pipeline {
             return Onward::End(end);
         }
         let onward = match directive {
-            Directive::Continue => Onward::Next,
+            // the next stage asks for its turn itself
+            Directive::Continue | Directive::AwaitTurn { .. } => Onward::Next,
             Directive::HaltPipeline { reason } | Directive::EndStage { reason, .. } => {
                 self.console.line(&format!("the testing ends here: {reason}"));
                 Onward::Halt
@@ -255,6 +262,43 @@ impl Pipeline {
         match self.link.store(TOOL_OUTPUT, &format!("{stage}.jsonl"), raw, &self.cancel) {
             Ok(()) => onward,
             Err(error) => Onward::End(self.why_it_stopped(error)),
+        }
+    }
+
+    /// Waits until the coordinator lets a stage begin. The stage is not under way meanwhile, so neither is its time
+    /// limit; the uplink's heartbeats go on. Gives what ends the pipeline instead, if something does.
+    fn await_turn(&self, stage: StageName) -> Option<Onward> {
+        self.link.record(Record::TurnAwaited { stage, ts_ms: clock::now_ms() });
+        let mut directive = match self.link.flush(&self.cancel) {
+            Ok(directive) => directive,
+            Err(error) => return Some(Onward::End(self.why_it_stopped(error))),
+        };
+        let mut seen = 0;
+        let mut shown = String::new();
+        loop {
+            if let Some(end) = RunEnd::from_directive(&directive) {
+                return Some(Onward::End(end));
+            }
+            match directive {
+                Directive::Continue => return None,
+                Directive::AwaitTurn { reason, .. } => {
+                    if reason != shown {
+                        self.console.line(&reason);
+                        shown = reason;
+                    }
+                }
+                Directive::HaltPipeline { reason } | Directive::EndStage { reason, .. } => {
+                    self.console.line(&format!("the testing ends here: {reason}"));
+                    return Some(Onward::Halt);
+                }
+                Directive::AwaitVerdict | Directive::Abort { .. } | Directive::Finished { .. } => {
+                    return Some(Onward::Halt);
+                }
+            }
+            (directive, seen) = match self.link.next_answer(seen, &self.cancel) {
+                Ok(answer) => answer,
+                Err(error) => return Some(Onward::End(self.why_it_stopped(error))),
+            };
         }
     }
 
@@ -306,6 +350,7 @@ impl Pipeline {
         let must_end = || match self.link.directive() {
             Directive::EndStage { stage, reason } if stage == name => Some(reason),
             Directive::Continue
+            | Directive::AwaitTurn { .. }
             | Directive::HaltPipeline { .. }
             | Directive::EndStage { .. }
             | Directive::Abort { .. }
@@ -409,6 +454,7 @@ pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterHold, UplinkErro
                 return Ok(AfterHold::LetGo(then));
             }
             Directive::Continue
+            | Directive::AwaitTurn { .. }
             | Directive::HaltPipeline { .. }
             | Directive::EndStage { .. }
             | Directive::AwaitVerdict => return Ok(AfterHold::GoOn),

@@ -119,6 +119,7 @@ impl FakeLink {
             }),
             Record::PipelineFinished { .. } => Some("end".to_owned()),
             Record::RebootPlanned { target, .. } => Some(format!("reboots to {target}")),
+            Record::TurnAwaited { stage, .. } => Some(format!("{stage} awaits its turn")),
             Record::Progress { .. } => Some("progress".to_owned()),
             _ => None,
         };
@@ -200,6 +201,7 @@ impl Reporter for Silent {
 struct Bench {
     link: Arc<FakeLink>,
     limit_ms: u64,
+    needs_turn: bool,
     doubt: Option<String>,
     cancel: Cancel,
     grace: Duration,
@@ -207,7 +209,14 @@ struct Bench {
 
 impl Bench {
     fn new(link: Arc<FakeLink>) -> Self {
-        Self { link, limit_ms: 600_000, doubt: None, cancel: Cancel::new(), grace: Duration::from_mins(10) }
+        Self {
+            link,
+            limit_ms: 600_000,
+            needs_turn: false,
+            doubt: None,
+            cancel: Cancel::new(),
+            grace: Duration::from_mins(10),
+        }
     }
 
     fn run(&self, stages: &'static [&'static dyn Stage]) -> RunEnd {
@@ -224,6 +233,7 @@ impl Bench {
         };
         let planned = |stage: &&dyn Stage| PlannedStage {
             limit_ms: self.limit_ms,
+            needs_turn: self.needs_turn,
             work: work(stage.description().name),
         };
         Pipeline {
@@ -493,7 +503,11 @@ fn a_stage_that_is_not_built_in_is_an_error() {
             cancel: Cancel::new(),
             grace: Duration::ZERO,
         };
-        let planned = PlannedStage { limit_ms: 1, work: StageWork::Smart { self_test: SelfTest::None } };
+        let planned = PlannedStage {
+            limit_ms: 1,
+            needs_turn: false,
+            work: StageWork::Smart { self_test: SelfTest::None },
+        };
         let tools = Arc::clone(&pipeline.tools);
         match pipeline.end_of(&planned, &(Arc::new(Silent) as Arc<dyn Reporter>), tools, facts) {
             StageEnd::Over(outcome, _) => outcome,
@@ -665,4 +679,43 @@ fn a_held_machine_whose_run_is_taken_up_goes_on() {
     });
     assert_eq!(stay(&Counting(Arc::clone(&link)), &Cancel::new()).unwrap(), AfterHold::GoOn);
     assert_eq!(link.records().len(), 3);
+}
+
+fn waits(records: &[Record]) -> bool {
+    matches!(records.last(), Some(Record::TurnAwaited { .. }))
+}
+
+#[test]
+fn a_stage_begins_only_when_it_has_its_turn() {
+    static ANSWERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let bench = Bench {
+        needs_turn: true,
+        ..Bench::new(FakeLink::new(|records| {
+            if waits(records) && ANSWERS.fetch_add(1, Ordering::SeqCst) % 3 != 2 {
+                return Directive::AwaitTurn { stage: StageName::Burn, reason: "third of 3".to_owned() };
+            }
+            plain(records)
+        }))
+    };
+    assert!(matches!(bench.run(PASS), RunEnd::Finished { result: RunResult::Pass, .. }));
+    let story = bench.link.story();
+    let firmware = ["Firmware awaits its turn", "Firmware starts", "Firmware passes", "end"];
+    let inventory = ["Inventory awaits its turn", "Inventory starts", "Inventory passes"];
+    assert_eq!(story, [&inventory[..], &firmware[..]].concat());
+    assert_eq!(ANSWERS.load(Ordering::SeqCst), 6, "two answers each told it to wait");
+}
+
+#[test]
+fn a_run_that_is_aborted_while_it_waits_ends() {
+    let bench = Bench {
+        needs_turn: true,
+        ..Bench::new(FakeLink::new(|records| match records.last() {
+            Some(Record::TurnAwaited { .. }) => {
+                Directive::Abort { reason: "an operator".to_owned(), then: AfterRun::PowerOff }
+            }
+            _ => plain(records),
+        }))
+    };
+    assert!(matches!(bench.run(PASS), RunEnd::Aborted { .. }));
+    assert_eq!(bench.link.story(), ["Inventory awaits its turn"]);
 }

@@ -36,6 +36,7 @@ pub fn report_crash(
                     AfterRun::Stay => true,
                 },
                 Directive::Continue
+                | Directive::AwaitTurn { .. }
                 | Directive::HaltPipeline { .. }
                 | Directive::EndStage { .. }
                 | Directive::AwaitVerdict => false,

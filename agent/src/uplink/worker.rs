@@ -75,6 +75,7 @@ impl Worker {
         match self.spool.directive() {
             Directive::AwaitVerdict => self.timing.verdict_poll,
             Directive::Continue
+            | Directive::AwaitTurn { .. }
             | Directive::HaltPipeline { .. }
             | Directive::EndStage { .. }
             | Directive::Abort { .. }

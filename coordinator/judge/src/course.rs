@@ -182,7 +182,7 @@ impl Course {
                 self.tell(*ts_ms, *level, kind, message.clone());
                 Ok(())
             }
-            Record::RebootPlanned { .. } => Ok(()),
+            Record::RebootPlanned { .. } | Record::TurnAwaited { .. } => Ok(()),
             Record::PipelineFinished { ts_ms } => {
                 self.finished_ms = Some(*ts_ms);
                 self.latest_ms = self.latest_ms.max(*ts_ms);

@@ -3,6 +3,7 @@
 //! Names what the traces show and nothing more: a machine that came back without a trace was reset or lost its power, and
 //! nothing tells which.
 
+use serde::{Deserialize, Serialize};
 use vetting_protocol::crash::{CrashDump, LeftBehind};
 use vetting_protocol::named_enum;
 
@@ -10,8 +11,27 @@ use vetting_protocol::named_enum;
 /// be off by as much.
 const CLOCK_SLACK_MS: i64 = 2_000;
 
+/// What a machine's BMC has in its event log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventLog {
+    /// There is no BMC to ask.
+    NoBmc,
+    /// It could not be read.
+    Unread {
+        /// Why.
+        why: String,
+    },
+    /// It was read.
+    Read {
+        /// Entries since the boot that crashed was claimed, in words, oldest first.
+        entries: Vec<String>,
+    },
+}
+
 /// What is known of how a machine went away.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Traces {
     /// It restarted and was heard again; otherwise it fell silent.
     pub came_back: bool,
@@ -21,8 +41,8 @@ pub struct Traces {
     pub left_behind: Option<LeftBehind>,
     /// What its BMC says of the power now; absent if it was not asked or did not answer.
     pub power_on: Option<bool>,
-    /// Entries of its BMC's event log since the run began, in words, oldest first; absent likewise.
-    pub event_log: Option<Vec<String>>,
+    /// What its BMC noted.
+    pub event_log: EventLog,
 }
 
 named_enum! {
@@ -34,6 +54,8 @@ named_enum! {
         KernelPanic = "kernel panic",
         /// The machine lost its power.
         PowerLoss = "power loss",
+        /// It switched itself off, or was reset, before heat broke it.
+        ThermalTrip = "thermal trip",
         /// A watchdog restarted it.
         Watchdog = "watchdog reset",
         /// It restarted, and nothing tells whether it was reset or lost its power.
@@ -54,10 +76,33 @@ pub struct Attribution {
     pub because: String,
 }
 
-/// Words of a BMC's event log that tell of a power loss, of a watchdog, and of broken hardware.
-const POWER_WORDS: [&str; 4] = ["ac lost", "power off/down", "power supply input lost", "ac failure"];
+/// Words of a BMC's event log that tell of heat, of a power loss, of a watchdog, and of broken hardware: IPMI 2.0 tables
+/// 42-2 and 42-3 in ipmitool's words, and those of Redfish's message registries.
+const THERMAL_WORDS: [&str; 3] = ["thermal trip", "thermtrip", "non-recoverable going high"];
+const POWER_WORDS: [&str; 8] = [
+    "ac lost",
+    "power off/down",
+    "power supply input lost",
+    "ac failure",
+    "ac power loss",
+    "power cycle event: loss",
+    "input is lost",
+    "lost input power",
+];
 const WATCHDOG_WORDS: [&str; 1] = ["watchdog"];
-const HARDWARE_WORDS: [&str; 5] = ["uncorrectable", "ierr", "machine check", "bus fatal", "pci serr"];
+const HARDWARE_WORDS: [&str; 9] = [
+    "uncorrectable",
+    "uncorrected",
+    "multi-bit",
+    "ierr",
+    "machine check",
+    "bus fatal",
+    "fatal pci",
+    "pcie fatal",
+    "pci serr",
+];
+/// Entries that are told beside the reason.
+const MOST_TOLD: usize = 3;
 
 /// Says what a crash was. The first of these traces counts: errors of the hardware, the kernel's last words, the BMC's
 /// event log, whether it is on.
@@ -70,6 +115,7 @@ pub fn attribute(traces: &Traces) -> Attribution {
         return found(CrashKind::KernelPanic, last_words(dump));
     }
     for (kind, words) in [
+        (CrashKind::ThermalTrip, &THERMAL_WORDS[..]),
         (CrashKind::HardwareError, &HARDWARE_WORDS[..]),
         (CrashKind::PowerLoss, &POWER_WORDS[..]),
         (CrashKind::Watchdog, &WATCHDOG_WORDS[..]),
@@ -81,10 +127,32 @@ pub fn attribute(traces: &Traces) -> Attribution {
     if traces.came_back {
         return found(CrashKind::ResetOrPowerLoss, nothing_left(traces));
     }
-    match traces.power_on {
-        Some(true) => found(CrashKind::Hang, "its BMC says that it is on".to_owned()),
-        Some(false) => found(CrashKind::PowerLoss, "its BMC says that it is off".to_owned()),
-        None => found(CrashKind::Silence, "no BMC was asked whether it is on".to_owned()),
+    match (traces.power_on, &traces.event_log) {
+        (Some(true), _) => found(CrashKind::Hang, "its BMC says that it is on".to_owned()),
+        (Some(false), _) => found(CrashKind::PowerLoss, "its BMC says that it is off".to_owned()),
+        (None, EventLog::NoBmc) => found(CrashKind::Silence, "no BMC was asked whether it is on".to_owned()),
+        (None, EventLog::Unread { .. } | EventLog::Read { .. }) => {
+            found(CrashKind::Silence, "its BMC does not say whether it is on".to_owned())
+        }
+    }
+}
+
+/// What is to be said of the BMC's event log whatever the crash was: its last entries, or why it was not read.
+pub fn event_log_words(log: &EventLog) -> Option<String> {
+    match log {
+        EventLog::NoBmc => None,
+        EventLog::Unread { why } => Some(format!("Its BMC's event log could not be read: {why}.")),
+        EventLog::Read { entries } if entries.is_empty() => {
+            Some("Its BMC's event log has nothing since then.".to_owned())
+        }
+        EventLog::Read { entries } => {
+            let last = &entries[entries.len().saturating_sub(MOST_TOLD)..];
+            let count = entries.len();
+            Some(format!(
+                "Its BMC's event log has {count} entries since then, the last: {}.",
+                last.join("; ")
+            ))
+        }
     }
 }
 
@@ -122,9 +190,11 @@ fn last_words(dump: &CrashDump) -> String {
 }
 
 fn event_with<'t>(traces: &'t Traces, words: &[&str]) -> Option<&'t String> {
-    traces.event_log.iter().flatten().find(|entry| {
+    let EventLog::Read { entries } = &traces.event_log else { return None };
+    entries.iter().find(|entry| {
         let entry = entry.to_lowercase();
-        words.iter().any(|word| entry.contains(word))
+        // that something is over tells of no crash
+        !entry.contains("deasserted") && words.iter().any(|word| entry.contains(word))
     })
 }
 
@@ -136,8 +206,9 @@ fn nothing_left(traces: &Traces) -> String {
         None => looked.push("what it left behind was not told".to_owned()),
     }
     looked.push(match &traces.event_log {
-        Some(_) => "nor an entry in its BMC's event log that tells".to_owned(),
-        None => "its BMC's event log was not read".to_owned(),
+        EventLog::Read { .. } => "nor an entry in its BMC's event log that tells".to_owned(),
+        EventLog::Unread { .. } => "its BMC's event log could not be read".to_owned(),
+        EventLog::NoBmc => "there is no BMC whose event log could tell".to_owned(),
     });
     looked.join("; ")
 }
@@ -150,7 +221,7 @@ mod tests {
 
     fn traces(came_back: bool) -> Traces {
         let left_behind = came_back.then(LeftBehind::default);
-        Traces { came_back, claimed_ms: Some(T0), left_behind, power_on: None, event_log: None }
+        Traces { came_back, claimed_ms: Some(T0), left_behind, power_on: None, event_log: EventLog::NoBmc }
     }
 
     fn dump(ts_ms: Option<i64>, lines: &[&str]) -> CrashDump {
@@ -212,9 +283,15 @@ mod tests {
             ("Power Unit #0x01 | Power off/down | Asserted", CrashKind::PowerLoss),
             ("Watchdog2 #0x08 | Hard reset | Asserted", CrashKind::Watchdog),
             ("Memory #0x02 | Uncorrectable ECC | Asserted", CrashKind::HardwareError),
+            ("Critical Interrupt #0x07 | Bus Fatal Error | Asserted", CrashKind::HardwareError),
+            ("Processor #0x60 | Thermal Trip | Asserted", CrashKind::ThermalTrip),
+            ("Temperature #0x01 | Upper Non-recoverable going high | Asserted", CrashKind::ThermalTrip),
+            ("Critical: The power supply 1 input is lost.", CrashKind::PowerLoss),
+            ("Power Supply #0x64 | Power Supply AC lost | Deasserted", CrashKind::ResetOrPowerLoss),
             ("Fan #0x30 | Lower Critical going low | Asserted", CrashKind::ResetOrPowerLoss),
         ] {
-            let logged = Traces { event_log: Some(vec![entry.to_owned()]), ..traces(true) };
+            let logged =
+                Traces { event_log: EventLog::Read { entries: vec![entry.to_owned()] }, ..traces(true) };
             assert_eq!(kind(&logged), expected, "{entry}");
         }
     }
@@ -234,6 +311,12 @@ mod tests {
         unread.left_behind.as_mut().unwrap().unread = vec!["/sys/fs/pstore: not mounted".to_owned()];
         let because = attribute(&unread).because;
         assert!(because.contains("/sys/fs/pstore: not mounted"), "{because}");
-        assert!(because.contains("event log was not read"), "{because}");
+        assert!(because.contains("no BMC whose event log"), "{because}");
+        unread.event_log = EventLog::Unread { why: "the BMC at 10.0.9.7: no answer".to_owned() };
+        assert!(attribute(&unread).because.contains("event log could not be read"));
+        let words = event_log_words(&unread.event_log).unwrap();
+        assert!(words.contains("10.0.9.7: no answer"), "{words}");
+        let silent = Traces { event_log: unread.event_log, ..traces(false) };
+        assert!(attribute(&silent).because.contains("does not say"));
     }
 }

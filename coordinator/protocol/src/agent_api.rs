@@ -186,6 +186,14 @@ pub enum Record {
         /// When, ms since the epoch.
         ts_ms: i64,
     },
+    /// The agent is ready to begin a stage that has to wait for its turn. It begins once the answer is
+    /// [`Directive::Continue`].
+    TurnAwaited {
+        /// Which.
+        stage: StageName,
+        /// When, ms since the epoch.
+        ts_ms: i64,
+    },
     /// The agent is about to reboot on purpose; the next claim may bear another boot_id, and then the stage goes on.
     RebootPlanned {
         /// The stage that needs it.
@@ -243,6 +251,13 @@ pub struct Heartbeat {
 pub enum Directive {
     /// Go on with the plan.
     Continue,
+    /// Do not begin this stage yet: other machines draw the power that there is. Ask again by heartbeat.
+    AwaitTurn {
+        /// Which.
+        stage: StageName,
+        /// Why, and the place in the queue; for the console.
+        reason: String,
+    },
     /// Start no further stage: the judge found the last one failed. Then send `PipelineFinished`.
     HaltPipeline {
         /// Why, for the console.

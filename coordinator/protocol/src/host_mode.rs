@@ -117,7 +117,7 @@ mod tests {
     use crate::profile::ProfileName;
 
     fn stage(work: StageWork) -> PlannedStage {
-        PlannedStage { limit_ms: 1000, work }
+        PlannedStage { limit_ms: 1000, needs_turn: false, work }
     }
 
     fn plan(consent: DiskConsent, stages: Vec<PlannedStage>) -> Plan {

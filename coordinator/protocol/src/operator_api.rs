@@ -17,6 +17,7 @@ use crate::enrolment::HostIdentityView;
 use crate::ids::{FindingId, HostId, MacAddress, RunId, Sha256Hex, StageName};
 use crate::outcome::StepState;
 use crate::profile::ProfileName;
+use crate::queue::TurnView;
 use crate::run::{RunPlace, RunResult, RunState};
 use crate::secret::Secret;
 use crate::users::Role;
@@ -49,6 +50,9 @@ pub struct HostView {
     /// The machine's serial line: `tcp://HOST:PORT`, `device:PATH` or `ipmi://HOST`.
     #[serde(default)]
     pub serial_console: Option<String>,
+    /// What it draws in its hardest stage, watts, as an operator said; absent: as measured, or assumed.
+    #[serde(default)]
+    pub burn_watts: Option<u32>,
     /// UTC, `YYYY-MM-DD HH:MM:SS`.
     pub created_at: String,
     /// UTC.
@@ -110,6 +114,9 @@ pub struct HostEdit {
     /// Another serial line; `none` takes it away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial_console: Option<String>,
+    /// What it draws in its hardest stage, watts; 0 takes it away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn_watts: Option<u32>,
 }
 
 /// Starts a vetting.
@@ -192,6 +199,9 @@ pub struct RunSummary {
     pub started_at: String,
     /// UTC.
     pub completed_at: Option<String>,
+    /// What it waits for in the queue, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnView>,
 }
 
 /// A run with all that hangs from it but the samples.

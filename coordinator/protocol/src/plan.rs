@@ -101,6 +101,9 @@ pub enum DiskConsent {
 pub struct PlannedStage {
     /// Time after which the stage is ended as an error, milliseconds.
     pub limit_ms: u64,
+    /// It draws much power: the agent asks for its turn ([`crate::agent_api::Record::TurnAwaited`]) before it begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_turn: bool,
     /// Which stage, and how.
     pub work: StageWork,
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use vetting_protocol::operator_api::{HostAgentToken, HostCreate, HostEdit, HostView};
 
 use super::client::Client;
-use super::{CommandError, enrolment, output, pdu, power};
+use super::{CommandError, enrolment, host_import, output, pdu, power};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
@@ -19,6 +19,15 @@ pub(super) enum HostCommand {
                             `vetting-agent inventory --spec` on a machine you trust prints a spec to start from."
     )]
     Add(Add),
+    /// Register many machines, all or none.
+    #[command(
+        after_help = "Columns or keys: name, mac, further_macs, model, spec, notes, wol_broadcast_ip, wol_port, serial_console,\n\
+                            burn_watts. Every mistake is told with its line and column before anything is registered.\n\nExamples:\n  \
+                            vetting-coordinator host import rack1.csv --model r640 --dry-run\n  \
+                            vetting-coordinator host import --netbox https://netbox.example.org --netbox-token-file token \\\n    \
+                            --filter site=lab --filter role=server --skip-existing"
+    )]
+    Import(host_import::Import),
     /// All registered machines.
     List,
     /// One machine, with its spec.
@@ -131,6 +140,9 @@ pub(super) struct Edit {
     /// Take the spec of this model; a --spec beside it has what is otherwise here.
     #[arg(long)]
     model: Option<String>,
+    /// What it draws in its hardest stage, watts, for the power budget; 0: as measured, or assumed.
+    #[arg(long, value_name = "WATTS")]
+    burn_watts: Option<u32>,
     #[command(flatten)]
     rest: Rest,
 }
@@ -170,6 +182,7 @@ impl HostCommand {
                 let host: HostView = client.put_in(Method::POST, &["hosts"], &body).await?;
                 said(&host, json, "registered")
             }
+            Self::Import(import) => import.run(client, json).await,
             Self::Pending => enrolment::pending(client, json).await,
             Self::Adopt(adopt) => enrolment::adopt(client, json, adopt).await,
             Self::Reject { code } => enrolment::reject(client, json, &code).await,
@@ -205,6 +218,7 @@ impl HostCommand {
                     expected_spec_yaml,
                     notes,
                     serial_console: serial,
+                    burn_watts: edit.burn_watts,
                 };
                 let host: HostView = client.put_in(Method::PATCH, &["hosts", &edit.name], &body).await?;
                 said(&host, json, "changed")
@@ -289,6 +303,10 @@ fn show(host: &HostView, json: bool) -> Result<(), CommandError> {
         format!("agent seen  {}", output::or_dash(host.last_seen_at.as_ref())),
         format!("last run    {}", output::or_dash(run)),
         format!("serial line {}", output::or_dash(host.serial_console.as_ref())),
+        format!(
+            "under load  {}",
+            output::or_dash(host.burn_watts.map(|watts| format!("{watts} W, as an operator said")))
+        ),
         format!("notes       {}", host.notes),
         format!("spec{}{spec}", if spec.starts_with('\n') { "" } else { "        " }),
     ];

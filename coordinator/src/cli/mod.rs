@@ -5,18 +5,22 @@ mod backup;
 mod client;
 mod enrolment;
 mod events;
+mod export;
+mod host_import;
 mod hosts;
 mod import;
 mod init;
 mod janitor;
 mod models;
 mod netboot;
+mod netbox;
 mod notify;
 mod output;
 mod pdu;
 mod power;
 mod profiles;
 mod progress;
+mod queue;
 mod report;
 mod runs;
 mod specs;
@@ -115,6 +119,12 @@ enum Command {
     /// Vettings.
     #[command(subcommand)]
     Run(runs::RunCommand),
+    /// Runs that wait for their turn in a stage that draws much power, and those that have it.
+    #[command(
+        after_help = "What may be drawn at once is `power.budget` of the configuration.\n\nExamples:\n  \
+                      vetting-coordinator queue\n  vetting-coordinator queue --json | jq '.waiting[].host'"
+    )]
+    Queue(queue::Queue),
     /// Signed reports.
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -130,6 +140,9 @@ enum Command {
     /// Parts, by serial number.
     #[command(subcommand)]
     Component(models::ComponentCommand),
+    /// Runs, samples and machines for other programs.
+    #[command(subcommand)]
+    Export(export::ExportCommand),
     /// Take the results of machines that worked without a coordinator into the database.
     Import(import::Import),
     /// People who log in to the web page.
@@ -210,6 +223,23 @@ pub enum CommandError {
     /// The second time it was another.
     #[error("the two passwords differ; nothing was changed")]
     PasswordsDiffer,
+    /// NetBox.
+    #[error(transparent)]
+    NetBox(#[from] netbox::NetBoxError),
+    /// A file to be written.
+    #[error("cannot write {}", path.display())]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A machine that no run looked at.
+    #[error("{host} has no run yet, so nothing is known of what it is made of")]
+    NoRun {
+        /// Which.
+        host: String,
+    },
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] std::io::Error),
@@ -254,6 +284,8 @@ impl CommandLine {
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
+            Command::Export(command) => command.run(&connect(&self.config, &self.remote)?).await?,
+            Command::Queue(queue) => queue.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Report(command) => command.run(self.json)?,
             Command::Model(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Component(command) => {

@@ -12,7 +12,7 @@ use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
-use super::{CommandError, output, report, ssh, verdict, watch};
+use super::{CommandError, output, queue, report, ssh, verdict, watch};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RunCommand {
@@ -212,7 +212,10 @@ fn list(runs: &Vec<RunSummary>, json: bool) -> Result<(), CommandError> {
             run.id.to_string(),
             run.host.clone(),
             run.profile.to_string(),
-            run.state.to_string(),
+            match &run.turn {
+                Some(turn) => format!("{} (turn {}/{})", run.state, turn.place, turn.of),
+                None => run.state.to_string(),
+            },
             output::or_dash(run.result),
             output::or_dash(run.failed_stage.as_ref()),
             run.started_at.clone(),
@@ -236,6 +239,9 @@ fn show(run: &RunDetail, json: bool) -> Result<(), CommandError> {
     ))?;
     for reason in &run.reasons {
         output::line(&format!("  {reason}"))?;
+    }
+    if let Some(turn) = &summary.turn {
+        output::line(&format!("  {}; `queue` shows who is before it", queue::waits(turn)))?;
     }
     if let Some(hold) = &run.hold {
         show_hold(summary.id, hold)?;

@@ -163,6 +163,7 @@ mod tests {
                 profile: ProfileName::Quick,
                 failed_stage: None,
                 started_at: String::new(),
+                turn: None,
                 completed_at: None,
             },
             report_version: 2,

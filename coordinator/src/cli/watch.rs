@@ -111,6 +111,10 @@ fn position(run: &RunDetail) -> String {
         let (number, of, name) = (index + 1, run.stages.len(), &stage.name);
         return format!("{head}: stage {number}/{of} {name}{percent}{left}{}", sub_steps(stage));
     }
+    if let Some(turn) = &run.summary.turn {
+        // without the time: each look would be another line
+        return format!("{head}: waits for its turn in {}, place {} of {}", turn.stage, turn.place, turn.of);
+    }
     let result = run.summary.result.map(|result| format!(", {result}")).unwrap_or_default();
     format!("{head}: {}{result}", run.summary.state)
 }

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod body;
 pub mod boot;
 pub mod enrolment;
+mod exchange;
 pub mod files;
 mod host_agent;
 mod housekeeping;

@@ -21,13 +21,14 @@ use super::version::{self, tagged};
 use super::{App, body, files};
 use crate::clock::seconds_text;
 use crate::run::error::RunError;
+use crate::run::turns::turn_views;
 use crate::run::upload::HOLD_KEY;
 use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
 use crate::store::events::{self, EventValues, Of};
 use crate::store::hosts::{self, HostValues};
 use crate::store::tokens::{self, TokenValues};
-use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles};
+use crate::store::{Connection, StoreError, artifacts, removals, runs, serial_consoles, turns};
 
 /// UDP port of Wake-on-LAN, unless told otherwise.
 pub(crate) const WOL_PORT: u16 = 9;
@@ -95,15 +96,16 @@ pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
         .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
-pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+/// What is wrong with the name of a host; absent if nothing is.
+pub(crate) fn name_mistake(name: &str) -> Option<String> {
     let plain = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    if plain {
-        return Ok(());
-    }
-    let detail = format!("`{name}` is no host name; use letters, digits, `.`, `_`, `-`, at most 63");
-    Err(ApiError::new(ProblemKind::Invalid, detail))
+    (!plain).then(|| format!("`{name}` is no host name; use letters, digits, `.`, `_`, `-`, at most 63"))
+}
+
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+    name_mistake(name).map_or(Ok(()), |what| Err(ApiError::new(ProblemKind::Invalid, what)))
 }
 
 pub(super) fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
@@ -190,6 +192,7 @@ fn edited(edit: &HostEdit) -> Vec<&'static str> {
         (edit.expected_spec_yaml.is_some(), "spec"),
         (edit.notes.is_some(), "notes"),
         (edit.serial_console.is_some(), "serial line"),
+        (edit.burn_watts.is_some(), "power under load"),
     ];
     changed.into_iter().filter(|(changed, _)| *changed).map(|(_, word)| word).collect()
 }
@@ -234,6 +237,9 @@ pub(super) async fn change_host(app: &App, name: String, edit: HostEdit) -> Resu
             if let Some(console) = &console {
                 serial_consoles::set(connection, id, console.as_ref())?;
             }
+            if let Some(watts) = edit.burn_watts {
+                turns::set_told_watts(connection, id, Some(watts).filter(|watts| *watts > 0))?;
+            }
             events::insert(connection, &EventValues { host_id: Some(id), ..line })?;
             Ok::<_, ApiError>(host_view(connection, &values.name)?)
         })
@@ -275,13 +281,20 @@ pub async fn remove_host(app: App, name: String, query: RemoveQuery) -> Result<R
 pub async fn runs(app: App, query: RunsQuery) -> Result<Response, ApiError> {
     let limit = paging::limit(query.limit);
     let host = query.host.clone();
+    let (budget, now_ms) = (app.driver.settings.budget.clone(), app.driver.clock.now_ms());
     let summaries: Vec<_> = app
         .driver
         .store
         .read(move |connection| {
             let host = query.host.map(|name| hosts::require_by_name(connection, &name)).transpose()?;
             let rows = runs::list_before(connection, host.map(|host| host.id), query.before, limit + 1)?;
-            rows.iter().map(views::summary).collect::<Result<_, StoreError>>()
+            let mut turns = turn_views(connection, budget.as_ref(), now_ms)?;
+            let summary = |row| {
+                let mut summary = views::summary(row)?;
+                summary.turn = turns.remove(&summary.id);
+                Ok(summary)
+            };
+            rows.iter().map(summary).collect::<Result<_, StoreError>>()
         })
         .await?;
     Ok(page("runs", summaries, limit, |last: &RunSummary| {
@@ -505,6 +518,11 @@ pub async fn revoke_token(app: App, id: i64) -> Result<Response, ApiError> {
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `GET queue`.
+pub async fn queue(app: App) -> Result<Response, ApiError> {
+    Ok(ok(&app.driver.queue().await?))
 }
 
 /// `GET netboot`.

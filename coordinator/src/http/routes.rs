@@ -14,7 +14,8 @@ use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
 use super::{
-    App, body, boot, enrolment, host_agent, housekeeping, metrics, models, openapi, power, users, web,
+    App, body, boot, enrolment, exchange, host_agent, housekeeping, metrics, models, openapi, power, users,
+    web,
 };
 use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
@@ -329,7 +330,28 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
             operator::remove_host(app, name, query)
         }
     );
-    list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().boxed()
+    list.or(add)
+        .unify()
+        .or(show)
+        .unify()
+        .or(edit)
+        .unify()
+        .or(remove)
+        .unify()
+        .or(exchange_routes(app))
+        .unify()
+        .boxed()
+}
+
+fn exchange_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let import = operator_route_with_body!(app, warp::path!("api" / "v1" / "host-imports"), post, |app; body| {
+        exchange::import_hosts(app, body)
+    });
+    let samples = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "runs" / RunId / "measurements"), get,
+        |app, run; query: exchange::SamplesQuery| exchange::samples(app, run, query)
+    );
+    import.or(samples).unify().boxed()
 }
 
 fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {
@@ -558,10 +580,13 @@ fn other_routes(app: &App) -> BoxedFilter<(Response,)> {
     let netboot = operator_route!(app, warp::path!("api" / "v1" / "netboot"), get, |app| {
         std::future::ready(Ok(operator::netboot(&app)))
     });
+    let queue = operator_route!(app, warp::path!("api" / "v1" / "queue"), get, |app| operator::queue(app));
     let description =
         warp::path!("api" / "v1" / "openapi.json").and(warp::get()).map(openapi::document).boxed();
     events
         .or(list)
+        .unify()
+        .or(queue)
         .unify()
         .or(create)
         .unify()

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use vetting_protocol::power::{MediaOrder, PowerAction, PowerState};
 use vetting_protocol::secret::Secret;
 
-use super::{ControlError, PowerControl, plain_words};
+use super::{ControlError, PowerControl, plain_words, sel, since};
 
 /// How long a BMC may take for one answer. ipmitool itself tries four times in twenty seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +30,11 @@ impl Ipmi {
         let mut command = Command::new("ipmitool");
         let port = self.port.to_string();
         command.args(["-I", "lanplus", "-H", &self.host, "-p", &port, "-U", &self.user, "-E"]).args(words);
-        command.env("IPMI_PASSWORD", self.password.expose()).env("LC_ALL", "C").kill_on_drop(true);
+        command
+            .env("IPMI_PASSWORD", self.password.expose())
+            .env("LC_ALL", "C")
+            .env("TZ", "UTC")
+            .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -81,6 +85,17 @@ impl PowerControl for Ipmi {
             let words = ["chassis", "bootdev", "pxe", "options=efiboot"];
             let words = if self.uefi { &words[..] } else { &words[..3] };
             self.ask(words).await.map(drop)
+        })
+    }
+
+    fn event_log(&self, since_ms: i64, now_ms: i64) -> BoxFuture<'_, Result<Vec<String>, ControlError>> {
+        Box::pin(async move {
+            let garbage = |problem: String| ControlError::Bmc { host: self.host.clone(), problem };
+            // by its own clock, which nobody may ever have set
+            let own_now_ms = sel::parse_clock(&self.ask(&["sel", "time", "get"]).await?).map_err(garbage)?;
+            let own_since_ms = own_now_ms.saturating_sub(now_ms.saturating_sub(since_ms));
+            let text = self.ask(&["sel", "list", "last", sel::MOST]).await?;
+            Ok(since(sel::parse_list(&text).map_err(garbage)?, own_since_ms))
         })
     }
 

@@ -5,6 +5,7 @@ mod ipmi;
 mod pdu;
 mod redfish;
 pub mod secrets;
+mod sel;
 mod trust;
 pub mod wake_on_lan;
 
@@ -138,6 +139,31 @@ pub trait PowerControl: Send + Sync {
 
     /// Puts an image into its virtual drive, or takes out what is in there.
     fn media(&self, order: Option<MediaOrder>) -> BoxFuture<'_, Result<(), ControlError>>;
+
+    /// The entries of its event log since `since_ms`, in words, oldest first; both times are the coordinator's, `now_ms`
+    /// is now. The log's own clock may be off.
+    fn event_log(&self, since_ms: i64, now_ms: i64) -> BoxFuture<'_, Result<Vec<String>, ControlError>> {
+        let _ = (since_ms, now_ms);
+        let what = "an outlet has no event log".to_owned();
+        Box::pin(std::future::ready(Err(ControlError::NotPossible { what })))
+    }
+}
+
+/// Entries of an event log that are kept, the newest.
+const MOST_ENTRIES: usize = 50;
+
+/// Those of an event log's entries that came since a moment of its own clock. One without a time (before its clock was set)
+/// counts if one that does count came before it.
+fn since(entries: Vec<(Option<i64>, String)>, since_ms: i64) -> Vec<String> {
+    let first = entries.iter().position(|(at_ms, _)| at_ms.is_some_and(|at_ms| at_ms >= since_ms));
+    let counts = |(at_ms, _): &(Option<i64>, String)| at_ms.is_none_or(|at_ms| at_ms >= since_ms);
+    let mut found: Vec<String> = first
+        .map(|first| entries.into_iter().skip(first).filter(counts).map(|(_, words)| plain_words(&words)))
+        .into_iter()
+        .flatten()
+        .collect();
+    found.drain(..found.len().saturating_sub(MOST_ENTRIES));
+    found
 }
 
 /// What a device said, fit to be shown: on one line, and no longer than 300 characters.
@@ -294,6 +320,24 @@ pub fn mistake_in_media(address: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_log_counts_what_came_since() {
+        let entry = |at: Option<i64>, words: &str| (at, words.to_owned());
+        let log = vec![
+            entry(None, "before"),
+            entry(Some(5), "old"),
+            entry(Some(9), "first"),
+            entry(None, "without a time"),
+            entry(Some(3), "by a clock set back"),
+            entry(Some(12), "last\u{7}"),
+        ];
+        assert_eq!(since(log.clone(), 9), ["first", "without a time", "last"]);
+        assert_eq!(since(log, 13), Vec::<String>::new());
+        let many = (0..200).map(|number| entry(Some(number), &number.to_string())).collect();
+        let kept = since(many, 0);
+        assert_eq!((kept.len(), kept.last().unwrap().as_str()), (MOST_ENTRIES, "199"));
+    }
 
     fn ipmi(host: &str, user: &str, secret: &str) -> BmcSettings {
         let [host, user, secret] = [host, user, secret].map(str::to_owned);

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use vetting_judge::crash::Traces;
 use vetting_judge::facts::Ending;
 use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel, PlanAnswer};
@@ -165,6 +164,9 @@ impl Driver {
         if row.override_flags.place == RunPlace::InstalledSystem {
             planned = host_mode::tame(planned);
         }
+        for stage in &mut planned {
+            stage.needs_turn = self.needs_turn(stage.work.name());
+        }
         let consent = row.consent();
         if consent == DiskConsent::EraseDisks {
             for storage in planned.iter_mut().filter(|planned| planned.work.name() == StageName::Storage) {
@@ -282,15 +284,10 @@ fn enter(
             let stage = running_stage(connection, run)?;
             let during = stage.map_or_else(|| "between stages".to_owned(), |stage| format!("during {stage}"));
             let why = format!("the machine restarted unannounced {during}; claimed again by {by}");
-            let traces = Traces {
-                came_back: true,
-                claimed_ms: before_ms,
-                left_behind: claim.left_behind.clone(),
-                power_on: None,
-                event_log: None,
-            };
-            let evidence = Some(crash::explain(connection, run, traces, now_ms)?);
-            (RunEvent::UnplannedReboot, why, Some(Ending::UnplannedReboot { stage, evidence }))
+            let left_behind = claim.left_behind.as_ref();
+            crash::note(connection, run, crash::traces(true, before_ms, left_behind))?;
+            // what it was is found out before the run is judged
+            (RunEvent::UnplannedReboot, why, Some(Ending::UnplannedReboot { stage, evidence: None }))
         }
     };
     transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)

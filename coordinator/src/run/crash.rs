@@ -1,17 +1,20 @@
-//! How a machine went away: gathers what is known of it and what it left behind, and has the judge name it.
+//! How a machine went away: notes what is known of it and what it left behind at the moment, asks its BMC when nobody waits
+//! for it any more but the report, and has the judge name it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use vetting_judge::crash::{Attribution, Traces, attribute, own_dumps};
+use vetting_judge::crash::{Attribution, EventLog, Traces, attribute, event_log_words, own_dumps};
+use vetting_judge::facts::Ending;
 use vetting_judge::quantity;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::crash::{CrashDump, LeftBehind, MOST_DUMPS, MOST_LINE_CHARS, MOST_LINES};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::outcome::StepState;
 
-use super::driver::of_run;
+use super::driver::{Driver, of_run};
 use super::error::RunError;
 use crate::store::measurements::LastSample;
-use crate::store::{Connection, events, measurements, sessions, stages};
+use crate::store::{Connection, StoreError, crashes, events, measurements, runs, sessions, stages};
 
 /// Kinds whose last samples are told, each with the greatest of them first, and how many of each.
 const TOLD: [(&str, usize); 4] = [("temp", 3), ("power", 2), ("volt", 2), ("fan", 1)];
@@ -61,27 +64,77 @@ pub(super) fn tell_of_earlier(
     Ok(())
 }
 
-/// Names a crash, notes all that is known of it in the event log, and gives the words for the report.
-pub(super) fn explain(
+/// What is known of a crash at once; the BMC is asked later.
+pub(super) fn traces(came_back: bool, claimed_ms: Option<i64>, left_behind: Option<&LeftBehind>) -> Traces {
+    let left_behind = left_behind.map(cleaned);
+    Traces { came_back, claimed_ms, left_behind, power_on: None, event_log: EventLog::NoBmc }
+}
+
+/// A crash that is not explained yet, with what only the moment knew.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unexplained {
+    traces: Traces,
+    /// Sub-steps that were under way.
+    under_way: Vec<String>,
+    /// The last samples, in words.
+    samples: Vec<String>,
+}
+
+/// Notes a crash, in the transaction that closes the run's pipeline and before it does: what was under way is closed then.
+pub(super) fn note(connection: &Connection, run: RunId, traces: Traces) -> Result<(), RunError> {
+    let samples = last_samples(connection, run)?.iter().map(sample_words).collect();
+    let unexplained = Unexplained { traces, under_way: running_sub_steps(connection, run)?, samples };
+    let noted = serde_json::to_value(unexplained)
+        .map_err(|error| RunError::Corrupt { run, what: format!("its crash has no text: {error}") })?;
+    Ok(crashes::set(connection, run, &noted)?)
+}
+
+impl Driver {
+    /// Names the crash of a run that ended by one, unless that is done: asks its machine's BMC, notes all that is known in
+    /// the event log, and puts it into words for the report.
+    pub(super) async fn explain_crash(&self, run: RunId) -> Result<(), RunError> {
+        let read = self.store.read(move |connection| {
+            Ok::<_, StoreError>((crashes::get(connection, run)?, runs::get(connection, run)?.started_at_ms))
+        });
+        let (Some(noted), started_ms) = read.await? else { return Ok(()) };
+        let mut unexplained: Unexplained = serde_json::from_value(noted)
+            .map_err(|error| RunError::Corrupt { run, what: format!("its crash: {error}") })?;
+        // what the log has of an earlier boot is of an earlier crash
+        let since_ms = unexplained.traces.claimed_ms.unwrap_or(started_ms);
+        (unexplained.traces.power_on, unexplained.traces.event_log) = self.ask_bmc(run, since_ms).await?;
+        if unexplained.traces.came_back {
+            // it is on again: that tells nothing of how it went away
+            unexplained.traces.power_on = None;
+        }
+        let now_ms = self.clock.now_ms();
+        self.store.write(move |connection| explain(connection, run, &unexplained, now_ms)).await
+    }
+}
+
+/// Names a crash, notes all that is known of it in the event log, and in the run's ending.
+fn explain(
     connection: &Connection,
     run: RunId,
-    traces: Traces,
+    unexplained: &Unexplained,
     now_ms: i64,
-) -> Result<String, RunError> {
-    let traces = Traces { left_behind: traces.left_behind.as_ref().map(cleaned), ..traces };
-    let Attribution { kind, because } = attribute(&traces);
-    let sub_steps = running_sub_steps(connection, run)?;
-    let samples = last_samples(connection, run)?;
+) -> Result<(), RunError> {
+    if crashes::get(connection, run)?.is_none() {
+        // explained meanwhile
+        return Ok(());
+    }
+    let Unexplained { traces, under_way, samples } = unexplained;
+    let Attribution { kind, because } = attribute(traces);
     let mut sentences = vec![format!("It was a {kind}: {because}.")];
-    if !sub_steps.is_empty() {
-        sentences.push(format!("Under way: {}.", sub_steps.join(", ")));
+    sentences.extend(event_log_words(&traces.event_log));
+    if !under_way.is_empty() {
+        sentences.push(format!("Under way: {}.", under_way.join(", ")));
     }
     if !samples.is_empty() {
-        let told: Vec<String> = samples.iter().map(sample_words).collect();
-        sentences.push(format!("The last samples: {}.", told.join(", ")));
+        sentences.push(format!("The last samples: {}.", samples.join(", ")));
     }
     let words = sentences.join(" ");
-    let dumps: Vec<&CrashDump> = own_dumps(&traces).collect();
+    let dumps: Vec<&CrashDump> = own_dumps(traces).collect();
     let mut line = of_run(run, now_ms, EventLevel::Error, "crash", words.clone());
     line.data = Some(json!({
         "kind": kind,
@@ -93,7 +146,25 @@ pub(super) fn explain(
         "event_log": traces.event_log,
     }));
     events::insert(connection, &line)?;
-    Ok(words)
+    let corrupt = |what: String| RunError::Corrupt { run, what };
+    let closed = runs::verdict(connection, run)?.ok_or_else(|| corrupt("no ending is stored".to_owned()))?;
+    let data = closed.ending_data.ok_or_else(|| corrupt("its ending has no words".to_owned()))?;
+    let mut ending: Ending =
+        serde_json::from_value(data).map_err(|error| corrupt(format!("its ending: {error}")))?;
+    match &mut ending {
+        Ending::WentSilent { evidence, .. } | Ending::UnplannedReboot { evidence, .. } => {
+            *evidence = Some(words);
+        }
+        Ending::Regular
+        | Ending::NeverAppeared { .. }
+        | Ending::AgentCrashed { .. }
+        | Ending::Aborted { .. }
+        | Ending::CoordinatorFault { .. } => return Err(corrupt("its ending is no crash".to_owned())),
+    }
+    let data =
+        serde_json::to_value(&ending).map_err(|error| corrupt(format!("its ending has no text: {error}")))?;
+    runs::set_ending(connection, run, closed.ending, Some(&data))?;
+    Ok(crashes::remove(connection, run)?)
 }
 
 /// When the boot that is spoken of was claimed: to be asked before the one after it claims.

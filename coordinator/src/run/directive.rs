@@ -18,6 +18,7 @@ use crate::store::{sessions, stages};
 impl Driver {
     /// The answer to a batch or heartbeat, from what is durable.
     pub(super) async fn acknowledge(&self, run: RunId) -> Result<Acknowledgement, RunError> {
+        let waits = self.await_turn(run).await?;
         let settings = self.settings.clone();
         let live = self.memory().live.get(&run).cloned();
         self.store
@@ -31,7 +32,7 @@ impl Driver {
                     }
                     Some(_) | None => None,
                 };
-                let ends = ends.map(|(stage, reason)| Directive::EndStage { stage, reason });
+                let instead = ends.map(|(stage, reason)| Directive::EndStage { stage, reason }).or(waits);
                 let session = sessions::latest_claimed(connection, run)?.ok_or(RunError::TokenUnknown)?;
                 let verdict = runs::verdict(connection, run)?;
                 let hold = holds::get(connection, run)?;
@@ -45,7 +46,7 @@ impl Driver {
                 };
                 Ok::<_, RunError>(Acknowledgement {
                     acknowledged_sequence: session.last_sequence,
-                    directive: directive(&settings, &row, verdict.as_ref(), hold.as_ref(), halted, ends),
+                    directive: directive(&settings, &row, verdict.as_ref(), hold.as_ref(), halted, instead),
                 })
             })
             .await
@@ -58,7 +59,7 @@ fn directive(
     verdict: Option<&VerdictRow>,
     hold: Option<&HoldRow>,
     halted: Option<String>,
-    ends: Option<Directive>,
+    instead: Option<Directive>,
 ) -> Directive {
     let after_pass = row.override_flags.after_pass.unwrap_or(settings.after_pass);
     let after_fail = row.override_flags.after_fail.filter(|then| *then != AfterRun::Stay);
@@ -74,7 +75,7 @@ fn directive(
         RunState::Queued | RunState::Waking | RunState::Booting | RunState::Running | RunState::Rebooting => {
             match halted {
                 Some(reason) => Directive::HaltPipeline { reason },
-                None => ends.unwrap_or(Directive::Continue),
+                None => instead.unwrap_or(Directive::Continue),
             }
         }
         RunState::Reporting if verdict.is_some_and(|verdict| verdict.ending == EndedBy::Aborted) => aborted(),

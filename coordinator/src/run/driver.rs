@@ -18,6 +18,7 @@ use vetting_protocol::ids::{MacAddress, RunId, Sha256Hex};
 use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::run::{BootTarget, RunState};
 
+use super::budget::Budget;
 use super::deadline::Limits;
 use super::error::RunError;
 use super::hold;
@@ -27,6 +28,7 @@ use super::memtest::Watched;
 use super::patience::Since;
 use super::stages::close_stages;
 use super::state::{Effect, RunEvent, Step, step};
+use super::turns::{LastLook, turn_views};
 use super::views;
 use super::wake::{LastWake, waits_for_machine};
 use crate::clock::Clock;
@@ -38,7 +40,7 @@ use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, RunChange};
 use crate::store::sessions;
 use crate::store::tokens::{self, TokenRow};
-use crate::store::{Connection, Store, StoreError, holds};
+use crate::store::{Connection, Store, StoreError, holds, turns};
 
 /// After a report that could not be written.
 const REPORT_RETRY: Duration = Duration::from_secs(10);
@@ -72,6 +74,10 @@ pub struct Settings {
     pub ipmi: IpmiSecrets,
     /// Last values of sensors are among the metrics.
     pub sensor_metrics: bool,
+    /// What stages may draw at once; `None`: none waits for another.
+    pub budget: Option<Budget>,
+    /// Between two machines that are switched on, ms; 0: none waits for another.
+    pub boot_spacing_ms: i64,
 }
 
 /// What becomes of machines that nobody registered.
@@ -105,7 +111,6 @@ pub struct Parts {
     pub metrics: Metrics,
     pub(super) memory: Mutex<Memory>,
     pub(super) changed: Notify,
-    pub(super) waking: tokio::sync::Mutex<()>,
     pub(super) waiving: tokio::sync::Mutex<()>,
 }
 
@@ -126,6 +131,12 @@ pub(super) struct Memory {
     pub watched: HashMap<RunId, Watched>,
     /// Runs whose machine's power is being switched.
     pub powering: HashSet<RunId>,
+    /// Runs whose machine is being asked to come up.
+    pub waking: HashSet<RunId>,
+    /// When the next machine may be switched on, by the steady clock.
+    pub next_power_on_ms: i64,
+    /// Who waits for a turn.
+    pub turns: LastLook,
 }
 
 impl std::ops::Deref for Driver {
@@ -197,6 +208,10 @@ pub(super) fn transition(
         }
     }
     runs::set_state(connection, run, &change)?;
+    let under_way = |state| matches!(state, RunState::Running | RunState::Rebooting);
+    if !(under_way(row.state) && under_way(to)) {
+        turns::give_back(connection, run)?;
+    }
     let level = match to {
         RunState::FailedHolding | RunState::Aborted => EventLevel::Warning,
         RunState::Queued
@@ -264,7 +279,6 @@ impl Driver {
             settings,
             memory: Mutex::new(Memory::default()),
             changed: Notify::new(),
-            waking: tokio::sync::Mutex::new(()),
             waiving: tokio::sync::Mutex::new(()),
         }))
     }
@@ -319,6 +333,7 @@ impl Driver {
         }
         let mut memory = self.memory();
         memory.since.entered(run, state, self.clock.steady_ms());
+        memory.turns.changed();
         if !waits_for_machine(state) {
             memory.woken.remove(&run);
         }
@@ -366,12 +381,14 @@ impl Driver {
     /// A run with all that hangs from it but the samples.
     pub async fn detail(&self, run: RunId) -> Result<RunDetail, RunError> {
         let live = self.memory().live.get(&run).cloned();
+        let (budget, now_ms) = (self.settings.budget.clone(), self.clock.now_ms());
         let (folder, hold_ms) = (self.run_dir(run), self.settings.limits.hold_ms);
         self.store
             .read(move |connection| {
                 let live = live.as_ref().map(|live| live.lock().unwrap_or_else(PoisonError::into_inner));
                 let mut detail = views::detail(connection, run, live.as_deref())?;
                 detail.hold = hold::view(connection, &runs::get(connection, run)?, &folder, hold_ms)?;
+                detail.summary.turn = turn_views(connection, budget.as_ref(), now_ms)?.remove(&run);
                 Ok(detail)
             })
             .await

@@ -296,6 +296,7 @@ fn document(record: &Record, files: &Path) -> Result<Option<Stored>, RunError> {
         | Record::SubStepFinished { .. }
         | Record::SpecDiffs { .. }
         | Record::StageFinished { .. }
+        | Record::TurnAwaited { .. }
         | Record::RebootPlanned { .. }
         | Record::PipelineFinished { .. }
         | Record::Event { .. } => return Ok(None),

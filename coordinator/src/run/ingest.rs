@@ -64,6 +64,10 @@ impl Driver {
             // the transaction below refuses it, and says why
             Vec::new()
         };
+        let moves_queue = batch
+            .records
+            .iter()
+            .any(|record| matches!(record, Record::TurnAwaited { .. } | Record::StageFinished { .. }));
         let live = self.live(run).await?;
         let shared = Arc::clone(&live);
         let samples = batch.records.iter().filter(|record| matches!(record, Record::Measurement(_))).count();
@@ -81,6 +85,9 @@ impl Driver {
             Ok(Some(transitions)) => {
                 self.metrics.stored(samples);
                 self.metrics.keep_samples(run, newest);
+                if moves_queue {
+                    self.memory().turns.changed();
+                }
                 for transition in transitions {
                     self.perform(transition);
                 }
@@ -152,6 +159,7 @@ impl Driver {
                 | Record::SubStepFinished { .. }
                 | Record::SpecDiffs { .. }
                 | Record::StageFinished { .. }
+                | Record::TurnAwaited { .. }
                 | Record::Event { .. } => applier.apply(record)?,
             }
         }
@@ -280,6 +288,7 @@ impl Driver {
                 | Record::SubStepFinished { .. }
                 | Record::SpecDiffs { .. }
                 | Record::StageFinished { .. }
+                | Record::TurnAwaited { .. }
                 | Record::RebootPlanned { .. }
                 | Record::PipelineFinished { .. }
                 | Record::Event { .. } => continue,

@@ -4,6 +4,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod boot;
+pub mod budget;
 pub mod claim;
 mod claimant;
 mod crash;
@@ -35,6 +36,7 @@ pub mod secrets;
 pub mod specs;
 pub mod stages;
 pub mod state;
+pub mod turns;
 pub mod upload;
 pub mod views;
 mod waive;

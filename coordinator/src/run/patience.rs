@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use vetting_judge::crash::Traces;
 use vetting_judge::facts::Ending;
 use vetting_protocol::ids::{RunId, StageName};
-use vetting_protocol::run::{BootTarget, RunState};
+use vetting_protocol::run::{BootTarget, RunPlace, RunState};
 
 use super::crash;
 use super::deadline::{Times, deadline};
@@ -44,6 +43,11 @@ impl Since {
         if self.entered.get(&run).is_none_or(|(before, _)| *before != state) {
             self.entered.insert(run, (state, at_ms));
         }
+    }
+
+    /// A run is in `state` since `at_ms`, also if it was before: what it waited for until then was not its machine.
+    pub fn restart(&mut self, run: RunId, state: RunState, at_ms: i64) {
+        self.entered.insert(run, (state, at_ms));
     }
 
     /// The agent of a run said something. What it says after the end is not waited for.
@@ -84,13 +88,20 @@ impl Driver {
             if row.state == RunState::Reporting {
                 self.start_judging(row.id);
             }
+            if row.place == RunPlace::LiveImage && self.is_still_to_be_woken(row.id, row.state) {
+                self.memory().since.restart(row.id, row.state, now_ms);
+            }
             let times =
                 Times { away_ms: row.away_ms, ..self.memory().since.times(row.id, row.state, now_ms) };
             let Some((due_ms, event)) = deadline(row.state, times, self.settings.limits) else { continue };
             if due_ms > now_ms {
                 let due_ms = self.hold_warning(&row, due_ms, now_ms).await?;
                 let due_ms = self.power_if_due(&row, times.entered_ms, due_ms, now_ms);
-                let wake_ms = self.wake_if_due(row.id, row.state).await;
+                let wake_ms = match row.place {
+                    RunPlace::LiveImage => self.wake_if_due(row.id, row.state),
+                    // its agent asks for the run by itself
+                    RunPlace::InstalledSystem => None,
+                };
                 let due_ms = wake_ms.map_or(due_ms, |wake_ms| wake_ms.min(due_ms));
                 next = Some(next.map_or(due_ms, |next| next.min(due_ms)));
                 continue;
@@ -105,7 +116,8 @@ impl Driver {
         Ok(next)
     }
 
-    /// Feeds the event that a deadline brings. Of a machine that fell silent all is gathered that is known of its end.
+    /// Feeds the event that a deadline brings. Of a machine that fell silent is noted what is known of it: what it was is
+    /// found out before the run is judged.
     async fn end_waiting(
         &self,
         run: RunId,
@@ -113,29 +125,20 @@ impl Driver {
         why: String,
         ending: Option<Ending>,
     ) -> Result<RunState, RunError> {
-        let Some(Ending::WentSilent { stage, silent_ms, .. }) = ending else {
+        if !matches!(ending, Some(Ending::WentSilent { .. })) {
             return self.apply(run, event, why, ending).await;
-        };
-        let power_on = self.glance_at_power(run).await;
+        }
         let (now_ms, driver) = (self.clock.now_ms(), self.clone());
         to_its_end(async move {
             let done = driver
                 .store
                 .write(move |connection| {
-                    let traces = Traces {
-                        came_back: false,
-                        claimed_ms: crash::claimed_ms(connection, run)?,
-                        left_behind: None,
-                        power_on,
-                        event_log: None,
-                    };
                     // one that was heard meanwhile has nothing to explain
-                    let evidence = match super::state::step(runs::get(connection, run)?.state, event) {
-                        Step::Move { .. } => Some(crash::explain(connection, run, traces, now_ms)?),
-                        Step::Stay | Step::Refused { .. } => None,
-                    };
-                    let ending = Ending::WentSilent { stage, silent_ms, evidence };
-                    transition(connection, now_ms, run, event, &why, Some(&ending))
+                    if let Step::Move { .. } = super::state::step(runs::get(connection, run)?.state, event) {
+                        let claimed_ms = crash::claimed_ms(connection, run)?;
+                        crash::note(connection, run, crash::traces(false, claimed_ms, None))?;
+                    }
+                    transition(connection, now_ms, run, event, &why, ending.as_ref())
                 })
                 .await?;
             let state = done.state;
@@ -201,6 +204,7 @@ impl Driver {
 pub(super) struct Waiting {
     pub id: RunId,
     pub state: RunState,
+    place: RunPlace,
     running_stage: Option<StageName>,
     away_ms: i64,
     /// The reboot that it is away for, where its power can be controlled.
@@ -224,7 +228,14 @@ fn waiting(connection: &Connection, return_by_power_ms: i64) -> Result<Vec<Waiti
                 // one that does not come back by itself is brought back, and needs its time again
                 away_ms = away_ms.saturating_add(return_by_power_ms);
             }
-            Ok(Waiting { id: row.id, state: row.state, running_stage, away_ms, away })
+            Ok(Waiting {
+                id: row.id,
+                state: row.state,
+                place: row.override_flags.place,
+                running_stage,
+                away_ms,
+                away,
+            })
         })
         .collect()
 }

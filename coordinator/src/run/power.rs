@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vetting_judge::crash::EventLog;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, RunId};
 use vetting_protocol::power::{
@@ -18,8 +19,10 @@ use crate::store::hosts::HostRow;
 use crate::store::runs::RunRow;
 use crate::store::{Connection, StoreError, bmcs, hosts, runs};
 
-/// How long is waited for a BMC to say whether a machine that fell silent is on: others may wait for the same task.
+/// How long is waited for a BMC to say whether a machine that went away is on: its report waits for it.
 const GLANCE: Duration = Duration::from_secs(20);
+/// The same for its event log, which comes entry by entry.
+const READING: Duration = Duration::from_mins(1);
 
 /// What is known of a machine whose power is to be controlled.
 struct Facts {
@@ -130,7 +133,11 @@ impl Driver {
         if action != PowerAction::On {
             undisturbed(&host, active.as_ref())?;
         }
-        let Some(control) = controls.control(&self.settings.means)? else {
+        let control = controls.control(&self.settings.means)?;
+        if matches!(action, PowerAction::On | PowerAction::Cycle) {
+            self.wait_to_switch_on().await;
+        }
+        let Some(control) = control else {
             if action == PowerAction::On {
                 let target = super::wake::target(&host);
                 return self.power.wake(target).await.map_err(|error| RunError::power(&error));
@@ -160,6 +167,9 @@ impl Driver {
             return Err(RunError::Invalid { what });
         };
         let control = power::by_pdu(settings, &self.settings.means)?;
+        if matches!(action, PowerAction::On | PowerAction::Cycle) {
+            self.wait_to_switch_on().await;
+        }
         control.switch(action).await?;
         self.note_power(&host, "power", format!("an operator switched its outlet: {action}")).await
     }
@@ -237,22 +247,38 @@ impl Driver {
         }
     }
 
-    /// Whether the machine of a run is on, as its BMC says; absent without one, or without an answer in time. An outlet does
-    /// not know: a machine that is off may hang on one that is on.
-    pub(super) async fn glance_at_power(&self, run: RunId) -> Option<bool> {
+    /// What the BMC of a run's machine says: whether the machine is on, and what its event log has since `since_ms`. An
+    /// outlet does not know: a machine that is off may hang on one that is on.
+    pub(super) async fn ask_bmc(
+        &self,
+        run: RunId,
+        since_ms: i64,
+    ) -> Result<(Option<bool>, EventLog), RunError> {
         let read = self.store.read(move |connection: &Connection| {
             let host = runs::get(connection, run)?.host_id;
             bmcs::get(connection, host)
         });
         let settings: Result<_, StoreError> = read.await;
-        let settings = settings.ok().flatten()?;
-        let asked = async { power::by_bmc(settings, &self.settings.means)?.state().await };
-        match tokio::time::timeout(GLANCE, asked).await.ok()? {
-            Ok(state) => Some(state == PowerState::On),
-            Err(error) => {
-                tracing::warn!(%run, error = %error_chain(&error), "the BMC of a silent machine was not heard");
-                None
-            }
-        }
+        let Some(settings) = settings? else { return Ok((None, EventLog::NoBmc)) };
+        let unread = |error: &ControlError| EventLog::Unread { why: error_chain(error) };
+        let control = match power::by_bmc(settings, &self.settings.means) {
+            Ok(control) => control,
+            Err(error) => return Ok((None, unread(&error))),
+        };
+        let late = |patience: Duration| EventLog::Unread {
+            why: format!("its BMC gave no answer within {} s", patience.as_secs()),
+        };
+        let power_on = match tokio::time::timeout(GLANCE, control.state()).await {
+            Ok(Ok(state)) => state == PowerState::On,
+            Ok(Err(error)) => return Ok((None, unread(&error))),
+            Err(_) => return Ok((None, late(GLANCE))),
+        };
+        let log = match tokio::time::timeout(READING, control.event_log(since_ms, self.clock.now_ms())).await
+        {
+            Ok(Ok(entries)) => EventLog::Read { entries },
+            Ok(Err(error)) => unread(&error),
+            Err(_) => late(READING),
+        };
+        Ok((Some(power_on), log))
     }
 }

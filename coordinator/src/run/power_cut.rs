@@ -58,7 +58,10 @@ impl Driver {
             Ok(Some(control)) if target == BootTarget::LinuxCold => {
                 self.cold_start(run, &*control, reboot.power == Some(PowerCut::Off)).await
             }
-            Ok(Some(control)) => restart(&*control).await.map_err(RunError::from),
+            Ok(Some(control)) => {
+                self.wait_to_switch_on().await;
+                restart(&*control).await.map_err(RunError::from)
+            }
             Ok(None) => return Ok(()),
             Err(error) => Err(RunError::from(error)),
         };
@@ -96,6 +99,7 @@ impl Driver {
             self.note_cut(run, PowerCut::Off, EventLevel::Info, Some(what)).await?;
             tokio::time::sleep(self.settings.means.off_pause).await;
         }
+        self.wait_to_switch_on().await;
         from_network(control).await?;
         control.switch(PowerAction::On).await.map_err(RunError::from)
     }

@@ -18,11 +18,12 @@ use super::ingest::rules_of;
 use super::live::{Live, Progress};
 use super::rules::{self, ANY_STAGE, RuleKey};
 use super::stages::{close_sub_steps, halt_after};
+use super::turns;
 use super::waive::ignore_waived;
 use crate::store::measurements::{self, EvaluationValues, MeasurementValues};
 use crate::store::plans::PlanStage;
 use crate::store::stages::{self, StageRow};
-use crate::store::{Connection, diffs, events, firmware, limits, plans};
+use crate::store::{self, Connection, diffs, events, firmware, limits, plans};
 
 /// One batch on its way into the database.
 pub(super) struct Applier<'a> {
@@ -91,6 +92,10 @@ impl<'a> Applier<'a> {
             }
             Record::StageFinished { stage, outcome, details, ts_ms } => {
                 self.stage_finished(stage, outcome, details, ts_ms)
+            }
+            Record::TurnAwaited { stage, .. } => {
+                self.open_stage(stage)?;
+                Ok(turns::ask(self.connection, self.run, stage, self.now_ms)?)
             }
             Record::Event { level, kind, message, ts_ms } => self.tell(ts_ms, level, &kind, message),
             Record::Inventory(inventory) => Ok(figures::note_parts(self.connection, self.run, &inventory)?),
@@ -196,6 +201,7 @@ impl<'a> Applier<'a> {
         let end = self.judge_stage(stage, reported, details)?;
         let StageEnd { summary, reasons_to_halt } = &end;
         stages::finish(self.connection, self.run, stage, summary.state(), ts_ms, &summary.stored())?;
+        store::turns::end(self.connection, self.run, stage)?;
         self.live.forget_progress(stage);
         let (level, message) = end.event(stage);
         self.tell(ts_ms, level, STAGE_FINISHED, message)?;

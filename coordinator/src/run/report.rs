@@ -68,6 +68,7 @@ pub(super) fn note_judgement(
 impl Driver {
     /// Judges a run in `Reporting` and ends it.
     pub(super) async fn report(&self, run: RunId) -> Result<(), RunError> {
+        self.explain_crash(run).await?;
         let now_ms = self.clock.now_ms();
         let driver = self.clone();
         let gathered = self

@@ -52,12 +52,14 @@ pub fn summary(row: &RunRow) -> Result<RunSummary, StoreError> {
         failed_stage: row.failed_stage.clone(),
         started_at: seconds_text(row.started_at_ms)?,
         completed_at: seconds(row.completed_at_ms)?,
+        // the queue's to say
+        turn: None,
     })
 }
 
 /// A machine with its newest run.
 pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
-    let HostWithRun { host, latest_run, further_macs, identity, serial_console } = row;
+    let HostWithRun { host, latest_run, further_macs, identity, serial_console, burn_watts } = row;
     Ok(HostView {
         id: host.id,
         name: host.name,
@@ -69,6 +71,7 @@ pub fn host(row: HostWithRun) -> Result<HostView, StoreError> {
         expected_spec_yaml: host.expected_spec_yaml,
         notes: host.notes,
         serial_console: serial_console.map(|console| console.to_string()),
+        burn_watts,
         created_at: seconds_text(host.created_at_ms)?,
         updated_at: seconds_text(host.updated_at_ms)?,
         last_seen_at: host.last_seen_at_ms.map(seconds_text).transpose()?,

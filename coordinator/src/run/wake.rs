@@ -1,4 +1,8 @@
 //! Asks machines to come up, and again while they do not: a magic packet may be lost, or come before the switch port is up.
+//! Where the configuration says so, some time lies between two machines that are switched on: a rack must not draw the
+//! current of all its supplies at once.
+
+use std::time::Duration;
 
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
@@ -49,19 +53,39 @@ impl Driver {
     /// Sends the magic packet of a waiting run, unless one has just left. That it does not leave is told in the events
     /// and ends nothing: it is tried again, and a person can press the button.
     pub(super) async fn wake(&self, run: RunId) {
-        // two tasks may want the same packet at the same time; the second finds that it has left
-        let _one_at_a_time = self.waking.lock().await;
-        let (now_ms, at_ms) = (self.clock.now_ms(), self.clock.steady_ms());
-        let before = self.memory().woken.get(&run).copied();
-        if before.is_some_and(|last| at_ms < last.at_ms.saturating_add(AGAIN_MS)) {
+        if self.settings.boot_spacing_ms > 0 {
+            // who is next is decided in one place, by the order of the runs
+            self.changed.notify_one();
             return;
         }
+        if let Some(told) = self.begin_waking(run) {
+            self.carry_out_waking(run, told).await;
+        }
+    }
+
+    /// Begins a wake-up if the last one is long enough ago, and over; says whether that one's failure was told.
+    fn begin_waking(&self, run: RunId) -> Option<bool> {
+        let at_ms = self.clock.steady_ms();
+        let mut memory = self.memory();
+        let before = memory.woken.get(&run).copied();
+        let early = before.is_some_and(|last| at_ms < last.at_ms.saturating_add(AGAIN_MS));
+        // two tasks may want the same packet at the same time; the second finds that it has left
+        if early || !memory.waking.insert(run) {
+            return None;
+        }
         let told = before.is_some_and(|last| last.failed);
-        self.memory().woken.insert(run, LastWake { at_ms, failed: told });
-        match self.try_wake(run, now_ms, told).await {
+        memory.woken.insert(run, LastWake { at_ms, failed: told });
+        Some(told)
+    }
+
+    async fn carry_out_waking(&self, run: RunId, told: bool) {
+        let outcome = self.try_wake(run, self.clock.now_ms(), told).await;
+        let mut memory = self.memory();
+        memory.waking.remove(&run);
+        match outcome {
             Ok(failed) => {
                 // it is forgotten when the machine came meanwhile
-                if let Some(last) = self.memory().woken.get_mut(&run) {
+                if let Some(last) = memory.woken.get_mut(&run) {
                     last.failed = failed;
                 }
             }
@@ -71,14 +95,57 @@ impl Driver {
         }
     }
 
-    /// [`Driver::wake`] when the last packet is long enough ago; returns when the next one is due, by the steady
-    /// clock.
-    pub(super) async fn wake_if_due(&self, run: RunId, state: RunState) -> Option<i64> {
+    /// [`Driver::wake`] when the last packet is long enough ago and the machine may be switched on; returns when to look
+    /// again, by the steady clock. A BMC takes its time: nothing else waits for it.
+    pub(super) fn wake_if_due(&self, run: RunId, state: RunState) -> Option<i64> {
         if !waits_for_machine(state) {
             return None;
         }
-        self.wake(run).await;
+        if let Some(due_ms) = self.waits_to_be_switched_on(run) {
+            return Some(due_ms);
+        }
+        if let Some(told) = self.begin_waking(run) {
+            let driver = self.clone();
+            tokio::spawn(async move { driver.carry_out_waking(run, told).await });
+        }
         self.memory().woken.get(&run).map(|last| last.at_ms.saturating_add(AGAIN_MS))
+    }
+
+    /// When a machine may be switched on, where that is later; else it is its turn, and that of the next one comes after
+    /// the pause. One that was asked to come up before has had its turn.
+    fn waits_to_be_switched_on(&self, run: RunId) -> Option<i64> {
+        let now_ms = self.clock.steady_ms();
+        let mut memory = self.memory();
+        if self.settings.boot_spacing_ms == 0 || memory.woken.contains_key(&run) {
+            return None;
+        }
+        if memory.next_power_on_ms > now_ms {
+            return Some(memory.next_power_on_ms);
+        }
+        memory.next_power_on_ms = now_ms.saturating_add(self.settings.boot_spacing_ms);
+        None
+    }
+
+    /// Whether the time that a machine has to come up does not begin yet.
+    pub(super) fn is_still_to_be_woken(&self, run: RunId, state: RunState) -> bool {
+        self.settings.boot_spacing_ms > 0
+            && waits_for_machine(state)
+            && !self.memory().woken.contains_key(&run)
+    }
+
+    /// Waits until a machine may be switched on that no run waits for.
+    pub(super) async fn wait_to_switch_on(&self) {
+        let spacing_ms = self.settings.boot_spacing_ms;
+        let now_ms = self.clock.steady_ms();
+        let pause_ms = {
+            let mut memory = self.memory();
+            let at_ms = memory.next_power_on_ms.max(now_ms);
+            memory.next_power_on_ms = at_ms.saturating_add(spacing_ms);
+            u64::try_from(at_ms.saturating_sub(now_ms)).unwrap_or(0)
+        };
+        if spacing_ms > 0 && pause_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
     }
 
     /// By its BMC, or else by a magic packet, after its outlet was switched on where it has one; says what went wrong, or else

@@ -7,7 +7,7 @@ use vetting_protocol::ids::{HostId, MacAddress};
 
 use super::identities::{self, IdentityRow};
 use super::runs::{self, RunRow};
-use super::{Connection, StoreError, row, serial_consoles};
+use super::{Connection, StoreError, row, serial_consoles, turns};
 use crate::clock::timestamp_text;
 use crate::serial_console::SerialConsole;
 
@@ -83,6 +83,8 @@ pub struct HostWithRun {
     pub identity: Option<IdentityRow>,
     /// Its serial line, if it has one.
     pub serial_console: Option<SerialConsole>,
+    /// What it draws in its hardest stage, watts, as an operator said.
+    pub burn_watts: Option<u32>,
 }
 
 const INSERT: &str =
@@ -218,6 +220,7 @@ pub fn with_run(connection: &Connection, host: HostRow) -> Result<HostWithRun, S
         further_macs: identities::further_macs(connection, host.id)?,
         identity: identities::of_host(connection, host.id)?,
         serial_console: serial_consoles::get(connection, host.id)?,
+        burn_watts: turns::told_watts(connection, host.id)?,
         host,
     })
 }

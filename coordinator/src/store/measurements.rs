@@ -109,6 +109,9 @@ const EVERY: &str = "SELECT m.ts, m.kind, m.key, m.value, m.unit, s.name
        AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
          WHERE a.run_id = ?1 AND a.stage_name = s.name AND m.id <= a.last_measurement_id)
      ORDER BY m.id";
+const PAGE: &str = "SELECT m.id, m.ts, m.kind, m.key, m.value, m.unit, s.name
+     FROM measurements AS m LEFT JOIN stages AS s ON s.id = m.stage_id
+     WHERE m.run_id = ?1 AND m.id > ?2 ORDER BY m.id LIMIT ?3";
 /// How far back [`last_of_each`] looks: sensors are sampled far more often.
 const LAST_SPAN_MS: i64 = 120_000;
 // of a group with MAX (here the row that came last), SQLite takes the other columns from the row that has it
@@ -231,16 +234,33 @@ pub fn for_each(
     let mut statement = connection.prepare_cached(EVERY)?;
     let mut rows = statement.query([run.0])?;
     while let Some(row) = rows.next()? {
-        take(Measurement {
-            ts_ms: row::time(row, ("measurements", "ts"))?,
-            stage: row::parsed_or_null(row, ("stages", "name"))?,
-            kind: row.get("kind")?,
-            key: row.get("key")?,
-            value: row.get("value")?,
-            unit: row.get::<_, Option<String>>("unit")?.unwrap_or_default(),
-        });
+        take(sample(row)?);
     }
     Ok(())
+}
+
+fn sample(row: &Row<'_>) -> Result<Measurement, StoreError> {
+    Ok(Measurement {
+        ts_ms: row::time(row, ("measurements", "ts"))?,
+        stage: row::parsed_or_null(row, ("stages", "name"))?,
+        kind: row.get("kind")?,
+        key: row.get("key")?,
+        value: row.get("value")?,
+        unit: row.get::<_, Option<String>>("unit")?.unwrap_or_default(),
+    })
+}
+
+/// The samples of a run with a greater key than `after`, at most `limit`, those of earlier attempts among them.
+pub fn page(
+    connection: &Connection,
+    run: RunId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Measurement)>, StoreError> {
+    connection
+        .prepare_cached(PAGE)?
+        .query_and_then(params![run.0, after, limit], |row| Ok((row.get("id")?, sample(row)?)))?
+        .collect()
 }
 
 /// The newest sample of a sensor.

@@ -37,8 +37,12 @@ pub async fn live(
         made_of.comes_short();
     }
     let mut life = Life { machine, fate, made_of, sensors: Sensors::new(sensors, enlisted.number), pause };
-    let stages: Vec<StageName> = life.machine.plan.stages.iter().map(|planned| planned.work.name()).collect();
-    for stage in stages {
+    let stages: Vec<(StageName, bool)> =
+        life.machine.plan.stages.iter().map(|planned| (planned.work.name(), planned.needs_turn)).collect();
+    for (stage, needs_turn) in stages {
+        if needs_turn && life.turn(stage).await? != Directive::Continue {
+            break;
+        }
         if fate == Fate::Restarts && stage == StageName::CpuStress {
             life.begin(stage).await?;
             life.machine = Machine::boot(boot_listener, enlisted, 2, tally).await?;
@@ -113,6 +117,17 @@ impl Life {
             .await
     }
 
+    /// Waits for a turn; gives what the machine is told then.
+    async fn turn(&mut self, stage: StageName) -> anyhow::Result<Directive> {
+        let mut directive =
+            self.machine.say(vec![Record::TurnAwaited { stage, ts_ms: clock::now_ms() }]).await?;
+        while matches!(directive, Directive::AwaitTurn { .. }) {
+            tokio::time::sleep(PAUSE).await;
+            directive = self.machine.heartbeat().await?;
+        }
+        Ok(directive)
+    }
+
     async fn verdict(&self) -> anyhow::Result<()> {
         loop {
             match self.machine.heartbeat().await? {
@@ -120,6 +135,7 @@ impl Life {
                 Directive::Abort { reason, .. } => bail!("aborted: {reason}"),
                 Directive::Continue
                 | Directive::AwaitVerdict
+                | Directive::AwaitTurn { .. }
                 | Directive::HaltPipeline { .. }
                 | Directive::EndStage { .. } => tokio::time::sleep(PAUSE).await,
             }

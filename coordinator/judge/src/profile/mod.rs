@@ -69,7 +69,11 @@ impl Profile {
     pub fn planned_stages(&self) -> Vec<PlannedStage> {
         self.stages
             .iter()
-            .map(|stage| PlannedStage { limit_ms: stage.limit_ms, work: stage.work.clone() })
+            .map(|stage| PlannedStage {
+                limit_ms: stage.limit_ms,
+                needs_turn: false,
+                work: stage.work.clone(),
+            })
             .collect()
     }
 

@@ -70,6 +70,7 @@ fn a_replacement_takes_the_place_of_one_profile() {
         quick.planned_stages()[0],
         PlannedStage {
             limit_ms: 300_000,
+            needs_turn: false,
             work: StageWork::CpuStress {
                 cpu_ms: 60_000,
                 per_core_ms: 30_000,

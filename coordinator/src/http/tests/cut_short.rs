@@ -107,6 +107,7 @@ async fn a_run_that_was_never_woken_is_woken_by_the_next_look() {
         .await;
     let run = stored.unwrap();
     lab.server.driver.check_deadlines().await.unwrap();
+    while lab.detail(run).await.summary.state == RunState::Queued {}
     assert_eq!(lab.power.0.lock().unwrap().len(), 1);
     assert_eq!(lab.detail(run).await.summary.state, RunState::Waking);
 }

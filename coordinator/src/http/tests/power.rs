@@ -52,7 +52,8 @@ impl Peer {
         );
         file(
             "main.emu",
-            "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n",
+            "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nsel_enable 0x20 1000 0x0a\n\
+             mc_enable 0x20\n",
         );
         file("chassis", CHASSIS);
         file("is.power", "0\n");
@@ -80,6 +81,24 @@ impl Peer {
         std::fs::write(self.folder.path().join(format!("is.{parameter}")), format!("{value}\n")).unwrap();
     }
 
+    /// Tells it something by ipmitool.
+    fn tell(&self, words: &[&str]) {
+        let mut command = Command::new("ipmitool");
+        // the suite is named: asking for it takes the simulator ten seconds
+        command.args(["-I", "lanplus", "-C", "3", "-H", "127.0.0.1", "-U", "ADMIN", "-P", PASSWORD, "-p"]);
+        let output =
+            command.arg(self.port.to_string()).args(words).env("TZ", "UTC").env("LC_ALL", "C").output();
+        let output = output.expect("ipmitool starts");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Puts an entry into its event log: `sel add`'s seven bytes.
+    fn log(&self, entry: &str) {
+        let file = self.folder.path().join("entry");
+        std::fs::write(&file, format!("{entry} # test\n")).unwrap();
+        self.tell(&["sel", "add", &file.to_string_lossy()]);
+    }
+
     fn calls(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
         text.lines().filter(|line| line.contains(" set ")).map(str::to_owned).collect()
@@ -97,14 +116,22 @@ impl Drop for Peer {
 async fn lab_with(peer: &Peer, password: &str) -> Lab {
     let lab = Lab::open().await;
     lab.add_host("node1", MAC).await;
+    told(&lab, peer, password).await;
+    lab
+}
+
+async fn told(lab: &Lab, peer: &Peer, password: &str) {
     let secrets = lab.config.power.secrets.clone().unwrap();
     std::fs::write(&secrets, format!("rack1: {password}\n")).unwrap();
     std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
+    told_at(lab, peer.port, "rack1").await;
+}
+
+async fn told_at(lab: &Lab, port: u16, secret: &str) {
     let settings =
-        json!({"via": "ipmi", "host": "127.0.0.1", "port": peer.port, "user": "ADMIN", "secret": "rack1"});
+        json!({"via": "ipmi", "host": "127.0.0.1", "port": port, "user": "ADMIN", "secret": secret});
     let answer = lab.operator(Method::PUT, "hosts/node1/bmc").json(&settings).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{}", answer.text().await.unwrap());
-    lab
 }
 
 async fn switched(lab: &Lab, action: &str) {
@@ -168,7 +195,10 @@ async fn a_run_boots_its_machine_from_the_network_once() {
     assert_eq!(peer.calls(), restarted);
     peer.set("power", "0");
     lab.clock.set(START_MS + 60_000);
-    lab.server.driver.check_deadlines().await.unwrap();
+    while peer.calls().len() < restarted.len() + 2 {
+        // the last question to the BMC may still be under way
+        lab.server.driver.check_deadlines().await.unwrap();
+    }
     assert_eq!(peer.calls()[3..], ["0x20 set boot pxe", "0x20 set power 1"]);
     assert_eq!(lab.power.0.lock().unwrap().len(), 0, "no magic packet beside it");
 }
@@ -185,20 +215,51 @@ async fn nobody_pulls_the_power_from_under_a_run_by_mistake() {
     assert_eq!(peer.is("power"), "1");
 }
 
-#[tokio::test]
-async fn the_bmc_tells_a_hang_from_a_power_loss() {
-    for (power, word) in [("1", "It was a hang"), ("0", "It was a power loss")] {
-        let peer = Peer::start();
-        let lab = lab_with(&peer, PASSWORD).await;
-        let run = lab.start_run("node1").await;
-        lab.claim_again(run, BOOT).await;
-        peer.set("power", power);
-        // a look that began before the claim may have put down the state before it as new; this one sees the machine work
-        lab.server.driver.check_deadlines().await.unwrap();
-        let silence_ms = i64::try_from(lab.config.timeouts.silence.as_ms()).unwrap();
-        lab.clock.set(START_MS + silence_ms);
-        lab.server.driver.check_deadlines().await.unwrap();
-        let reasons = lab.over(run).await.reasons;
-        assert!(reasons[0].contains(word), "{reasons:?}");
+/// Ends a run by silence, with an old entry in its BMC's event log and this one since the run was claimed.
+async fn silent(power: &str, within: Option<&str>) -> String {
+    let peer = Peer::start();
+    peer.set("power", power);
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    peer.tell(&["sel", "time", "set", "01/01/27 10:00:00"]);
+    peer.log("0x04 0x23 0x08 0x6f 0x01 0xff 0xff");
+    peer.tell(&["sel", "time", "set", "01/01/27 11:00:00"]);
+    if let Some(entry) = within {
+        peer.log(entry);
     }
+    told(&lab, &peer, PASSWORD).await;
+    let silence_ms = i64::try_from(lab.config.timeouts.silence.as_ms()).unwrap();
+    lab.clock.set(START_MS + silence_ms);
+    lab.server.driver.check_deadlines().await.unwrap();
+    lab.over(claimed.run).await.reasons.remove(0)
+}
+
+#[tokio::test]
+async fn the_bmc_and_its_event_log_tell_what_the_machine_could_not() {
+    let thermal_trip = "0x04 0x07 0x60 0x6f 0x01 0xff 0xff";
+    let (hang, lost, hot) =
+        tokio::join!(silent("1", None), silent("0", None), silent("0", Some(thermal_trip)));
+    assert!(hang.contains("It was a hang") && hang.contains("event log has nothing since then"), "{hang}");
+    assert!(lost.contains("It was a power loss"), "{lost}");
+    assert!(hot.contains("It was a thermal trip: the BMC's event log has `Processor #0x60"), "{hot}");
+    assert!(hot.contains("has 1 entries since then") && !hot.contains("Watchdog"), "{hot}");
+}
+
+#[tokio::test]
+async fn a_bmc_that_does_not_answer_holds_nobody_up_and_one_that_cannot_be_asked_is_said() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let mute = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    told_at(&lab, mute.local_addr().unwrap().port(), "rack1").await;
+    std::fs::write(lab.config.power.secrets.as_ref().unwrap(), "rack1: x\n").unwrap();
+    let silence_ms = i64::try_from(lab.config.timeouts.silence.as_ms()).unwrap();
+    lab.clock.set(START_MS + silence_ms);
+    lab.server.driver.check_deadlines().await.unwrap();
+    assert_eq!(lab.detail(claimed.run).await.summary.state, RunState::Reporting);
+    // a coordinator that dies while it asks, asks again
+    told_at(&lab, 9, "nobody-knows").await;
+    let lab = lab.restarted().await;
+    let reason = lab.over(claimed.run).await.reasons.remove(0);
+    assert!(reason.contains("event log could not be read: the password cannot be had"), "{reason}");
+    assert!(reason.contains("does not say whether it is on"), "{reason}");
 }

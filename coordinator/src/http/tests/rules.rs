@@ -68,6 +68,31 @@ async fn a_stage_that_is_too_hot_is_ended_at_once_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_stage_that_was_too_hot_and_is_run_again_is_not_ended_by_what_was_measured_before() {
+    let lab = Lab::open().await;
+    let claimed = lab.claimed().await;
+    let stage = StageName::Inventory;
+    let hot = || temperature(Some(stage), Some(101.0));
+    let answer = lab.send(&claimed, 1, vec![started(stage), hot(), hot()]).await;
+    assert!(matches!(answer.directive, Directive::EndStage { .. }), "{answer:?}");
+    let end = finished(stage, Outcome::fail("too hot"));
+    lab.send(&claimed, 2, vec![end, Record::PipelineFinished { ts_ms: START_MS }]).await;
+    lab.verdict(&claimed).await;
+    let retry = lab.operator(Method::POST, &format!("runs/{}/retry", claimed.run));
+    let _: RunSummary = good(retry.json(&json!({"stage": stage}))).await;
+    let answer = lab.send(&claimed, 3, vec![started(stage), temperature(Some(stage), Some(50.0))]).await;
+    assert_eq!(answer.directive, Directive::Continue);
+    // nor by one of its own samples and one from before; nor after a restart, which reads all samples again
+    let answer = lab.send(&claimed, 4, vec![hot()]).await;
+    assert_eq!(answer.directive, Directive::Continue);
+    let lab = lab.restarted().await;
+    let answer = lab.send(&claimed, 5, vec![temperature(Some(stage), Some(50.0))]).await;
+    assert_eq!(answer.directive, Directive::Continue);
+    let answer = lab.send(&claimed, 6, vec![hot(), hot()]).await;
+    assert!(matches!(answer.directive, Directive::EndStage { .. }), "{answer:?}");
+}
+
+#[tokio::test]
 async fn a_host_is_judged_by_rules_of_its_own_and_its_report_says_so() {
     let rule = "kind: temp, key: 'cpu/*', op: lt, severity: critical";
     for (entry, change, celsius, result) in [

@@ -96,6 +96,7 @@ pub(super) async fn save(visitor: &Visitor, name: &str, form: &Form) -> Result<R
         expected_spec_yaml: Some(text),
         notes: None,
         serial_console: None,
+        burn_watts: None,
     };
     operator::change_host(&visitor.app, name.to_owned(), edit).await?;
     Ok(see_other(&format!("/hosts/{name}")))

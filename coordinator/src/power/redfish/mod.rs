@@ -1,5 +1,6 @@
 //! Redfish (DMTF DSP0266, schemas of DSP2046): power, the next boot, and virtual media of one system.
 
+mod log;
 mod session;
 
 use futures_util::future::BoxFuture;
@@ -180,6 +181,13 @@ impl PowerControl for Redfish {
 
     fn boot_from_network_once(&self) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(self.boot_once("Pxe"))
+    }
+
+    fn event_log(&self, since_ms: i64, now_ms: i64) -> BoxFuture<'_, Result<Vec<String>, ControlError>> {
+        Box::pin(async move {
+            let (_, system) = self.system().await?;
+            log::read(&self.session, &system.body, since_ms, now_ms).await
+        })
     }
 
     fn media(&self, order: Option<MediaOrder>) -> BoxFuture<'_, Result<(), ControlError>> {

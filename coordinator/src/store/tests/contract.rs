@@ -249,6 +249,9 @@ const OWN_TABLES: &[&str] = &[
     "artifact_removals",
     "users",
     "user_sessions",
+    "turns",
+    "host_burn_watts",
+    "unexplained_crashes",
 ];
 
 /// Indexes on the contract's tables that the product adds: table, name, columns.

@@ -9,6 +9,7 @@ use vetting_protocol::enrolment::{
     Adopt, Adopted, EnrolAnswer, EnrolRequest, EnrolmentTokenCreate, EnrolmentTokenCreated,
     EnrolmentTokenView, MacAdd, PendingView,
 };
+use vetting_protocol::exchange::{HostImport, HostImportView, SampleView};
 use vetting_protocol::host_mode::{HostDirective, HostHeartbeat, HostInventory};
 use vetting_protocol::housekeeping::{NotificationsView, RetriedView, SweepOrder, SweepView};
 use vetting_protocol::models::{ComponentView, ModelCreate, ModelEdit, ModelView};
@@ -18,6 +19,7 @@ use vetting_protocol::operator_api::{
     RunRetry, RunSummary, TokenCreate, TokenCreated, TokenView, VerdictView, WaiverCreate, WaiverWithdraw,
 };
 use vetting_protocol::power::{BmcSettings, MediaOrder, PduSettings, PduView, PowerView};
+use vetting_protocol::queue::QueueView;
 use vetting_protocol::users::{UserCreate, UserEdit, UserView};
 
 /// Makes the schema of a type, by reference where it has a name.
@@ -165,6 +167,13 @@ fn hosts() -> Vec<Operation> {
             Created(of::<HostView>),
         )
         .with(&[Tagged]),
+        operation(
+            "post",
+            "/api/v1/host-imports",
+            "Registers every machine of a list, or none",
+            Takes::Json(of::<HostImport>),
+            Json(of::<HostImportView>),
+        ),
         operation("get", host, "A machine", Nothing, Json(of::<HostView>)).with(&[Tagged]),
         operation("patch", host, "Edits a machine", Takes::Json(of::<HostEdit>), Json(of::<HostView>))
             .with(&[Tagged, Conditional]),
@@ -307,6 +316,16 @@ fn runs() -> Vec<Operation> {
             Created(of::<RunSummary>),
         ),
         operation("get", "/api/v1/runs/{run}", "A run", Nothing, Json(of::<RunDetail>)),
+        operation(
+            "get",
+            "/api/v1/runs/{run}/measurements",
+            "Every sample of a run, in the order they were taken",
+            Nothing,
+            Json(list::<SampleView>),
+        )
+        .asking("after", "integer", "Only those with a greater key")
+        .asking("limit", "integer", "So many: 10000, at most 50000")
+        .with(&[Paged]),
         operation("post", "/api/v1/runs/{run}/abort", "Aborts a run", Nothing, summary()),
         operation(
             "post",
@@ -365,6 +384,13 @@ fn rest() -> Vec<Operation> {
             .asking("kind", "string", "Only those whose kind is like this: `*` anything, `?` one letter")
             .asking("limit", "integer", "So many: 200, at most 1000")
             .with(&[Paged]),
+        operation(
+            "get",
+            "/api/v1/queue",
+            "Runs that wait for their turn in a stage, or have it, and machines that wait to be switched on",
+            Nothing,
+            Json(of::<QueueView>),
+        ),
         operation("get", "/api/v1/tokens", "Operator tokens", Nothing, Json(list::<TokenView>)),
         operation(
             "post",

@@ -1,0 +1,215 @@
+//! `export …`: what is known, for other programs.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use vetting_protocol::exchange::SampleView;
+use vetting_protocol::ids::RunId;
+use vetting_protocol::inventory::Inventory;
+use vetting_protocol::named_enum;
+use vetting_protocol::operator_api::{HostView, RunDetail, RunSummary};
+
+use super::client::Client;
+use super::{CommandError, netbox, output};
+
+/// Samples of one request.
+const PAGE: u32 = 20_000;
+/// Runs at most, as the API gives them.
+const MOST_RUNS: u32 = 1_000;
+
+named_enum! {
+    /// How rows are written.
+    RowFormat, "csv or jsonl" {
+        /// CSV (RFC 4180) with a header line.
+        Csv = "csv",
+        /// One JSON object a line.
+        JsonLines = "jsonl",
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ExportCommand {
+    /// Runs, newest first.
+    #[command(after_help = "Examples:\n  vetting-coordinator export runs --output runs.csv\n  \
+                            vetting-coordinator export runs --host rack1-u07 --format jsonl")]
+    Runs {
+        /// Only those of this machine.
+        #[arg(long)]
+        host: Option<String>,
+        /// The newest so many.
+        #[arg(long, default_value_t = MOST_RUNS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RUNS)))]
+        limit: u32,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// Every sample of a run, in the order they were taken.
+    #[command(after_help = "Examples:\n  vetting-coordinator export measurements 12 --output run-12.csv\n  \
+                            vetting-coordinator export measurements 12 --format jsonl | gzip > run-12.jsonl.gz\n\n\
+                            DuckDB makes Parquet of it: COPY (FROM 'run-12.csv') TO 'run-12.parquet'")]
+    Measurements {
+        /// Number of the run.
+        run: RunId,
+        #[command(flatten)]
+        rows: Rows,
+    },
+    /// A machine as NetBox's API takes it: device, interfaces, inventory items.
+    #[command(
+        after_help = "The keys are the API's addresses, the values what is posted there, in this order. Manufacturer and\n\
+                            device type must be there before.\n\nExample:\n  \
+                            vetting-coordinator export netbox rack1-u07 --site lab | jq '.\"dcim/interfaces\"'"
+    )]
+    Netbox {
+        /// Number of a run, or name of a machine: its newest run with an inventory.
+        of: String,
+        /// Slug of its site.
+        #[arg(long, default_value = "lab")]
+        site: String,
+        /// Slug of its role.
+        #[arg(long, default_value = "server")]
+        role: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rows {
+    /// How rows are written.
+    #[arg(long, default_value_t = RowFormat::Csv)]
+    format: RowFormat,
+    /// The file to write; without it standard output.
+    #[arg(long, short)]
+    output: Option<PathBuf>,
+}
+
+impl ExportCommand {
+    pub(super) async fn run(self, client: &Client) -> Result<(), CommandError> {
+        match self {
+            Self::Runs { host, limit, rows } => {
+                let mut query = vec![("limit", limit.to_string())];
+                query.extend(host.map(|host| ("host", host)));
+                let runs: Vec<RunSummary> = client.get(&["runs"], &query).await?;
+                let mut writer = RowWriter::open(&rows)?;
+                for run in runs {
+                    writer.write(&RunLine::from(run))?;
+                }
+                writer.finish()
+            }
+            Self::Measurements { run, rows } => {
+                let mut writer = RowWriter::open(&rows)?;
+                let (run, mut after) = (run.to_string(), 0_i64);
+                loop {
+                    let query = [("after", after.to_string()), ("limit", PAGE.to_string())];
+                    let samples: Vec<SampleView> =
+                        client.get(&["runs", &run, "measurements"], &query).await?;
+                    let Some(last) = samples.last() else { break };
+                    after = last.id;
+                    for sample in &samples {
+                        writer.write(sample)?;
+                    }
+                }
+                writer.finish()
+            }
+            Self::Netbox { of, site, role } => {
+                let (host, inventory) = machine(client, &of).await?;
+                Ok(output::json(&netbox::export(&host, &inventory, &site, &role))?)
+            }
+        }
+    }
+}
+
+/// A run as a row.
+#[derive(Serialize)]
+struct RunLine {
+    id: RunId,
+    host: String,
+    profile: String,
+    state: String,
+    result: Option<String>,
+    failed_stage: Option<String>,
+    started_at: String,
+    completed_at: Option<String>,
+}
+
+impl From<RunSummary> for RunLine {
+    fn from(run: RunSummary) -> Self {
+        Self {
+            id: run.id,
+            host: run.host,
+            profile: run.profile.to_string(),
+            state: run.state.to_string(),
+            result: run.result.map(|result| result.to_string()),
+            failed_stage: run.failed_stage,
+            started_at: run.started_at,
+            completed_at: run.completed_at,
+        }
+    }
+}
+
+/// The name and the inventory of a run's machine, or of the newest run of a host that has one.
+async fn machine(client: &Client, of: &str) -> Result<(String, Inventory), CommandError> {
+    let inventory_of = async |run: RunId| {
+        client.get::<Inventory>(&["runs", &run.to_string(), "artifacts", "inventory"], &[]).await
+    };
+    if let Ok(run) = of.parse::<RunId>() {
+        let detail: RunDetail = client.get(&["runs", &run.to_string()], &[]).await?;
+        return Ok((detail.summary.host, inventory_of(run).await?));
+    }
+    let host: HostView = client.get(&["hosts", of], &[]).await?;
+    let query = [("host", of.to_owned()), ("limit", "20".to_owned())];
+    let runs: Vec<RunSummary> = client.get(&["runs"], &query).await?;
+    let mut missing = None;
+    for run in runs {
+        match inventory_of(run.id).await {
+            Ok(inventory) => return Ok((host.name, inventory)),
+            Err(error) => missing = Some(error),
+        }
+    }
+    Err(missing.map_or_else(|| CommandError::NoRun { host: host.name }, CommandError::from))
+}
+
+/// Rows on their way to a file or to standard output.
+enum RowWriter {
+    Csv(Box<csv::Writer<Box<dyn Write>>>),
+    JsonLines(BufWriter<Box<dyn Write>>),
+}
+
+impl RowWriter {
+    fn open(rows: &Rows) -> Result<Self, CommandError> {
+        let sink: Box<dyn Write> = match &rows.output {
+            None => Box::new(std::io::stdout().lock()),
+            Some(path) => Box::new(
+                std::fs::File::create(path)
+                    .map_err(|source| CommandError::WriteFile { path: path.clone(), source })?,
+            ),
+        };
+        Ok(match rows.format {
+            RowFormat::Csv => Self::Csv(Box::new(csv::Writer::from_writer(sink))),
+            RowFormat::JsonLines => Self::JsonLines(BufWriter::new(sink)),
+        })
+    }
+
+    fn write(&mut self, row: &impl Serialize) -> Result<(), CommandError> {
+        match self {
+            Self::Csv(writer) => Ok(writer.serialize(row).map_err(of_csv)?),
+            Self::JsonLines(writer) => {
+                serde_json::to_writer(&mut *writer, row).map_err(std::io::Error::from)?;
+                Ok(writer.write_all(b"\n")?)
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), CommandError> {
+        match self {
+            Self::Csv(mut writer) => Ok(writer.flush()?),
+            Self::JsonLines(mut writer) => Ok(writer.flush()?),
+        }
+    }
+}
+
+fn of_csv(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(source) => source,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
+}
