@@ -85,11 +85,14 @@ fn rebooting(_lab: &Lab, detail: &RunDetail) -> bool {
     detail.summary.state == RunState::Rebooting
 }
 
-/// From when memtest86+ is seen to its first error: Linux, before and after it, is not to be hit.
-fn until_memtest86plus_errs(lab: &Lab, detail: &RunDetail) -> bool {
+/// From when memtest86+ is seen until its error's address is, which it draws once an error and may draw over: Linux,
+/// before and after it, is not to be hit.
+fn until_memtest86plus_names_the_address(lab: &Lab, detail: &RunDetail) -> bool {
     let events = || lab.site.cli_text(&["events", "--json"]).unwrap_or_default();
-    let under_test =
-        |events: &str| events.contains("is seen on the serial line") && !events.contains("memtest_error");
+    let over = ["at 0x", "is told to end"];
+    let under_test = |events: &str| {
+        events.contains("is seen on the serial line") && !over.iter().any(|words| events.contains(words))
+    };
     detail.summary.state == RunState::Rebooting && under_test(&events())
 }
 
@@ -149,7 +152,7 @@ fn memtest86plus_names_bad_memory(firmware: Firmware) -> anyhow::Result<()> {
         firmware,
         HEALTHY.memory_mib,
     )?;
-    let detail = lab.verdict(until_memtest86plus_errs)?;
+    let detail = lab.verdict(until_memtest86plus_names_the_address)?;
     assert_eq!(detail.summary.result, Some(RunResult::Fail));
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memtest"), "{:#?}", detail.reasons);
     let reasons = detail.reasons.join("\n");

@@ -14,6 +14,9 @@ use super::screen::Screen;
 const SILENCE: Duration = Duration::from_mins(3);
 /// After the first error it goes on for so long, so that more failing addresses are seen.
 const AFTER_ERROR: Duration = Duration::from_mins(1);
+/// The same while no address is known. memtest86+ draws each error once, and its CPUs draw at the same time, so that
+/// one row may be lost to another.
+const AFTER_ERROR_WITHOUT_ADDRESS: Duration = Duration::from_mins(10);
 /// A number of passes has to stand for so long before it counts.
 const STANDS: Duration = Duration::from_millis(1_500);
 
@@ -153,7 +156,9 @@ impl Watch {
             };
         };
         let since = |then: Option<Duration>| then.map_or(Duration::ZERO, |then| now.saturating_sub(then));
-        if self.seen.passes >= self.wanted.passes || since(self.first_error) > AFTER_ERROR {
+        let nowhere = self.seen.addresses.is_empty();
+        let after_error = if nowhere { AFTER_ERROR_WITHOUT_ADDRESS } else { AFTER_ERROR };
+        if self.seen.passes >= self.wanted.passes || since(self.first_error) > after_error {
             return self.leave(MemtestEnd::Stopped);
         }
         if since(Some(first_seen)) > self.wanted.budget {
@@ -245,6 +250,18 @@ mod tests {
         watch.heard(&GOOD[..GOOD.len() / 3], at(1.0));
         assert_eq!(watch.decide(at(100.0)), Decision::Watch);
         assert_eq!(watch.decide(at(182.0)), Decision::Leave(MemtestEnd::FellSilent));
+    }
+
+    #[test]
+    fn an_error_whose_row_was_drawn_over_is_watched_until_another_tells_where() {
+        let drawn_over = String::from_utf8_lossy(BAD).replace("000001800120", "00000Pass120");
+        let mut watch = Watch::new(WANTED, MemtestObservation::nothing());
+        watch.heard(drawn_over.as_bytes(), at(1.0));
+        assert!(watch.seen().errors > 0 && watch.seen().addresses.is_empty(), "{:?}", watch.seen());
+        assert_eq!(watch.decide(at(100.0)), Decision::Watch);
+        watch.heard(BAD, at(101.0));
+        assert_eq!(watch.decide(at(102.0)), Decision::Leave(MemtestEnd::Stopped));
+        assert_eq!(watch.seen().addresses, [0x180_0120]);
     }
 
     #[test]

@@ -201,14 +201,16 @@ fn thread(shared: &Shared<'_>, bytes: usize) -> Result<Part, WorkerError> {
     Ok(part)
 }
 
-/// Takes memory piece by piece, as long as enough is left also when every thread takes a piece at once.
+/// Takes memory piece by piece, as long as enough is left also when every thread takes a piece at once. Where memory is
+/// scarce the pieces get smaller, so that what is left is no more than has to be.
 fn take(shared: &Shared<'_>, region: &mut Region, bytes: usize) -> Result<(), WorkerError> {
     let share = usize::try_from(shared.work.leave).unwrap_or(usize::MAX) / shared.work.cpus.len();
     let largest = share.clamp(HUGE_PAGE_BYTES, PIECE_BYTES) / PAGE_BYTES * PAGE_BYTES;
     while region.locked_bytes() < bytes && !shared.broken.load(Ordering::Relaxed) {
-        let piece = largest.min(bytes - region.locked_bytes());
+        let wanted = largest.min(bytes - region.locked_bytes());
         let left = shared.host.meminfo()?.available_bytes.saturating_sub(shared.work.leave);
-        if left < piece as u64 {
+        let piece = wanted.min(usize::try_from(left).unwrap_or(usize::MAX)) / PAGE_BYTES * PAGE_BYTES;
+        if piece < wanted.min(HUGE_PAGE_BYTES) {
             break;
         }
         region.take(piece)?;
