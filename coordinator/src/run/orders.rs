@@ -140,6 +140,7 @@ impl Driver {
     /// What follows a run that was placed and is durable.
     pub(super) async fn placed(&self, run: RunId) {
         self.memory().since.entered(run, RunState::Queued, self.clock.steady_ms());
+        self.changed.notify_one();
         self.wake(run).await;
     }
 

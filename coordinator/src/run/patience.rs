@@ -33,21 +33,38 @@ const RETRY: Duration = Duration::from_secs(10);
 /// When runs came into their states and when their agents were heard, by [`crate::clock::Clock::steady_ms`].
 #[derive(Default)]
 pub(super) struct Since {
-    entered: HashMap<RunId, (RunState, i64)>,
+    entered: HashMap<RunId, Entered>,
     heard: HashMap<RunId, i64>,
+    /// How often something was entered.
+    count: u64,
+}
+
+/// A state that a run is in.
+#[derive(Clone, Copy)]
+struct Entered {
+    state: RunState,
+    at_ms: i64,
+    /// [`Since::count`] then.
+    number: u64,
 }
 
 impl Since {
     /// A run is in `state` since `at_ms`, unless it was before.
     pub fn entered(&mut self, run: RunId, state: RunState, at_ms: i64) {
-        if self.entered.get(&run).is_none_or(|(before, _)| *before != state) {
-            self.entered.insert(run, (state, at_ms));
+        if self.entered.get(&run).is_none_or(|before| before.state != state) {
+            self.restart(run, state, at_ms);
         }
     }
 
     /// A run is in `state` since `at_ms`, also if it was before: what it waited for until then was not its machine.
     pub fn restart(&mut self, run: RunId, state: RunState, at_ms: i64) {
-        self.entered.insert(run, (state, at_ms));
+        self.count += 1;
+        self.entered.insert(run, Entered { state, at_ms, number: self.count });
+    }
+
+    /// Whether a run came into its state after so many were entered: what was read before then is not so any more.
+    fn moved_after(&self, run: RunId, count: u64) -> bool {
+        self.entered.get(&run).is_some_and(|entered| entered.number > count)
     }
 
     /// The agent of a run said something. What it says after the end is not waited for.
@@ -71,7 +88,7 @@ impl Since {
     /// What is known; a state that nobody told of begins now.
     fn times(&mut self, run: RunId, state: RunState, now_ms: i64) -> Times {
         self.entered(run, state, now_ms);
-        let entered_ms = self.entered.get(&run).map_or(now_ms, |(_, at_ms)| *at_ms);
+        let entered_ms = self.entered.get(&run).map_or(now_ms, |entered| entered.at_ms);
         Times { entered_ms, last_contact_ms: self.heard.get(&run).copied(), away_ms: 0 }
     }
 }
@@ -81,10 +98,15 @@ impl Driver {
     /// were not made; returns when there is something to do next, by the steady clock.
     pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
         let return_by_power_ms = self.settings.limits.reboot_ms;
+        let count = self.memory().since.count;
         let waiting = self.store.read(move |connection| waiting(connection, return_by_power_ms)).await?;
         let now_ms = self.clock.steady_ms();
         let mut next: Option<i64> = None;
         for row in waiting {
+            // who moved it called for the next look
+            if self.memory().since.moved_after(row.id, count) {
+                continue;
+            }
             if row.state == RunState::Reporting {
                 self.start_judging(row.id);
             }
@@ -266,4 +288,23 @@ fn overdue(event: RunEvent, row: &Waiting, times: Times, now_ms: i64) -> (String
         return (why, Some(Ending::WentSilent { stage: row.running_stage, silent_ms, evidence: None }));
     }
     ("the time to look at the machine is over".to_owned(), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_after_a_look_began_is_not_judged_by_what_the_look_read() {
+        let (moved, stays) = (RunId(1), RunId(2));
+        let mut since = Since::default();
+        since.entered(moved, RunState::Booting, 10);
+        since.entered(stays, RunState::Running, 10);
+        let count = since.count;
+        assert!(!since.moved_after(moved, count) && !since.moved_after(stays, count));
+        since.entered(moved, RunState::Running, 20);
+        since.entered(stays, RunState::Running, 20);
+        assert!(since.moved_after(moved, count) && !since.moved_after(stays, count));
+        assert_eq!(since.times(stays, RunState::Running, 30).entered_ms, 10);
+    }
 }
