@@ -78,6 +78,9 @@ pub enum BmcSettings {
         /// The machine boots by UEFI: the wish to boot from the network is made for that.
         #[serde(default)]
         uefi: bool,
+        /// The cipher suite (IPMI 2.0, table 22-20), such as 3 or 17; absent: the BMC is asked for its best.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cipher_suite: Option<u8>,
     },
     /// Redfish (DMTF DSP0266) over HTTPS.
     Redfish {

@@ -88,6 +88,9 @@ pub(super) struct Bmc {
     /// The machine boots by the BIOS's rules, and Redfish is to say so; by itself it is left as it is set.
     #[arg(long, requires = "redfish", conflicts_with = "uefi")]
     legacy: bool,
+    /// IPMI's cipher suite, such as 3 for old BMCs or 17; by itself the BMC is asked for its best, which some never answer.
+    #[arg(long, value_name = "N", requires = "ipmi", value_parser = clap::value_parser!(u8).range(0..=17))]
+    cipher_suite: Option<u8>,
     /// Which of the BMC's systems the machine is, where it has several.
     #[arg(long, value_name = "ID", requires = "redfish")]
     system: Option<String>,
@@ -184,6 +187,7 @@ impl Bmc {
                 user,
                 secret,
                 uefi: self.uefi,
+                cipher_suite: self.cipher_suite,
             },
             (None, Some(host), Some(trust)) => {
                 let boot_mode = match (self.uefi, self.legacy) {

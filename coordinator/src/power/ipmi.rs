@@ -23,13 +23,19 @@ pub(super) struct Ipmi {
     pub(super) user: String,
     pub(super) password: Secret,
     pub(super) uefi: bool,
+    /// Absent: ipmitool asks for the best one first.
+    pub(super) cipher_suite: Option<u8>,
 }
 
 impl Ipmi {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("ipmitool");
         let port = self.port.to_string();
-        command.args(["-I", "lanplus", "-H", &self.host, "-p", &port, "-U", &self.user, "-E"]).args(words);
+        command.args(["-I", "lanplus", "-H", &self.host, "-p", &port, "-U", &self.user, "-E"]);
+        if let Some(suite) = self.cipher_suite {
+            command.arg("-C").arg(suite.to_string());
+        }
+        command.args(words);
         command
             .env("IPMI_PASSWORD", self.password.expose())
             .env("LC_ALL", "C")
@@ -117,7 +123,23 @@ mod tests {
             user: "ADMIN".to_owned(),
             password: Secret::new("s3cr3t".to_owned()),
             uefi: false,
+            cipher_suite: None,
         }
+    }
+
+    #[test]
+    fn a_cipher_suite_is_named_only_where_it_is_told() {
+        let words = |bmc: &Ipmi| {
+            let command = bmc.command(&["sel", "list"]);
+            command
+                .as_std()
+                .get_args()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert!(words(&bmc()).ends_with("-E sel list"));
+        assert!(words(&Ipmi { cipher_suite: Some(17), ..bmc() }).ends_with("-E -C 17 sel list"));
     }
 
     #[test]

@@ -204,8 +204,8 @@ pub fn by_pdu(settings: PduSettings, means: &Means) -> Result<Box<dyn PowerContr
 /// [`ControlError::Secret`].
 pub fn by_bmc(settings: BmcSettings, means: &Means) -> Result<Box<dyn PowerControl>, ControlError> {
     Ok(match settings {
-        BmcSettings::Ipmi { host, port, user, secret, uefi } => {
-            Box::new(Ipmi { host, port, user, password: means.secrets.get(&secret)?, uefi })
+        BmcSettings::Ipmi { host, port, user, secret, uefi, cipher_suite } => {
+            Box::new(Ipmi { host, port, user, password: means.secrets.get(&secret)?, uefi, cipher_suite })
         }
         BmcSettings::Redfish { host, port, user, secret, system, trust, boot_mode } => {
             let password = means.secrets.get(&secret)?;
@@ -341,7 +341,7 @@ mod tests {
 
     fn ipmi(host: &str, user: &str, secret: &str) -> BmcSettings {
         let [host, user, secret] = [host, user, secret].map(str::to_owned);
-        BmcSettings::Ipmi { host, port: 623, user, secret, uefi: false }
+        BmcSettings::Ipmi { host, port: 623, user, secret, uefi: false, cipher_suite: None }
     }
 
     fn redfish(system: &str, trust: Trust) -> BmcSettings {
