@@ -33,7 +33,10 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
         .filter(|line| matches(line, words) && group.is_none_or(|group| Group::of(line) == group))
         .collect();
     let body = html! {
-        h1 { "Hosts" }
+        header.title {
+            h1 { "Hosts" }
+            @if visitor.is_operator() { a.button href="/new-host" { "Add a host…" } }
+        }
         form.filters method="get" action="/hosts" role="search" {
             label { span.off-screen { "Search" }
                 input type="search" name="q" value=(words) placeholder="name, MAC, model, notes"; }
