@@ -116,7 +116,10 @@ const LAST_OF_EACH: &str = "SELECT key, value, unit, ts, MAX(id) FROM measuremen
      WHERE run_id = ?1 AND kind = ?2 AND ts >= ?3 AND value IS NOT NULL GROUP BY key ORDER BY key";
 const COUNT: &str = "SELECT COUNT(*) FROM measurements WHERE run_id = ?1";
 const COUNT_EVALUATIONS: &str = "SELECT COUNT(*) FROM threshold_evaluations WHERE run_id = ?1";
-const SPAN: &str = "SELECT MIN(ts), MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2";
+/// Two questions, since SQLite looks up one end of an index, but reads all of it for both at once.
+pub(super) const SPAN: &str = "SELECT
+       (SELECT MIN(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2),
+       (SELECT MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2)";
 const SERIES: &str = "SELECT ts, key, value, unit FROM measurements
      WHERE run_id = ?1 AND kind = ?2 AND value IS NOT NULL ORDER BY ts, id";
 const BREACHES: &str =

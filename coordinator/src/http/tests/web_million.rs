@@ -34,11 +34,12 @@ async fn a_day_of_samples(lab: &Lab, run: RunId, rounds: usize) {
             .write(move |connection| {
                 let rule = thresholds::list(connection, run)?.remove(0).id;
                 let (mut samples, mut evaluations) = (Vec::new(), Vec::new());
-                for (round, sensor) in
-                    (first..(first + AT_A_TIME).min(rounds)).flat_map(|round| (0..SENSORS).map(move |sensor| (round, sensor)))
+                for (round, sensor) in (first..(first + AT_A_TIME).min(rounds))
+                    .flat_map(|round| (0..SENSORS).map(move |sensor| (round, sensor)))
                 {
                     let (kind, unit) = kind_of(sensor);
-                    let (ts_ms, key) = (START_MS + 5_000 * round as i64, format!("sensor/{sensor}"));
+                    let (ts_ms, key) =
+                        (START_MS + 5_000 * i64::try_from(round).unwrap(), format!("sensor/{sensor}"));
                     let value = 50.0 + ((round * 7 + sensor * 13) % 41) as f64;
                     if sensor % 3 == 0 {
                         evaluations.push(EvaluationValues {
@@ -48,11 +49,18 @@ async fn a_day_of_samples(lab: &Lab, run: RunId, rounds: usize) {
                             key: key.clone(),
                             ts_ms,
                             observed: value,
-                            passed: (round * SENSORS + sensor) % 10_000 != 0,
+                            passed: !(round * SENSORS + sensor).is_multiple_of(10_000),
                         });
                     }
                     let (kind, unit) = (kind.to_owned(), unit.to_owned());
-                    samples.push(MeasurementValues { stage_id: None, ts_ms, kind, key, value: Some(value), unit });
+                    samples.push(MeasurementValues {
+                        stage_id: None,
+                        ts_ms,
+                        kind,
+                        key,
+                        value: Some(value),
+                        unit,
+                    });
                 }
                 measurements::insert(connection, run, &samples)?;
                 measurements::insert_evaluations(connection, run, &evaluations)

@@ -63,8 +63,8 @@ pub(super) async fn regions(
         Region::new("run-stages", &stages(&shown.run)),
         Region::new("run-findings", &findings(&shown.run)),
         Region::new("run-charts", &html! { section { h2 { "Charts" } div.charts { (charts) } } }),
-        Region::new("run-files", &files(visitor, &shown.run)),
         Region::new("run-log", &log::tail(&shown.run, &shown.events)),
+        Region::new("run-files", &files(visitor, &shown.run)),
     ])
 }
 
