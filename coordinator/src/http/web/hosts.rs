@@ -63,7 +63,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
 fn row(line: &HostLine) -> maud::Markup {
     html! {
         tr {
-            th scope="row" { a href=(format!("/hosts/{}", line.name)) { (line.name) } }
+            th.nowrap scope="row" { a href=(format!("/hosts/{}", line.name)) { (line.name) } }
             @match &line.run {
                 Some(run) => {
                     td { a.bare href=(format!("/runs/{}", run.id)) { (run_badge(run.state, run.result)) } }
