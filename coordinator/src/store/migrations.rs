@@ -39,6 +39,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0017_power_of_reboots.sql"),
     migration!("0019_notifications_and_removed_files.sql"),
     migration!("0020_users.sql"),
+    migration!("0025_sample_counts.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -10,11 +10,13 @@ fn event(kind: &str, message: &str, ts_ms: i64) -> Record {
     Record::Event { level: EventLevel::Warning, kind: kind.to_owned(), message: message.to_owned(), ts_ms }
 }
 
-/// The log's lines on a page, as they stand in it.
+/// The log's lines on a page, as they stand in it, without those of the days.
 fn lines(page: &str) -> Vec<String> {
     let (_, rest) = page.split_once("<ol class=\"log\">").unwrap_or_else(|| panic!("{page}"));
     let (list, _) = rest.split_once("</ol>").unwrap();
-    list.split("<li class=").skip(1).map(str::to_owned).collect()
+    let lines: Vec<String> = list.split("<li class=").skip(1).map(str::to_owned).collect();
+    assert!(lines[0].starts_with("\"day\">2023-11-14"), "{lines:?}");
+    lines.into_iter().filter(|line| !line.starts_with("\"day\"")).collect()
 }
 
 #[tokio::test]

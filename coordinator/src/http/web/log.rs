@@ -26,6 +26,12 @@ struct Line {
     last_words: Vec<String>,
 }
 
+impl Line {
+    fn day(&self) -> &str {
+        self.at.split(' ').next().unwrap_or_default()
+    }
+}
+
 /// A text from elsewhere on one line: no control characters, and no longer than is read at a glance.
 pub(super) fn one_line(text: &str) -> String {
     let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
@@ -106,7 +112,12 @@ pub(super) fn tail(run: &RunDetail, events: &[EventView]) -> Markup {
             h2 { "Log" }
             @if lines.is_empty() { p.empty { "Nothing was logged." } } @else {
                 div.tail role="region" aria-label="The end of the log" tabindex="0" {
-                    ol.log { @for one in &lines { (line(one)) } }
+                    ol.log {
+                        @for (position, one) in lines.iter().enumerate() {
+                            @if position == 0 || lines[position - 1].day() != one.day() { li.day { (one.day()) " UTC" } }
+                            (line(one))
+                        }
+                    }
                 }
             }
             p.links { a href=(format!("/events?run={id}")) { "The whole log" } (tools(id, &run.artifacts)) }
@@ -120,11 +131,10 @@ fn line(line: &Line) -> Markup {
         EventLevel::Warning => ("warn", "warning: "),
         EventLevel::Error => ("bad", "error: "),
     };
-    // the day stands in the whole log
-    let at = line.at.split(' ').nth(1).unwrap_or(&line.at);
+    let clock = line.at.split(' ').nth(1).and_then(|clock| clock.get(..8)).unwrap_or(&line.at);
     html! {
         li.(tone) {
-            time datetime=(line.at.replacen(' ', "T", 1) + "Z") title=(format!("{} UTC", line.at)) { (at.get(..8).unwrap_or(at)) }
+            time datetime=(line.at.replacen(' ', "T", 1) + "Z") title=(format!("{} UTC", line.at)) { (clock) }
             " " span.kind { (line.kind) } " "
             span.said { strong { (sign) } (line.text) }
             @if !line.last_words.is_empty() { pre.words { @for word in &line.last_words { (word) "\n" } } }

@@ -316,7 +316,7 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
                 div.scroll { table {
                     thead { tr { th { "Kind" } th.num { "Size" } th { "SHA-256" } } }
                     tbody { @for file in run.artifacts.iter().filter(may_have) { tr {
-                        th scope="row" { (file_link(run.summary.id, file)) }
+                        th scope="row" { (file_link(run, file)) }
                         td.num { (format::size(file.size_bytes)) }
                         td { code.digest { (file.sha256) } }
                     } } }
@@ -326,11 +326,12 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
     }
 }
 
-/// Of a kind that a run has several of, each has its name.
-fn file_link(run: RunId, file: &ArtifactView) -> Markup {
-    let path = format!("/runs/{run}/files/{}", file.kind);
+/// Of a kind that the run has several of, each by its name.
+fn file_link(run: &RunDetail, file: &ArtifactView) -> Markup {
+    let path = format!("/runs/{}/files/{}", run.summary.id, file.kind);
+    let is_one_of_several = run.artifacts.iter().filter(|other| other.kind == file.kind).nth(1).is_some();
     html! {
-        @match output::name_of(&file.path).filter(|_| file.kind == output::KIND) {
+        @match output::name_of(&file.path).filter(|_| is_one_of_several) {
             Some(name) => { a href=(format!("{path}/{name}")) { (file.kind) " " (name) } }
             None => { a href=(path) { (file.kind) } }
         }
