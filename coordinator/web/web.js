@@ -5,8 +5,11 @@
 const replaceRegion = ({ id, html }) => {
   const old = document.getElementById(id);
   if (!old) return;
-  // somebody is at it: what they opened or focused stays until they leave it
-  if (old.contains(document.activeElement) && document.activeElement !== document.body) return;
+  const tail = old.querySelector(".tail");
+  const atTail = tail !== null && tail === document.activeElement;
+  // somebody is at it: what they opened, focused or scrolled back to stays until they leave it
+  if (old.contains(document.activeElement) && document.activeElement !== document.body && !atTail) return;
+  if (tail !== null && tail.scrollTop < -1) return;
   if (old.querySelector("details[open]")) return;
   const holder = document.createElement("template");
   holder.innerHTML = html;
@@ -16,6 +19,7 @@ const replaceRegion = ({ id, html }) => {
   const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
   old.replaceWith(fresh);
   fresh.querySelectorAll(".scroll").forEach((box, position) => { box.scrollLeft = scrolled[position] ?? 0; });
+  if (atTail) fresh.querySelector(".tail")?.focus({ preventScroll: true });
 };
 
 const follow = (path) => {

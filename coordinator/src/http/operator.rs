@@ -1,7 +1,8 @@
 //! The operator API: hosts, runs, events, tokens. The token is checked before a handler is called.
 
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::Path;
 
 use bytes::Buf;
 use futures_util::Stream;
@@ -25,6 +26,7 @@ use crate::run::turns::turn_views;
 use crate::run::upload::HOLD_KEY;
 use crate::run::{secrets, specs, views};
 use crate::serial_console::{ParseConsoleError, SerialConsole};
+use crate::store::artifacts::ArtifactRow;
 use crate::store::events::{self, EventValues, Of};
 use crate::store::hosts::{self, HostValues};
 use crate::store::tokens::{self, TokenValues};
@@ -154,7 +156,12 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let new: HostCreate = body::json(body, MAX_BODY_BYTES).await?;
+    let view = create_host(&app, body::json(body, MAX_BODY_BYTES).await?).await?;
+    Ok(tagged(created(&view), &view))
+}
+
+/// Checks a new machine and registers it.
+pub(super) async fn create_host(app: &App, new: HostCreate) -> Result<HostView, ApiError> {
     check_name(&new.name)?;
     check_spec(&new.expected_spec_yaml)?;
     let values = HostValues {
@@ -180,7 +187,7 @@ where
             host_view(connection, &values.name)
         })
         .await?;
-    Ok(tagged(created(&view), &view))
+    Ok(view)
 }
 
 /// What an edit changes, in words.
@@ -398,6 +405,16 @@ where
 
 /// `GET runs/{id}/artifacts/{kind}`: the newest of its kind.
 pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) -> Result<Response, ApiError> {
+    artifact_file(&stored_artifact(&app, run, kind, None).await?, &headers).await
+}
+
+/// The newest file of a kind, or the one of that kind and name, that is still there.
+pub(super) async fn stored_artifact(
+    app: &App,
+    run: RunId,
+    kind: String,
+    name: Option<String>,
+) -> Result<ArtifactRow, ApiError> {
     if kind == HOLD_KEY {
         // who has it is root on the machine
         app.require_operator()?;
@@ -408,7 +425,14 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
         .store
         .read(move |connection| {
             runs::get(connection, run)?;
-            let Some(row) = artifacts::latest(connection, run, &kind)? else { return Ok(None) };
+            let row = match name {
+                None => artifacts::latest(connection, run, &kind)?,
+                Some(name) => artifacts::list(connection, run)?.into_iter().rfind(|row| {
+                    row.values.kind == kind
+                        && Path::new(&row.values.path).file_name() == Some(OsStr::new(&name))
+                }),
+            };
+            let Some(row) = row else { return Ok(None) };
             let removed_ms = removals::removed_at(connection, row.id)?;
             Ok(Some((row, removed_ms.map(seconds_text).transpose()?)))
         })
@@ -420,13 +444,18 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
             format!("the {kind} of run {run} was removed by its age on {removed_at} UTC; its row stays");
         return Err(ApiError::new(ProblemKind::Gone, detail));
     }
-    let path = PathBuf::from(row.values.path);
+    Ok(row)
+}
+
+/// The file behind a row.
+pub(super) async fn artifact_file(row: &ArtifactRow, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let path = Path::new(&row.values.path);
     let content_type = match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => "application/json",
         Some("html") => "text/html; charset=utf-8",
         Some(_) | None => "application/octet-stream",
     };
-    files::serve(&path, content_type, &Method::GET, &headers, None).await
+    files::serve(path, content_type, &Method::GET, headers, None).await
 }
 
 /// `GET events`.

@@ -117,9 +117,14 @@ const LAST_SPAN_MS: i64 = 120_000;
 // of a group with MAX (here the row that came last), SQLite takes the other columns from the row that has it
 const LAST_OF_EACH: &str = "SELECT key, value, unit, ts, MAX(id) FROM measurements
      WHERE run_id = ?1 AND kind = ?2 AND ts >= ?3 AND value IS NOT NULL GROUP BY key ORDER BY key";
-const COUNT: &str = "SELECT COUNT(*) FROM measurements WHERE run_id = ?1";
+const ADD_TO_COUNT: &str = "INSERT INTO run_sample_counts (run_id, samples) VALUES (?1, ?2)
+     ON CONFLICT (run_id) DO UPDATE SET samples = samples + excluded.samples";
+const COUNT: &str = "SELECT COALESCE(SUM(samples), 0) FROM run_sample_counts WHERE run_id = ?1";
 const COUNT_EVALUATIONS: &str = "SELECT COUNT(*) FROM threshold_evaluations WHERE run_id = ?1";
-const SPAN: &str = "SELECT MIN(ts), MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2";
+/// Two questions, since SQLite looks up one end of an index, but reads all of it for both at once.
+pub(super) const SPAN: &str = "SELECT
+       (SELECT MIN(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2),
+       (SELECT MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2)";
 const SERIES: &str = "SELECT ts, key, value, unit FROM measurements
      WHERE run_id = ?1 AND kind = ?2 AND value IS NOT NULL ORDER BY ts, id";
 const BREACHES: &str =
@@ -185,6 +190,10 @@ pub fn insert(
             ids.start = id;
         }
         ids.end = id + 1;
+    }
+    if !samples.is_empty() {
+        let added = row::signed(samples.len() as u64, "run_sample_counts.samples")?;
+        connection.prepare_cached(ADD_TO_COUNT)?.execute(params![run.0, added])?;
     }
     Ok(ids)
 }

@@ -41,6 +41,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0020_users.sql"),
     migration!("0023_turns.sql"),
     migration!("0024_crashes.sql"),
+    migration!("0025_sample_counts.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

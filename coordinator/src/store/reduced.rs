@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rusqlite::params;
 use vetting_protocol::ids::RunId;
 
-use super::measurements::{Series, SeriesPoint};
+use super::measurements::{SPAN, Series, SeriesPoint};
 use super::{Connection, StoreError};
 use crate::clock::{timestamp_ms, timestamp_text};
 
@@ -18,7 +18,6 @@ const PIECES: [(usize, i64); 5] = [(19, 1_000), (18, 10_000), (16, 60_000), (15,
 /// An agent that could not reach us sends what it kept: so far back is read again. To see a sample twice changes nothing.
 const OVERLAP_MS: i64 = 600_000;
 
-const SPAN: &str = "SELECT MIN(ts), MAX(ts) FROM measurements WHERE run_id = ?1 AND kind = ?2";
 const SINCE: &str = "SELECT ts, key, value, unit FROM measurements
      WHERE run_id = ?1 AND kind = ?2 AND ts >= ?3 AND value IS NOT NULL ORDER BY ts";
 

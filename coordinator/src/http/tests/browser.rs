@@ -1,6 +1,7 @@
 //! The web page in Chromium, against a coordinator with machines: people log in, follow a run, edit a spec, give orders.
 //! Every page is looked at on a desk, on a phone, in the dark and on paper; the pictures lie in target/web-screenshots.
 
+use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
 
@@ -68,6 +69,15 @@ const STORIES: [Story; 12] = [
     Story::Passes,
     Story::Never,
 ];
+
+/// The beginning of what smartctl writes of a disk.
+const SMART_OF_SDB: &str = r#"{
+  "json_format_version": [1, 0],
+  "smartctl": {"version": [7, 3], "platform_info": "x86_64-linux-6.12", "exit_status": 64},
+  "device": {"name": "/dev/sdb", "info_name": "/dev/sdb [SAT]", "type": "sat", "protocol": "ATA"},
+  "ata_smart_error_log": {"extended": {"revision": 1, "sectors": 1, "count": 12}},
+  "smart_status": {"passed": true}
+}"#;
 
 fn mac_of(number: usize) -> String {
     format!("52:54:00:ab:00:{number:02x}")
@@ -144,6 +154,7 @@ impl Lab {
                 self.verdict(&claimed).await;
             }
             Story::Fails | Story::FailsAndIsReleased => {
+                self.store_smart_output(&claimed).await;
                 self.send(&claimed, 1, until_storage_fails(&claimed, number)).await;
                 self.verdict(&claimed).await;
                 if story == Story::FailsAndIsReleased {
@@ -154,6 +165,21 @@ impl Lab {
             Story::Runs => self.work_half_way(&claimed, number).await,
         }
         Some(claimed)
+    }
+
+    /// What smartctl wrote, as the agent keeps it.
+    async fn store_smart_output(&self, claimed: &Claimed) {
+        let call = |args: [&str; 3], exit: &str, stdout: &str| {
+            json!({"ts_ms": START_MS + 90_000, "tool": "smartctl", "args": args, "exit": exit, "elapsed_ms": 412, "stdout": stdout, "stderr": ""})
+                .to_string()
+                + "\n"
+        };
+        let body = call(["-x", "-j", "/dev/sda"], "code 0", SMART_OF_SDB)
+            + &call(["-x", "-j", "/dev/sdb"], "code 64", SMART_OF_SDB);
+        let upload = self
+            .agent(claimed, Method::PUT, "artifacts/tool_output/SMART.jsonl")
+            .header("X-Content-SHA256", Sha256Hex::of(body.as_bytes()).to_string());
+        let _: Value = good(upload.body(body)).await;
     }
 
     async fn work_half_way(&self, claimed: &Claimed, number: usize) {
@@ -211,6 +237,9 @@ fn until_storage_fails(claimed: &Claimed, number: usize) -> Vec<Record> {
             records.push(Record::SpecDiffs { diffs: Vec::new() });
         }
         let is_bad = stage == StageName::Storage;
+        if is_bad {
+            records.extend(reading_of_disks(stage, at_ms - 60_000));
+        }
         let outcome = if is_bad {
             Outcome::Fail { reason: "sdb: 3 sectors cannot be read (LBA 1953525100 and two more)".to_owned() }
         } else {
@@ -223,6 +252,72 @@ fn until_storage_fails(claimed: &Claimed, number: usize) -> Vec<Record> {
     }
     records.push(Record::PipelineFinished { ts_ms: at_ms });
     records
+}
+
+/// Two disks are read; the second has sectors that cannot be, and the kernel says so.
+fn reading_of_disks(stage: StageName, from_ms: i64) -> Vec<Record> {
+    let begins = |ordinal: u32, name: &str| Record::SubStepStarted {
+        stage,
+        ordinal,
+        name: name.to_owned(),
+        ts_ms: from_ms,
+    };
+    let ends = |ordinal, outcome, ts_ms| Record::SubStepFinished {
+        stage,
+        ordinal,
+        outcome,
+        details: Value::Null,
+        ts_ms,
+    };
+    let said = |message: &str, ts_ms| Record::Event {
+        level: EventLevel::Warning,
+        kind: "kernel_log".to_owned(),
+        message: message.to_owned(),
+        ts_ms,
+    };
+    vec![
+        begins(0, "sda read"),
+        begins(1, "sdb read"),
+        said("ata2.00: exception Emask 0x0 SAct 0x0 SErr 0x0 action 0x0", from_ms + 21_000),
+        said(
+            "I/O error, dev sdb, sector 1953525100 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2",
+            from_ms + 21_400,
+        ),
+        ends(0, Outcome::Pass, from_ms + 48_000),
+        ends(
+            1,
+            Outcome::Fail { reason: "3 sectors cannot be read (LBA 1953525100 and two more)".to_owned() },
+            from_ms + 55_000,
+        ),
+    ]
+}
+
+/// What is wrong stands at its field, and nothing that was typed is lost.
+async fn add_a_machine(chromium: &Chromium, base: &str) {
+    chromium.go(&format!("{base}/new-host?name=rack1-u20&mac=3c:ec:ef:12:34")).await;
+    chromium
+        .value("(document.querySelector('textarea[name=spec]').value = 'memory:\\n  total_gib: 256\\n')")
+        .await;
+    chromium.click("input[value=quick]").await;
+    chromium.click(".go").await;
+    chromium.until("document.querySelector('#wrong-mac') !== null").await;
+    chromium.picture("new-host", LOOKS[0]).await;
+    chromium.picture("new-host", LOOKS[1]).await;
+    assert_eq!(chromium.value("document.activeElement.name").await, "mac");
+    chromium.value("(document.activeElement.value = '')").await;
+    chromium.type_into("input[name=mac]", "3c:ec:ef:12:34:56").await;
+    chromium.click(".go").await;
+    chromium
+        .until("location.pathname.startsWith('/runs/') && document.body.innerText.includes('rack1-u20')")
+        .await;
+}
+
+/// It shows its end.
+async fn read_the_log(chromium: &Chromium, page: &str) {
+    chromium.go(page).await;
+    let tail = "document.querySelector('.tail')";
+    assert_eq!(chromium.value(&format!("{tail}.scrollTop")).await, 0);
+    assert_eq!(chromium.value(&format!("{tail}.querySelector('li:last-child').getBoundingClientRect().bottom <= {tail}.getBoundingClientRect().bottom")).await, true);
 }
 
 #[tokio::test]
@@ -283,12 +378,14 @@ async fn people_use_the_pages_in_a_browser() {
 
     let held = format!("/runs/{}", running.run.0 + 2);
     let run = format!("/runs/{}", running.run);
+    let output = format!("{held}/output/SMART.jsonl");
     let pages = [
         ("dashboard", "/"),
         ("hosts", "/hosts"),
         ("host", "/hosts/rack1-u04"),
         ("run", run.as_str()),
         ("held", held.as_str()),
+        ("output", output.as_str()),
         ("start", "/hosts/rack1-u09/start"),
         ("runs", "/runs"),
         ("models", "/models"),
@@ -315,6 +412,9 @@ async fn people_use_the_pages_in_a_browser() {
     chromium.picture("spec", LOOKS[0]).await;
     let at = chromium.value("document.activeElement.selectionStart").await;
     assert_eq!(at, 10, "the cursor is where the mistake is");
+
+    add_a_machine(&chromium, &base).await;
+    read_the_log(&chromium, &page(&held)).await;
 
     // an order asks first, and a keyboard is enough
     chromium.go(&page(&run)).await;

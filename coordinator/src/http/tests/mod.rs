@@ -33,7 +33,10 @@ mod turns;
 mod users;
 mod waivers;
 mod web;
+mod web_hosts;
+mod web_log;
 mod web_many;
+mod web_million;
 mod webdriver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

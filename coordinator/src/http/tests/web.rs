@@ -36,7 +36,7 @@ impl Browser {
         Self { http, base, cookie: None, csrf: String::new() }
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base)).header("accept", "text/html");
         match &self.cookie {
             Some(cookie) => request.header("cookie", cookie),
@@ -53,7 +53,7 @@ impl Browser {
         Self::page(self.request(Method::GET, path).send().await.unwrap()).await
     }
 
-    fn posting(&self, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
+    pub(super) fn posting(&self, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
         let body = serde_urlencoded::to_string(fields).unwrap();
         self.request(Method::POST, path)
             .header("origin", &self.base)
@@ -62,7 +62,7 @@ impl Browser {
     }
 
     /// Sends a form of this session.
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
+    pub(super) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let fields = [&[("csrf", self.csrf.as_str())], fields].concat();
         Self::page(self.posting(path, &fields).send().await.unwrap()).await
     }
@@ -97,7 +97,7 @@ impl Browser {
 }
 
 /// A coordinator with an operator who is logged in, and a viewer.
-async fn with_people() -> (Lab, Browser) {
+pub(super) async fn with_people() -> (Lab, Browser) {
     let lab = Lab::open().await;
     lab.add_user("alice", "operator").await;
     lab.add_user("victor", "viewer").await;
@@ -223,7 +223,7 @@ async fn a_viewer_sees_no_buttons_and_their_forms_are_refused() {
 }
 
 /// What a hostile machine or operator would like to see run.
-const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
+pub(super) const HOSTILE: &str = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>";
 
 #[tokio::test]
 async fn nothing_that_a_machine_or_an_operator_says_becomes_part_of_a_page() {
@@ -255,6 +255,7 @@ async fn nothing_that_a_machine_or_an_operator_says_becomes_part_of_a_page() {
         "/hosts/node1",
         "/hosts/node1/spec",
         "/hosts/node1/start",
+        "/new-host?name=%22%3E%3Cscript%3Ealert(1)&mac=%22%3E%3Cimg+src=x",
         "/runs",
         "/runs/1",
         "/runs/1/abort",
@@ -289,7 +290,7 @@ async fn nothing_that_a_machine_or_an_operator_says_becomes_part_of_a_page() {
 }
 
 /// The policy would stop it; it must not be there in the first place.
-fn is_without_inline_code(path: &str, text: &str) {
+pub(super) fn is_without_inline_code(path: &str, text: &str) {
     assert!(!text.contains(" style="), "{path}");
     for (_, rest) in text.match_indices("<script").map(|(at, _)| text.split_at(at)) {
         assert!(rest.starts_with("<script src=\"/assets/"), "{path}: {}", &rest[..60]);
@@ -446,7 +447,7 @@ async fn a_page_is_told_what_changed() {
     let mut stream = browser.request(Method::GET, "/live/runs/1").send().await.unwrap();
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let mut text = String::new();
-    while !text.contains("run-events") {
+    while !text.contains("run-log") {
         text += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
     }
     let stage = claimed.response.plan.stages[0].work.name();

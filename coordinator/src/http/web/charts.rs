@@ -43,7 +43,7 @@ const LEAST_FRESH_MS: i64 = 5_000;
 /// Reading takes at most this part of the time.
 const SHARE: i64 = 20;
 /// How long a page waits for charts that were never drawn: it is shown without them, and they are sent later.
-pub(super) const PAGE_PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const PAGE_PATIENCE: Duration = Duration::from_millis(100);
 /// How long those wait who have nothing else to show.
 pub(super) const LIVE_PATIENCE: Duration = Duration::from_mins(1);
 

@@ -84,7 +84,8 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
         @if shown.lines.is_empty() {
             section.narrow {
                 h2 { "No machine is registered yet" }
-                p { "On the coordinator's box:" }
+                @if visitor.is_operator() { p.buttons { a.button.go href="/new-host" { "Add a host…" } } }
+                p { "Or on the coordinator's box:" }
                 pre { "vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n"
                       "vetting-coordinator run start rack1-u07 --profile quick" }
             }

@@ -1,6 +1,7 @@
 //! The event log, the newest first.
 
 use maud::{Markup, html};
+use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::EventView;
 use warp::reply::Response;
 
@@ -16,33 +17,38 @@ use crate::store::{StoreError, hosts};
 /// Lines of a page.
 const MOST_LINES: u32 = 200;
 
-/// `GET /events?kind=…&host=…&before=…`.
+/// `GET /events?kind=…&host=…&run=…&before=…`.
 pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, ApiError> {
     let kind = form.get("kind").unwrap_or_default().trim().to_owned();
     let host = form.get("host").unwrap_or_default().trim().to_owned();
+    let of_run: Option<RunId> =
+        form.get("run").filter(|text| !text.is_empty()).map(super::run_id).transpose()?;
     let before = form.get("before").and_then(|text| text.parse::<i64>().ok());
     let (glob, of_host) = (if kind.is_empty() { "*".to_owned() } else { kind.clone() }, host.clone());
     let read = visitor.app.driver.store.read(move |connection| {
-        let of = if of_host.is_empty() {
-            Of::All
-        } else {
-            Of::Host(hosts::require_by_name(connection, &of_host)?.id)
+        let of = match of_run {
+            Some(run) => Of::Run(run),
+            None if of_host.is_empty() => Of::All,
+            None => Of::Host(hosts::require_by_name(connection, &of_host)?.id),
         };
         let rows = events::newest(connection, of, &glob, before, MOST_LINES)?;
         rows.into_iter().map(views::event).collect::<Result<Vec<_>, StoreError>>()
     });
     let lines = read.await?;
     let oldest = lines.last().filter(|_| lines.len() == MOST_LINES as usize).map(|line| line.id.to_string());
+    let run_text = of_run.map(|run| run.to_string()).unwrap_or_default();
     let body = html! {
         h1 { "Events" }
+        @if let Some(run) = of_run { p.note { "Of " a href=(format!("/runs/{run}")) { "run " (run) } ", the newest first. " a href="/events" { "All events" } } }
         form.filters method="get" action="/events" role="search" {
+            @if let Some(run) = of_run { input type="hidden" name="run" value=(run); }
             label { span.off-screen { "Kind" } input type="search" name="kind" value=(kind) placeholder="kind, such as hold_*"; }
-            label { span.off-screen { "Host" } input type="search" name="host" value=(host) placeholder="host"; }
+            @if of_run.is_none() { label { span.off-screen { "Host" } input type="search" name="host" value=(host) placeholder="host"; } }
             button type="submit" { "Show" }
         }
         @if lines.is_empty() { p.empty { "There is no such line." } } @else { (table(&lines)) }
         @if let Some(oldest) = oldest {
-            p { a href=(format!("/events?{}", query(&[("kind", &kind), ("host", &host), ("before", &oldest)]))) { "Older ones" } }
+            p { a href=(format!("/events?{}", query(&[("kind", &kind), ("host", &host), ("run", &run_text), ("before", &oldest)]))) { "Older ones" } }
         }
     };
     Ok(whole_page(visitor, Place::Events, "Events", None, &body))

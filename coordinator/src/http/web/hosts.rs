@@ -33,7 +33,10 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
         .filter(|line| matches(line, words) && group.is_none_or(|group| Group::of(line) == group))
         .collect();
     let body = html! {
-        h1 { "Hosts" }
+        header.title {
+            h1 { "Hosts" }
+            @if visitor.is_operator() { a.button href="/new-host" { "Add a host…" } }
+        }
         form.filters method="get" action="/hosts" role="search" {
             label { span.off-screen { "Search" }
                 input type="search" name="q" value=(words) placeholder="name, MAC, model, notes"; }
@@ -47,7 +50,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
             span.note { (format::count(found.len() as u64, "machine", "machines")) }
         }
         @if found.is_empty() { p.empty { "No machine is like that." } } @else {
-            section { div.scroll { table {
+            section { div.scroll { table.hosts {
                 thead { tr { th { "Host" } th { "State" } th { "Profile" } th { "Stage" } th { "Started" } th { "Model" } th { "MAC" } th { "Notes" } } }
                 tbody { @for line in found.iter().take(MOST_ROWS) { (row(line)) } }
             } } }
@@ -60,7 +63,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
 fn row(line: &HostLine) -> maud::Markup {
     html! {
         tr {
-            th scope="row" { a href=(format!("/hosts/{}", line.name)) { (line.name) } }
+            th.nowrap scope="row" { a href=(format!("/hosts/{}", line.name)) { (line.name) } }
             @match &line.run {
                 Some(run) => {
                     td { a.bare href=(format!("/runs/{}", run.id)) { (run_badge(run.state, run.result)) } }

@@ -10,9 +10,12 @@ mod host;
 mod hosts;
 mod layout;
 mod live;
+mod log;
 mod login;
 mod models;
+mod new_host;
 mod orders;
+mod output;
 mod run;
 mod runs;
 pub mod settings;
@@ -115,8 +118,8 @@ impl Form {
 }
 
 /// First segments of the paths that are pages.
-const OURS: [&str; 10] =
-    ["", "hosts", "runs", "models", "events", "settings", "login", "logout", "assets", "live"];
+const OURS: [&str; 11] =
+    ["", "hosts", "new-host", "runs", "models", "events", "settings", "login", "logout", "assets", "live"];
 /// First segments that programs ask for: they get problem documents.
 const OF_PROGRAMS: [&str; 4] = ["api", "agent", "boot", "healthz"];
 
@@ -195,13 +198,20 @@ async fn get(request: &Request) -> Result<Response, ApiError> {
     match segments.as_slice() {
         [] => dashboard::page(&visitor, query).await,
         ["hosts"] => hosts::page(&visitor, query).await,
+        ["new-host"] => new_host::page(&visitor, query).await,
         ["hosts", name] => host::page(&visitor, name).await,
         ["hosts", name, "spec"] => spec::page(&visitor, name).await,
         ["hosts", name, "start"] => start::page(&visitor, name).await,
         ["runs"] => runs::page(&visitor).await,
         ["runs", run] => run::page(&visitor, run_id(run)?).await,
         ["runs", run, "report"] => runs::report(&visitor, run_id(run)?, &request.headers).await,
-        ["runs", run, "files", kind] => runs::file(&visitor, run_id(run)?, kind, &request.headers).await,
+        ["runs", run, "files", kind] => {
+            runs::file(&visitor, run_id(run)?, kind, None, &request.headers).await
+        }
+        ["runs", run, "files", kind, name] => {
+            runs::file(&visitor, run_id(run)?, kind, Some(name), &request.headers).await
+        }
+        ["runs", run, "output", name] => output::page(&visitor, run_id(run)?, name).await,
         ["runs", run, order] => orders::page(&visitor, run_id(run)?, order, query).await,
         ["models"] => models::page(&visitor).await,
         ["models", "compare"] => models::comparison(&visitor, query.require("model")?).await,
@@ -229,6 +239,7 @@ async fn post(request: &Request, bytes: &[u8]) -> Result<Response, ApiError> {
     }
     visitor.app.require_operator()?;
     match segments.as_slice() {
+        ["new-host"] => new_host::save(&visitor, &form).await,
         ["hosts", name, "spec"] => spec::save(&visitor, name, &form).await,
         ["hosts", name, "start"] => start::start(&visitor, name, &form).await,
         ["runs", run, order] => orders::carry_out(&visitor, run_id(run)?, order, &form).await,

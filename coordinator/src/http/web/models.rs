@@ -24,13 +24,13 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
         h1 { "Models" }
         p.note { "Machines by the model that their newest run was ordered with, or by what they call themselves." }
         @if models.is_empty() { p.empty { "No machine told yet what it is." } } @else {
-            table {
+            section { table {
                 thead { tr { th { "Model" } th.num { "Machines" } } }
                 tbody { @for (model, count) in &models { tr {
                     th scope="row" { a href=(format!("/models/compare?{}", query(&[("model", model)]))) { (model) } }
                     td.num { (count) }
                 } } }
-            }
+            } }
         }
     };
     Ok(whole_page(visitor, Place::Models, "Models", None, &body))

@@ -17,13 +17,10 @@ use warp::reply::Response;
 use super::dashboard::{bar, left_in_words};
 use super::layout::{Place, Region, Tone, badge, or_dash, page as whole_page, run_badge, step_badge};
 use super::visitor::Visitor;
-use super::{charts, live};
+use super::{charts, live, log, output};
 use crate::http::problem::ApiError;
 use crate::run::views;
 use crate::store::events::{self, Of};
-
-/// Newest lines of the log that are shown.
-const MOST_EVENTS: u32 = 200;
 
 struct Shown {
     run: RunDetail,
@@ -37,7 +34,7 @@ async fn look(visitor: &Visitor, run: RunId) -> Result<Shown, ApiError> {
     let verdict = driver.verdict(run).await?;
     let rows = driver
         .store
-        .read(move |connection| events::newest(connection, Of::Run(run), "*", None, MOST_EVENTS))
+        .read(move |connection| events::newest(connection, Of::Run(run), "*", None, log::MOST_LINES))
         .await?;
     let events = rows.into_iter().map(views::event).collect::<Result<_, _>>()?;
     Ok(Shown { run: detail, verdict, events })
@@ -66,8 +63,8 @@ pub(super) async fn regions(
         Region::new("run-stages", &stages(&shown.run)),
         Region::new("run-findings", &findings(&shown.run)),
         Region::new("run-charts", &html! { section { h2 { "Charts" } div.charts { (charts) } } }),
+        Region::new("run-log", &log::tail(&shown.run, &shown.events)),
         Region::new("run-files", &files(visitor, &shown.run)),
-        Region::new("run-events", &log(&shown.events)),
     ])
 }
 
@@ -319,7 +316,7 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
                 div.scroll { table {
                     thead { tr { th { "Kind" } th.num { "Size" } th { "SHA-256" } } }
                     tbody { @for file in run.artifacts.iter().filter(may_have) { tr {
-                        th scope="row" { a href=(format!("/runs/{}/files/{}", run.summary.id, file.kind)) { (file.kind) } }
+                        th scope="row" { (file_link(run, file)) }
                         td.num { (format::size(file.size_bytes)) }
                         td { code.digest { (file.sha256) } }
                     } } }
@@ -329,11 +326,14 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
     }
 }
 
-fn log(lines: &[EventView]) -> Markup {
+/// Of a kind that the run has several of, each by its name.
+fn file_link(run: &RunDetail, file: &ArtifactView) -> Markup {
+    let path = format!("/runs/{}/files/{}", run.summary.id, file.kind);
+    let is_one_of_several = run.artifacts.iter().filter(|other| other.kind == file.kind).nth(1).is_some();
     html! {
-        section {
-            h2 { "Log" }
-            @if lines.is_empty() { p.empty { "Nothing was logged." } } @else { (super::events::table(lines)) }
+        @match output::name_of(&file.path).filter(|_| is_one_of_several) {
+            Some(name) => { a href=(format!("{path}/{name}")) { (file.kind) " " (name) } }
+            None => { a href=(path) { (file.kind) } }
         }
     }
 }

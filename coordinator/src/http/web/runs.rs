@@ -57,17 +57,22 @@ pub(super) async fn report(visitor: &Visitor, run: RunId, headers: &HeaderMap) -
     Ok(with_policy(response, REPORT_POLICY))
 }
 
-/// `GET /runs/{id}/files/{kind}`, to be saved.
+/// `GET /runs/{id}/files/{kind}` and `GET /runs/{id}/files/{kind}/{name}`, to be saved.
 pub(super) async fn file(
     visitor: &Visitor,
     run: RunId,
     kind: &str,
+    name: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     operator::check_name(kind)?;
-    let response = operator::artifact(visitor.app.clone(), run, kind.to_owned(), headers.clone()).await?;
+    let app = &visitor.app;
+    let row = operator::stored_artifact(app, run, kind.to_owned(), name.map(str::to_owned)).await?;
+    let response = operator::artifact_file(&row, headers).await?;
     let mut response = with_policy(response, FILE_POLICY);
-    let name = format!("attachment; filename=\"run-{run}-{kind}\"");
+    // a name that was found is one that was checked when the file was stored
+    let name = name.unwrap_or(kind);
+    let name = format!("attachment; filename=\"run-{run}-{name}\"");
     let name = HeaderValue::from_str(&name).map_err(|error| ApiError::internal(&error))?;
     response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
     Ok(response)

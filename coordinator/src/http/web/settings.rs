@@ -80,7 +80,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
         section { h2 { "Users" } (user_table(&users)) }
         section { h2 { "Tokens" } (token_table(&tokens, &now)) }
         section { h2 { "Configuration" }
-            table { tbody { @for setting in &visitor.app.web.settings { tr {
+            table.settings { tbody { @for setting in &visitor.app.web.settings { tr {
                 th scope="row" { code { (setting.key) } } td { (setting.value) }
             } } } }
         }

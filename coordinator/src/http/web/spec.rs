@@ -55,7 +55,7 @@ fn editor(visitor: &Visitor, host: &HostView, text: &str, mistake: Option<&Mista
 }
 
 /// A mistake with the lines around it.
-fn told(mistake: &Mistake, text: &str) -> Markup {
+pub(super) fn told(mistake: &Mistake, text: &str) -> Markup {
     let first = mistake.line.saturating_sub(AROUND + 1);
     html! {
         div.wrong role="alert" {

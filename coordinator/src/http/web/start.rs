@@ -28,19 +28,23 @@ pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiE
     Ok(whole_page(visitor, Place::Hosts, "Start a run", None, &body))
 }
 
-fn form(visitor: &Visitor, host: &HostView) -> Markup {
-    let words = |profile: ProfileName| match profile {
+/// A profile with what it takes.
+pub(super) fn profile_words(profile: ProfileName) -> &'static str {
+    match profile {
         ProfileName::Quick => "quick: half an hour at most",
         ProfileName::Deep => "deep: about a day, every disk read whole",
         ProfileName::Soak => "soak: three days and more",
-    };
+    }
+}
+
+fn form(visitor: &Visitor, host: &HostView) -> Markup {
     html! {
         form.stacked method="post" action=(format!("/hosts/{}/start", host.name)) {
             (csrf_field(visitor))
             fieldset {
                 legend { "Profile" }
                 @for profile in ProfileName::ALL {
-                    label.check { input type="radio" name="profile" value=(profile) checked[*profile == ProfileName::Quick]; (words(*profile)) }
+                    label.check { input type="radio" name="profile" value=(profile) checked[*profile == ProfileName::Quick]; (profile_words(*profile)) }
                 }
             }
             fieldset {

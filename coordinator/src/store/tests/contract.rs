@@ -240,6 +240,7 @@ const OWN_TABLES: &[&str] = &[
     "run_specs",
     "run_components",
     "run_metrics",
+    "run_sample_counts",
     "run_holds",
     "run_reopenings",
     "stage_attempts",

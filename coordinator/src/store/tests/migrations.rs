@@ -56,7 +56,8 @@ fn an_older_database_gets_what_it_lacks_and_keeps_its_rows() {
     connection
         .execute_batch(
             "INSERT INTO hosts (name, mac, wol_broadcast_ip, expected_spec_yaml) VALUES ('a', 'b', 'c', 'd');
-             INSERT INTO runs (host_id, state, agent_token_hash) VALUES (1, 'Completed', '');",
+             INSERT INTO runs (host_id, state, agent_token_hash) VALUES (1, 'Completed', ''), (1, 'Completed', '');
+             INSERT INTO measurements (run_id, ts, kind, key) VALUES (1, 't', 'temp', 'a'), (1, 't', 'temp', 'b');",
         )
         .unwrap();
     let applied = apply(&mut connection, MIGRATIONS, &clock).unwrap();
@@ -69,6 +70,12 @@ fn an_older_database_gets_what_it_lacks_and_keeps_its_rows() {
         )
         .unwrap();
     assert_eq!(found, ("quick".to_owned(), 0, None));
+    let counted: String = connection
+        .query_row("SELECT group_concat(run_id || ': ' || samples) FROM run_sample_counts", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    assert_eq!(counted, "1: 2", "samples from before are counted");
 }
 
 #[test]
