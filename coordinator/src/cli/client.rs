@@ -42,6 +42,15 @@ pub enum ClientError {
         /// As given.
         url: String,
     },
+    /// Nothing to know the coordinator by.
+    #[error(
+        "nothing tells the coordinator at {url} from another: copy its `<state_dir>/tls/ca.pem` here and name it with \
+         --ca, VETTING_CA, or `ca` in ~/.config/vetting/client.yaml"
+    )]
+    NoAuthority {
+        /// As given.
+        url: String,
+    },
     /// No answer.
     #[error("the coordinator at {address} does not answer; is `vetting-coordinator serve` running?")]
     Unreachable {
@@ -74,9 +83,11 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { problem } => problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-            Self::NotRunning { .. } | Self::File { .. } | Self::Url { .. } | Self::NotUnderstood { .. } => {
-                false
-            }
+            Self::NotRunning { .. }
+            | Self::File { .. }
+            | Self::Url { .. }
+            | Self::NoAuthority { .. }
+            | Self::NotUnderstood { .. } => false,
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod backup;
 mod client;
+mod client_config;
 mod enrolment;
 mod events;
 mod hosts;
@@ -19,6 +20,7 @@ mod profiles;
 mod progress;
 mod report;
 mod runs;
+mod shell;
 mod specs;
 mod ssh;
 mod tokens;
@@ -41,7 +43,7 @@ pub use client::ClientError;
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// Exit codes: 0 done (for `run watch`: the run passed), 1 the watched run did not pass, 2 something went wrong.
+/// Exit codes: 0 done (for `run watch` and `run wait`: the run passed), 1 the run did not pass, 2 something went wrong.
 /// A reader of the output that goes away (`| head`) ends a command quietly.
 #[derive(Debug, Parser)]
 #[command(
@@ -67,11 +69,12 @@ pub struct CommandLine {
     command: Command,
 }
 
-/// Which coordinator to talk to; without these, the one that this box's configuration describes.
-#[derive(Debug, Args)]
+/// Which coordinator to talk to; without these, the one that this box's configuration describes, or where there is none
+/// the one of `~/.config/vetting/client.yaml`.
+#[derive(Debug, Clone, Args)]
 struct Remote {
     /// A coordinator on another box: `https://HOST:PORT`.
-    #[arg(long, global = true, env = "VETTING_URL", requires = "ca")]
+    #[arg(long, global = true, env = "VETTING_URL")]
     url: Option<String>,
     /// The certificate of that coordinator's authority (its `<state_dir>/tls/ca.pem`).
     #[arg(long, global = true, env = "VETTING_CA")]
@@ -149,6 +152,13 @@ enum Command {
                       vetting-coordinator events --host rack1-u07 --kind 'hold_*'\n  \
                       vetting-coordinator events --follow --json")]
     Events(events::Events),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Example:\n  vetting-coordinator completions bash > \
+                            /usr/share/bash-completion/completions/vetting-coordinator")]
+    Completions(shell::Completions),
+    /// Write a manual page for each command into a folder.
+    #[command(after_help = "Example:\n  vetting-coordinator man /usr/local/share/man/man1")]
+    Man(shell::ManualPages),
 }
 
 /// What a command could not do.
@@ -210,6 +220,22 @@ pub enum CommandError {
     /// The second time it was another.
     #[error("the two passwords differ; nothing was changed")]
     PasswordsDiffer,
+    /// A folder named on the command line.
+    #[error("cannot write into {}; is it there?", path.display())]
+    Write {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A run is not over in time.
+    #[error("run {run} is not over after {}; it goes on", vetting_judge::duration::HumanDuration::from_ms(*ms))]
+    NotOver {
+        /// Which.
+        run: vetting_protocol::ids::RunId,
+        /// How long was waited, ms.
+        ms: u64,
+    },
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
     Print(#[from] std::io::Error),
@@ -272,15 +298,31 @@ impl CommandLine {
                 let (config, remote) = (self.config.as_path(), &self.remote);
                 command.run(&usb::Surroundings { config, remote, json: self.json }).await?;
             }
+            Command::Completions(completions) => completions.run(self.json)?,
+            Command::Man(pages) => pages.run(self.json)?,
             Command::Events(events) => events.run(&|| connect(&self.config, &self.remote), self.json).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+impl Remote {
+    /// With what the client's file adds: it counts where neither a coordinator was named nor this box has one.
+    fn completed(&self, config: &Path) -> Result<Self, ConfigError> {
+        let own = self.url.is_none() && config.exists();
+        let file = client_config::path().filter(|_| !own && (self.url.is_none() || self.ca.is_none()));
+        let Some(found) = file.map(|path| client_config::read(&path, self)).transpose()?.flatten() else {
+            return Ok(self.clone());
+        };
+        Ok(Self { url: self.url.clone().or(found.url), ca: found.ca, token_file: found.token_file })
+    }
+}
+
 fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
+    let remote = remote.completed(config)?;
     match (&remote.url, &remote.ca) {
         (Some(url), Some(ca)) => Ok(Client::elsewhere(url, ca, remote.token_file.as_deref())?),
-        _ => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),
+        (Some(url), None) => Err(ClientError::NoAuthority { url: url.clone() }.into()),
+        (None, _) => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),
     }
 }

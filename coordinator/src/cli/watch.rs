@@ -1,9 +1,10 @@
-//! `run watch`: a line for each change of a run, until it has its result. Outlives a restart of the coordinator.
+//! `run watch`: a line for each change of a run, until it has its result; `run wait`: the same without a word. Outlives a restart of the coordinator.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use vetting_judge::duration::HumanDuration;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{RunDetail, StageView};
 use vetting_protocol::outcome::StepState;
@@ -25,15 +26,67 @@ pub(super) type Connect<'a> = &'a dyn Fn() -> Result<Client, CommandError>;
 
 /// Follows a run; with `json` each look is one object a line.
 pub(super) async fn follow(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
-    match look_until_the_end(connect, id, json).await {
+    let mut shown = String::new();
+    let show = |run: &RunDetail| {
+        let text =
+            if json { serde_json::to_string(run).map_err(std::io::Error::other)? } else { position(run) };
+        if text != shown {
+            output::line(&text)?;
+            shown = text;
+        }
+        Ok(())
+    };
+    let ended = async {
+        let run = look_until_the_end(connect, id, show).await?;
+        if !json {
+            for reason in &run.reasons {
+                output::line(&format!("  {reason}"))?;
+            }
+        }
+        Ok(exit_code(&run))
+    };
+    unread_is_unknown(ended.await)
+}
+
+/// Waits for the end of a run, at most so long; tells it with `json`.
+pub(super) async fn wait(
+    connect: Connect<'_>,
+    id: RunId,
+    limit: Option<HumanDuration>,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let ended = look_until_the_end(connect, id, |_| Ok(()));
+    let run = match limit {
+        None => ended.await?,
+        Some(limit) => tokio::time::timeout(Duration::from_millis(limit.as_ms()), ended)
+            .await
+            .map_err(|_| CommandError::NotOver { run: id, ms: limit.as_ms() })??,
+    };
+    let told = if json { output::json(&run.summary) } else { Ok(()) };
+    unread_is_unknown(told.map_err(CommandError::from).map(|()| exit_code(&run)))
+}
+
+fn exit_code(run: &RunDetail) -> ExitCode {
+    match run.summary.result {
+        Some(RunResult::Pass) => ExitCode::SUCCESS,
+        Some(RunResult::Fail) | None => ExitCode::FAILURE,
+    }
+}
+
+fn unread_is_unknown(ended: Result<ExitCode, CommandError>) -> Result<ExitCode, CommandError> {
+    match ended {
         Err(error) if error.is_closed_output() => Ok(ExitCode::from(UNREAD)),
         ended => ended,
     }
 }
 
-async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+/// Gives each look to `show`, and the last one to the caller.
+async fn look_until_the_end(
+    connect: Connect<'_>,
+    id: RunId,
+    mut show: impl FnMut(&RunDetail) -> Result<(), CommandError>,
+) -> Result<RunDetail, CommandError> {
     let mut client = connect()?;
-    let mut shown = String::new();
     let mut away = Away::default();
     loop {
         let run: RunDetail = match client.get(&["runs", &id.to_string()], &[]).await {
@@ -53,22 +106,9 @@ async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Resu
         if away.is_over() {
             eprintln!("the coordinator answers again");
         }
-        let text =
-            if json { serde_json::to_string(&run).map_err(std::io::Error::other)? } else { position(&run) };
-        if text != shown {
-            output::line(&text)?;
-            shown = text;
-        }
+        show(&run)?;
         if run.summary.state.is_terminal() {
-            if !json {
-                for reason in &run.reasons {
-                    output::line(&format!("  {reason}"))?;
-                }
-            }
-            return Ok(match run.summary.result {
-                Some(RunResult::Pass) => ExitCode::SUCCESS,
-                Some(RunResult::Fail) | None => ExitCode::FAILURE,
-            });
+            return Ok(run);
         }
         tokio::time::sleep(PAUSE).await;
     }
