@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use vetting_judge::yaml;
 
-use super::Remote;
+use super::authority::Authority;
 use crate::config::ConfigError;
 
 /// Where it is, below the user's folder of configurations.
@@ -15,13 +15,14 @@ const BELOW: &str = "vetting/client.yaml";
 /// The file. Relative paths in it are relative to its folder.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ClientConfig {
+pub struct ClientConfig {
     /// `https://HOST:PORT`.
-    url: String,
-    /// The certificate of that coordinator's authority.
-    ca: PathBuf,
-    /// File with an operator token; absent: VETTING_TOKEN or `--token-file`.
-    token_file: Option<PathBuf>,
+    pub url: String,
+    /// The certificate of that coordinator's authority: a file, or `sha256:` and its fingerprint.
+    #[serde(deserialize_with = "authority")]
+    pub ca: Authority,
+    /// File with an operator token.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where the file would be, by the XDG base directory specification.
@@ -31,11 +32,11 @@ pub fn path() -> Option<PathBuf> {
     Some(configs.join(BELOW))
 }
 
-/// What the file says, where there is one. What was said on the command line or in the environment comes first.
+/// What the file says, where there is one.
 ///
 /// # Errors
 /// It cannot be read, or has a mistake.
-pub fn read(path: &Path, said: &Remote) -> Result<Option<Remote>, ConfigError> {
+pub fn read(path: &Path) -> Result<Option<ClientConfig>, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -44,45 +45,50 @@ pub fn read(path: &Path, said: &Remote) -> Result<Option<Remote>, ConfigError> {
     let found: ClientConfig = yaml::parse(&text, "it should hold `url` and `ca`")
         .map_err(|mistake| ConfigError::Mistake { path: path.to_owned(), mistake })?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    Ok(Some(Remote {
-        url: Some(found.url),
-        ca: Some(said.ca.clone().unwrap_or_else(|| folder.join(found.ca))),
-        token_file: said.token_file.clone().or_else(|| found.token_file.map(|file| folder.join(file))),
+    Ok(Some(ClientConfig {
+        url: found.url,
+        ca: found.ca.below(folder),
+        token_file: found.token_file.map(|file| folder.join(file)),
     }))
+}
+
+fn authority<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Authority, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn nothing_said() -> Remote {
-        Remote { url: None, ca: None, token_file: None }
-    }
-
     #[test]
-    fn paths_are_relative_to_the_file_and_the_command_line_comes_first() {
+    fn paths_are_relative_to_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("client.yaml");
-        assert!(read(&path, &nothing_said()).unwrap().is_none());
+        assert!(read(&path).unwrap().is_none());
         std::fs::write(&path, "url: https://192.0.2.10:8443\nca: ca.pem\ntoken_file: /run/token\n").unwrap();
-        let found = read(&path, &nothing_said()).unwrap().unwrap();
-        assert_eq!(found.url.as_deref(), Some("https://192.0.2.10:8443"));
-        assert_eq!(found.ca, Some(folder.path().join("ca.pem")));
+        let found = read(&path).unwrap().unwrap();
+        assert_eq!(found.url, "https://192.0.2.10:8443");
+        assert_eq!(found.ca, Authority::Certificate(folder.path().join("ca.pem")));
         assert_eq!(found.token_file, Some(PathBuf::from("/run/token")));
-        let said = Remote { token_file: Some(PathBuf::from("other")), ..nothing_said() };
-        assert_eq!(read(&path, &said).unwrap().unwrap().token_file, Some(PathBuf::from("other")));
     }
 
     #[test]
     fn a_token_or_a_typing_mistake_in_it_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("client.yaml");
-        for (text, line) in [("url: x\nca: y\ntoken: z\n", 3), ("url: x\n", 1), ("", 1), ("url: [\n", 1)] {
+        let mistakes = [
+            ("url: x\nca: y\ntoken: z\n", 3),
+            ("url: x\nca: sha256:12\n", 2),
+            ("url: x\n", 1),
+            ("", 1),
+            ("url: [\n", 1),
+        ];
+        for (text, line) in mistakes {
             std::fs::write(&path, text).unwrap();
-            let error = read(&path, &nothing_said()).unwrap_err();
+            let error = read(&path).unwrap_err();
             assert!(
                 matches!(&error, ConfigError::Mistake { mistake, .. } if mistake.line == line),
-                "{error}"
+                "{text:?}: {error}"
             );
         }
     }

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `import`, `backup` and `restore` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
+mod authority;
 mod backup;
 mod client;
 mod client_config;
@@ -10,6 +11,7 @@ mod hosts;
 mod import;
 mod init;
 mod janitor;
+mod live_view;
 mod models;
 mod netboot;
 mod notify;
@@ -37,21 +39,28 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
 use crate::logging::LogFormat;
-use client::Client;
+use authority::Authority;
+use client::{Client, Elsewhere};
 
 pub use client::ClientError;
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// Exit codes: 0 done (for `run watch` and `run wait`: the run passed), 1 the run did not pass, 2 something went wrong.
-/// A reader of the output that goes away (`| head`) ends a command quietly.
+/// `init`, `migrate`, `serve`, `import`, `backup`, `restore` work on this box; all others ask a coordinator, here or elsewhere.
 #[derive(Debug, Parser)]
 #[command(
     name = "vetting-coordinator",
     version,
     after_help = "Examples:\n  vetting-coordinator init\n  vetting-coordinator serve\n  \
                   vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n  \
-                  vetting-coordinator run start rack1-u07 --profile quick\n  vetting-coordinator run watch 1"
+                  vetting-coordinator run start rack1-u07 --profile quick\n  vetting-coordinator run watch 1\n\n\
+                  Exit codes:\n  \
+                  0  done; of `run wait` and `run watch`: the run passed\n  \
+                  1  only of `run wait` and `run watch`: the run failed\n  \
+                  2  something went wrong: a refusal, no answer, bad words; of `run wait` and `run watch` also: the run\n     \
+                  broke off (aborted, machine or coordinator gone, not over in time), so that nobody knows\n  \
+                  n  of `run ssh`: that of the SSH client\n\
+                  A reader of the output that goes away (`| head`) ends a command quietly, with 0."
 )]
 pub struct CommandLine {
     /// The configuration file.
@@ -76,10 +85,11 @@ struct Remote {
     /// A coordinator on another box: `https://HOST:PORT`.
     #[arg(long, global = true, env = "VETTING_URL")]
     url: Option<String>,
-    /// The certificate of that coordinator's authority (its `<state_dir>/tls/ca.pem`).
-    #[arg(long, global = true, env = "VETTING_CA")]
-    ca: Option<PathBuf>,
-    /// File with an operator token; VETTING_TOKEN may hold the token itself.
+    /// What it is known by: a copy of its `<state_dir>/tls/ca.pem`, or the fingerprint of that certificate,
+    /// `sha256:HEX`.
+    #[arg(long, global = true, env = "VETTING_CA", value_name = "FILE|sha256:HEX")]
+    ca: Option<Authority>,
+    /// File with an operator token; without it, VETTING_TOKEN may hold the token itself.
     #[arg(long, global = true)]
     token_file: Option<PathBuf>,
 }
@@ -221,7 +231,7 @@ pub enum CommandError {
     #[error("the two passwords differ; nothing was changed")]
     PasswordsDiffer,
     /// A folder named on the command line.
-    #[error("cannot write into {}; is it there?", path.display())]
+    #[error("cannot write into {}", path.display())]
     Write {
         /// The folder.
         path: PathBuf,
@@ -307,22 +317,37 @@ impl CommandLine {
 }
 
 impl Remote {
-    /// With what the client's file adds: it counts where neither a coordinator was named nor this box has one.
-    fn completed(&self, config: &Path) -> Result<Self, ConfigError> {
-        let own = self.url.is_none() && config.exists();
-        let file = client_config::path().filter(|_| !own && (self.url.is_none() || self.ca.is_none()));
-        let Some(found) = file.map(|path| client_config::read(&path, self)).transpose()?.flatten() else {
-            return Ok(self.clone());
-        };
-        Ok(Self { url: self.url.clone().or(found.url), ca: found.ca, token_file: found.token_file })
+    /// The coordinator on another box, if it is one: as said, or else as the client's file says, which counts where
+    /// neither a coordinator was named nor this box has one.
+    fn elsewhere(&self, config: &Path) -> Result<Option<Elsewhere>, CommandError> {
+        // a file that was named and is not there is a mistake, not a wish for another coordinator
+        let own = config.exists() || config != Path::new(config::DEFAULT_PATH);
+        if self.url.is_none() && own {
+            return Ok(None);
+        }
+        let said_token_file = self.token_file.clone();
+        if let (Some(url), Some(ca)) = (&self.url, &self.ca) {
+            // the file's token is not for whom it does not name
+            let (url, authority) = (url.clone(), ca.clone());
+            return Ok(Some(Elsewhere { url, authority, said_token_file, token_file: None }));
+        }
+        let file = client_config::path().map(|path| client_config::read(&path)).transpose()?.flatten();
+        match (file, &self.url) {
+            (Some(file), url) => Ok(Some(Elsewhere {
+                url: url.clone().unwrap_or(file.url),
+                authority: self.ca.clone().unwrap_or(file.ca),
+                said_token_file,
+                token_file: file.token_file,
+            })),
+            (None, Some(url)) => Err(ClientError::NoAuthority { url: url.clone() }.into()),
+            (None, None) => Ok(None),
+        }
     }
 }
 
 fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
-    let remote = remote.completed(config)?;
-    match (&remote.url, &remote.ca) {
-        (Some(url), Some(ca)) => Ok(Client::elsewhere(url, ca, remote.token_file.as_deref())?),
-        (Some(url), None) => Err(ClientError::NoAuthority { url: url.clone() }.into()),
-        (None, _) => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),
-    }
+    Ok(match remote.elsewhere(config)? {
+        Some(elsewhere) => Client::elsewhere(&elsewhere)?,
+        None => Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?,
+    })
 }

@@ -19,7 +19,7 @@ pub(super) struct Completions {
 
 #[derive(Debug, Args)]
 pub(super) struct ManualPages {
-    /// An existing folder, such as /usr/local/share/man/man1.
+    /// The folder, such as /usr/local/share/man/man1; it is made if it is not there.
     folder: PathBuf,
 }
 
@@ -39,7 +39,9 @@ impl Completions {
 impl ManualPages {
     pub(super) fn run(&self, json: bool) -> Result<(), CommandError> {
         let failed = |source| CommandError::Write { path: self.folder.clone(), source };
-        clap_mangen::generate_to(CommandLine::command(), &self.folder).map_err(failed)?;
+        std::fs::create_dir_all(&self.folder)
+            .and_then(|()| clap_mangen::generate_to(CommandLine::command(), &self.folder))
+            .map_err(failed)?;
         if json {
             return Ok(output::json(&serde_json::json!({"folder": self.folder}))?);
         }
