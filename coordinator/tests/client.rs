@@ -103,8 +103,8 @@ fn waiting_has_an_end() {
     assert!(said(&lab.say(&["run", "wait", "2"])).contains("no run 2"));
 }
 
-/// Watches run 1 on a terminal that calls itself `kind`; gives all that came there.
-fn on_terminal(lab: &Site, kind: &str) -> String {
+/// Watches run 1 on a terminal that calls itself `kind`, and aborts the run once something is shown; gives all that came.
+fn watched(lab: &Site, kind: &str) -> String {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut watch = program(lab.folder.path(), &["run", "watch", "1"])
         .env("TERM", kind)
@@ -113,14 +113,17 @@ fn on_terminal(lab: &Site, kind: &str) -> String {
         .spawn()
         .unwrap();
     let mut screen = std::fs::File::from(terminal.master);
-    let mut shown = Vec::new();
+    let mut shown = String::new();
     let mut part = [0; 4096];
     // the end of a pseudo terminal whose other side is closed is an error
     while let Ok(read @ 1..) = screen.read(&mut part) {
-        shown.extend_from_slice(&part[..read]);
+        if shown.is_empty() {
+            lab.say(&["run", "abort", "1"]);
+        }
+        shown.push_str(std::str::from_utf8(&part[..read]).unwrap());
     }
     assert_eq!(watch.wait().unwrap().code(), Some(2));
-    String::from_utf8(shown).unwrap()
+    shown
 }
 
 #[test]
@@ -128,13 +131,10 @@ fn a_watch_is_live_on_a_terminal_and_plain_elsewhere() {
     let lab = Site::open();
     lab.add("node1", MAC);
     lab.text(&["run", "start", "node1"]);
-    let live = std::thread::scope(|scope| {
-        let watching = scope.spawn(|| on_terminal(&lab, "xterm"));
-        lab.text(&["run", "abort", "1"]);
-        watching.join().unwrap()
-    });
-    assert!(live.contains("run 1 of node1: Aborted, fail\r\n"), "{live:?}");
-    let plain = on_terminal(&lab, "dumb");
+    let live = watched(&lab, "xterm");
+    assert!(live.starts_with("run 1 of node1: Waking\r\n"), "{live:?}");
+    assert!(live.contains("A\r\x1b[Jrun 1 of node1: Aborted, fail\r\n"), "{live:?}");
+    let plain = watched(&lab, "dumb");
     assert!(plain.contains("Aborted, fail") && !plain.contains('\x1b'), "{plain:?}");
 }
 

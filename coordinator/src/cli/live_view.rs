@@ -39,7 +39,8 @@ impl LiveView {
     /// Draws a run; `note` is what else is to be said now.
     pub fn draw(&mut self, run: &RunDetail, position: &str, note: Option<&str>) -> io::Result<()> {
         // a terminal that does not tell its size has that of the VT100
-        let (columns, rows) = crossterm::terminal::size().unwrap_or((80, 24));
+        let told = crossterm::terminal::size().ok().filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        let (columns, rows) = told.unwrap_or((80, 24));
         let size = Size { columns: columns.max(20).into(), rows: rows.max(4).into() };
         let lines = frame(run, position, note, size);
         let mut text = String::new();

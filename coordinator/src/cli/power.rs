@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 use vetting_protocol::ids::{ParseIdError, Sha256Hex};
@@ -56,7 +56,8 @@ enum Media {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "way", required = true)]
+#[group(skip)]
+#[command(group = ArgGroup::new("kind").required(true))]
 pub(super) struct Bmc {
     /// Name of the machine.
     name: String,
