@@ -4,6 +4,8 @@
 #   make test     everything that decides whether a change is good, real netboots included
 #   make check    formatting, lints, import walls, licences
 #   make image    the live image: kernel + initramfs, disc and USB stick, into target/image
+#   make deb      the coordinator as a Debian package, into target/debian
+#   make fuzz-api the API, asked by schemathesis for five minutes (FUZZ_SECONDS)
 #   make openapi  docs/api/openapi.json anew, after a change of the API
 #   make bench    ratios against what else does the job, side by side in one run
 #
@@ -11,11 +13,13 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test check image bench openapi build agent packages musl nextest emulators
+.PHONY: demo test check image bench openapi deb fuzz-api build share agent packages musl nextest emulators
 
 MUSL_TARGET := x86_64-unknown-linux-musl
 AGENT       := target/$(MUSL_TARGET)/release/vetting-agent
 IMAGE_TOOL  := target/release/vetting-image
+COORDINATOR := target/release/vetting-coordinator
+FUZZ_SECONDS := 300
 # A copy of the standard library's source beside the checkout spares the download.
 MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 
@@ -24,6 +28,7 @@ PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-t
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
             smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client python3-venv \
             python3-aiosmtpd snmp snmpd chromium chromium-driver fonts-dejavu-core fonts-liberation
+DEB_PACKAGES   := dpkg-dev
 BENCH_PACKAGES := lshw prometheus-node-exporter
 
 demo: build image
@@ -49,8 +54,30 @@ bench: build image
 	@$(MAKE) --no-print-directory packages PACKAGES="$(BENCH_PACKAGES)"
 	target/release/vetting-bench
 
+deb: build
+	@$(MAKE) --no-print-directory packages PACKAGES="$(DEB_PACKAGES)"
+	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deb
+	cargo deb --no-build --package vetting-coordinator --output target/debian/
+
+fuzz-api: packages target/tools/fuzz-api/.installed
+	cargo build --package vetting-coordinator
+	coordinator/fuzz/api.sh target/debug/vetting-coordinator target/tools/fuzz-api/bin/schemathesis $(FUZZ_SECONDS)
+
+target/tools/fuzz-api/.installed: coordinator/fuzz/api-requirements.txt
+	python3 -m venv target/tools/fuzz-api
+	target/tools/fuzz-api/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 build: packages agent
 	cargo build --release --workspace --exclude vetting-agent
+	@$(MAKE) --silent --no-print-directory share
+
+# Manual pages and completions of the coordinator's command line.
+share:
+	rm -rf target/share
+	mkdir -p target/share/completions
+	$(COORDINATOR) man target/share/man/man1
+	for shell in bash fish zsh; do $(COORDINATOR) completions $$shell > target/share/completions/vetting-coordinator.$$shell || exit; done
 
 agent: packages musl
 	cargo build --release --package vetting-agent --target $(MUSL_TARGET)

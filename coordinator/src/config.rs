@@ -37,8 +37,19 @@ pub const COMMENTED_DEFAULTS: &str = include_str!("default-config.yaml");
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: `vetting-coordinator init` writes one, --config names another place", path.display())]
+    #[error(
+        "cannot read {}: `vetting-coordinator init` writes one, --config names another place, and a client of a \
+         coordinator elsewhere has --url, or ~/.config/vetting/client.yaml", path.display()
+    )]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The client's file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Client {
         /// The file.
         path: PathBuf,
         /// Why.

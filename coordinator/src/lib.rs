@@ -18,6 +18,7 @@ pub mod netboot;
 pub mod network_test;
 pub mod notify;
 pub mod open_files;
+pub mod pinned;
 pub mod power;
 pub mod privileges;
 pub mod readiness;

@@ -103,7 +103,7 @@ fn a_reader_that_goes_away_ends_a_command_quietly() {
 }
 
 #[test]
-fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pass() {
+fn a_watch_outlives_a_killed_coordinator_and_ends_with_2_when_the_run_was_aborted() {
     let mut lab = Site::open();
     lab.add("node1", MAC);
     lab.text(&["run", "start", "node1"]);
@@ -130,7 +130,7 @@ fn a_watch_outlives_a_killed_coordinator_and_ends_with_1_when_the_run_did_not_pa
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("Aborted, fail"), "{rest}");
-    assert_eq!(watch.wait().unwrap().code(), Some(1));
+    assert_eq!(watch.wait().unwrap().code(), Some(2));
 }
 
 #[test]

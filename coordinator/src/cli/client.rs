@@ -4,17 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Certificate, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vetting_protocol::agent_api::TLS_SERVER_NAME;
 use vetting_protocol::problem::Problem;
 use vetting_protocol::secret::Secret;
 
+use super::authority::Authority;
 use crate::config::Config;
+use crate::pinned::{self, Pin};
 
 /// Longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// Longest wait for a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Environment variable that may hold the token.
 const TOKEN_VARIABLE: &str = "VETTING_TOKEN";
@@ -41,6 +46,55 @@ pub enum ClientError {
     Url {
         /// As given.
         url: String,
+    },
+    /// The name in it.
+    #[error("the host of {url} is not known here")]
+    Name {
+        /// As given.
+        url: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Nothing to know the coordinator by.
+    #[error(
+        "nothing tells the coordinator at {url} from another: copy its `<state_dir>/tls/ca.pem` here and name it with \
+         --ca, VETTING_CA, or `ca` in ~/.config/vetting/client.yaml; its fingerprint (sha256:…) will do, too"
+    )]
+    NoAuthority {
+        /// As given.
+        url: String,
+    },
+    /// Nothing to be let in by.
+    #[error(
+        "no token for the coordinator at {url}: `token create NAME` on its box makes one; put it in a file, and name that \
+         with --token-file or `token_file` in ~/.config/vetting/client.yaml, or in VETTING_TOKEN"
+    )]
+    NoToken {
+        /// As given.
+        url: String,
+    },
+    /// Something else than a token.
+    #[error("{place} holds no token: it should be one word")]
+    Token {
+        /// File or variable.
+        place: String,
+    },
+    /// TLS itself.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// HTTP itself.
+    #[error("HTTP cannot be set up")]
+    Http {
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// Another one answers.
+    #[error("what answers at {address} is not the coordinator that was named; nothing was told to it")]
+    Untrusted {
+        /// Where.
+        address: String,
+        /// Why.
+        source: reqwest::Error,
     },
     /// No answer.
     #[error("the coordinator at {address} does not answer; is `vetting-coordinator serve` running?")]
@@ -74,9 +128,17 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { problem } => problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-            Self::NotRunning { .. } | Self::File { .. } | Self::Url { .. } | Self::NotUnderstood { .. } => {
-                false
-            }
+            Self::NotRunning { .. }
+            | Self::File { .. }
+            | Self::Url { .. }
+            | Self::Name { .. }
+            | Self::NoAuthority { .. }
+            | Self::NoToken { .. }
+            | Self::Token { .. }
+            | Self::Tls(_)
+            | Self::Http { .. }
+            | Self::Untrusted { .. }
+            | Self::NotUnderstood { .. } => false,
         }
     }
 }
@@ -85,6 +147,19 @@ impl ClientError {
 #[derive(Debug, Deserialize)]
 struct Announcement {
     https: SocketAddr,
+}
+
+/// A coordinator on another box, and how to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    /// What it is known by.
+    pub authority: Authority,
+    /// The file with the token that the command line names; comes before the environment.
+    pub said_token_file: Option<PathBuf>,
+    /// The one that the client's configuration names; comes after it.
+    pub token_file: Option<PathBuf>,
 }
 
 /// A connection to a coordinator.
@@ -98,42 +173,61 @@ pub struct Client {
 
 impl Client {
     /// The coordinator of this box's configuration.
-    pub fn on_this_box(config: &Config, token_file: Option<&Path>) -> Result<Self, ClientError> {
+    pub fn on_this_box(config: &Config, said_token_file: Option<&Path>) -> Result<Self, ClientError> {
         let announced = config.announcement_path();
-        let said =
+        let told =
             std::fs::read(&announced).map_err(|_| ClientError::NotRunning { path: announced.clone() })?;
         let Announcement { https } =
-            serde_json::from_slice(&said).map_err(|source| unusable(&announced, source))?;
-        let token_file = token_file.map_or_else(|| config.operator_token_path(), Path::to_owned);
-        Self::new(reachable(https), &config.tls_dir().join("ca.pem"), &token_file)
+            serde_json::from_slice(&told).map_err(|source| unusable(&announced, source))?;
+        let token = match token(said_token_file)? {
+            Some(token) => token,
+            None => token_in(&config.operator_token_path())?,
+        };
+        let authority = Authority::Certificate(config.tls_dir().join("ca.pem"));
+        Self::new(&[reachable(https)], https.port(), &authority, token)
     }
 
-    /// A coordinator on another box.
-    pub fn elsewhere(url: &str, ca: &Path, token_file: Option<&Path>) -> Result<Self, ClientError> {
-        let refused = || ClientError::Url { url: url.to_owned() };
+    /// The one that is named.
+    pub fn elsewhere(elsewhere: &Elsewhere) -> Result<Self, ClientError> {
+        let Elsewhere { url, authority, said_token_file, token_file } = elsewhere;
+        let refused = || ClientError::Url { url: url.clone() };
         let parsed = Url::parse(url).map_err(|_| refused())?;
-        let host = parsed.host_str().filter(|_| parsed.scheme() == "https").ok_or_else(refused)?;
+        let bare = parsed.path() == "/" && parsed.query().is_none() && parsed.fragment().is_none();
+        let anonymous = parsed.username().is_empty() && parsed.password().is_none();
+        let host = parsed.host_str().filter(|_| parsed.scheme() == "https" && bare && anonymous);
+        let host = host.ok_or_else(refused)?.trim_matches(['[', ']']);
         let port = parsed.port_or_known_default().ok_or_else(refused)?;
-        let bare = host.trim_matches(['[', ']']);
-        let address =
-            (bare, port).to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or_else(refused)?;
-        Self::new(address, ca, token_file.unwrap_or(Path::new("operator.token")))
+        let found = (host, port).to_socket_addrs();
+        let addresses: Vec<_> =
+            found.map_err(|source| ClientError::Name { url: url.clone(), source })?.collect();
+        let token = match (token(said_token_file.as_deref())?, token_file) {
+            (Some(token), _) => token,
+            (None, Some(file)) => token_in(file)?,
+            (None, None) => return Err(ClientError::NoToken { url: url.clone() }),
+        };
+        Self::new(&addresses, port, authority, token)
     }
 
-    fn new(address: SocketAddr, ca: &Path, token_file: &Path) -> Result<Self, ClientError> {
-        let pem = std::fs::read(ca).map_err(|source| unusable(ca, source))?;
-        let authority = Certificate::from_pem(&pem).map_err(|source| unusable(ca, source))?;
+    fn new(
+        addresses: &[SocketAddr],
+        port: u16,
+        authority: &Authority,
+        token: Secret,
+    ) -> Result<Self, ClientError> {
         let http = reqwest::Client::builder()
-            .tls_certs_only([authority])
+            .tls_backend_preconfigured(pinned::client_config(Pin::Authority(authority.pin()?.0))?)
             .https_only(true)
             .no_proxy()
-            .resolve(TLS_SERVER_NAME, address)
+            .redirect(reqwest::redirect::Policy::none())
+            .resolve_to_addrs(TLS_SERVER_NAME, addresses)
+            .connect_timeout(CONNECT_LIMIT)
             .timeout(ANSWER_LIMIT)
             .build()
-            .map_err(|source| unusable(ca, source))?;
-        let base = format!("https://{TLS_SERVER_NAME}:{}/api/v1/", address.port());
+            .map_err(|source| ClientError::Http { source })?;
+        let base = format!("https://{TLS_SERVER_NAME}:{port}/api/v1/");
         let base = Url::parse(&base).map_err(|_| ClientError::Url { url: base })?;
-        Ok(Self { http, base, address: address.to_string(), token: token(token_file)? })
+        let address = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Ok(Self { http, base, address, token })
     }
 
     /// `GET path?query`.
@@ -148,8 +242,7 @@ impl Client {
     /// `GET path`, as it is.
     pub async fn bytes(&self, path: &[&str]) -> Result<Vec<u8>, ClientError> {
         let response = self.send(Method::GET, path, &[], None::<&()>).await?;
-        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
-        Ok(response.bytes().await.map_err(unreachable)?.to_vec())
+        Ok(response.bytes().await.map_err(|source| self.unreachable(source))?.to_vec())
     }
 
     /// `method path` with a JSON body.
@@ -196,7 +289,7 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
+        let unreachable = |source| self.unreachable(source);
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(response);
@@ -211,11 +304,17 @@ impl Client {
 
     async fn answer<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {
         let status = response.status().as_u16();
-        let bytes = response
-            .bytes()
-            .await
-            .map_err(|source| ClientError::Unreachable { address: self.address.clone(), source })?;
+        let bytes = response.bytes().await.map_err(|source| self.unreachable(source))?;
         serde_json::from_slice(&bytes).map_err(|source| self.not_understood(status, source))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ClientError {
+        let address = self.address.clone();
+        if speaks_of_tls(&source) {
+            ClientError::Untrusted { address, source }
+        } else {
+            ClientError::Unreachable { address, source }
+        }
     }
 
     fn not_understood(&self, status: u16, source: serde_json::Error) -> ClientError {
@@ -223,12 +322,42 @@ impl Client {
     }
 }
 
-fn token(file: &Path) -> Result<Secret, ClientError> {
-    let text = match std::env::var(TOKEN_VARIABLE) {
-        Ok(text) => text,
-        Err(_) => std::fs::read_to_string(file).map_err(|source| unusable(file, source))?,
-    };
-    Ok(Secret::new(text.trim().to_owned()))
+/// Whether TLS refused, rather than that nobody was there.
+fn speaks_of_tls(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // what an I/O error wraps is not its source
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    false
+}
+
+/// The token that was said: in a file named on the command line, or in the environment.
+fn token(said_file: Option<&Path>) -> Result<Option<Secret>, ClientError> {
+    match (said_file, std::env::var(TOKEN_VARIABLE)) {
+        (Some(file), _) => token_in(file).map(Some),
+        (None, Ok(text)) if !text.trim().is_empty() => {
+            one_word(&text, || TOKEN_VARIABLE.to_owned()).map(Some)
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+fn token_in(file: &Path) -> Result<Secret, ClientError> {
+    let text = std::fs::read_to_string(file).map_err(|source| unusable(file, source))?;
+    one_word(&text, || file.display().to_string())
+}
+
+fn one_word(text: &str, place: impl Fn() -> String) -> Result<Secret, ClientError> {
+    let word = text.trim();
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ClientError::Token { place: place() });
+    }
+    Ok(Secret::new(word.to_owned()))
 }
 
 /// A coordinator that listens on every address is reached on the loopback.

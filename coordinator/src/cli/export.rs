@@ -180,7 +180,7 @@ impl RowWriter {
             None => Box::new(std::io::stdout().lock()),
             Some(path) => Box::new(
                 std::fs::File::create(path)
-                    .map_err(|source| CommandError::WriteFile { path: path.clone(), source })?,
+                    .map_err(|source| CommandError::Write { path: path.clone(), source })?,
             ),
         };
         Ok(match rows.format {

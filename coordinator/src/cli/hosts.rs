@@ -224,7 +224,7 @@ impl HostCommand {
                 said(&host, json, "changed")
             }
             Self::Power(order) => order.run(client, json).await,
-            Self::Bmc(bmc) => bmc.run(client).await,
+            Self::Bmc(bmc) => bmc.run(client, json).await,
             Self::Pdu(order) => order.run(client, json).await,
             Self::Remove { name, with_runs } => {
                 client.delete(&["hosts", &name], &[("with_runs", with_runs.to_string())]).await?;

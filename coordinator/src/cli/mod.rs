@@ -1,8 +1,10 @@
 //! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `import`, `backup` and `restore` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
+mod authority;
 mod backup;
 mod client;
+mod client_config;
 mod enrolment;
 mod events;
 mod export;
@@ -11,6 +13,7 @@ mod hosts;
 mod import;
 mod init;
 mod janitor;
+mod live_view;
 mod models;
 mod netboot;
 mod netbox;
@@ -23,6 +26,7 @@ mod progress;
 mod queue;
 mod report;
 mod runs;
+mod shell;
 mod specs;
 mod ssh;
 mod tokens;
@@ -39,21 +43,28 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
 use crate::logging::LogFormat;
-use client::Client;
+use authority::Authority;
+use client::{Client, Elsewhere};
 
 pub use client::ClientError;
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// Exit codes: 0 done (for `run watch`: the run passed), 1 the watched run did not pass, 2 something went wrong.
-/// A reader of the output that goes away (`| head`) ends a command quietly.
+/// `init`, `migrate`, `serve`, `import`, `backup`, `restore` work on this box; all others ask a coordinator, here or elsewhere.
 #[derive(Debug, Parser)]
 #[command(
     name = "vetting-coordinator",
     version,
     after_help = "Examples:\n  vetting-coordinator init\n  vetting-coordinator serve\n  \
                   vetting-coordinator host add rack1-u07 --mac 3c:ec:ef:12:34:56 --spec model.yaml\n  \
-                  vetting-coordinator run start rack1-u07 --profile quick\n  vetting-coordinator run watch 1"
+                  vetting-coordinator run start rack1-u07 --profile quick\n  vetting-coordinator run watch 1\n\n\
+                  Exit codes:\n  \
+                  0  done; of `run wait` and `run watch`: the run passed\n  \
+                  1  only of `run wait` and `run watch`: the run failed\n  \
+                  2  something went wrong: a refusal, no answer, bad words; of `run wait` and `run watch` also: the run\n     \
+                  broke off (aborted, machine or coordinator gone, not over in time), so that nobody knows\n  \
+                  n  of `run ssh`: that of the SSH client\n\
+                  A reader of the output that goes away (`| head`) ends a command quietly, with 0."
 )]
 pub struct CommandLine {
     /// The configuration file.
@@ -71,16 +82,18 @@ pub struct CommandLine {
     command: Command,
 }
 
-/// Which coordinator to talk to; without these, the one that this box's configuration describes.
-#[derive(Debug, Args)]
+/// Which coordinator to talk to; without these, the one that this box's configuration describes, or where there is none
+/// the one of `~/.config/vetting/client.yaml`.
+#[derive(Debug, Clone, Args)]
 struct Remote {
     /// A coordinator on another box: `https://HOST:PORT`.
-    #[arg(long, global = true, env = "VETTING_URL", requires = "ca")]
+    #[arg(long, global = true, env = "VETTING_URL")]
     url: Option<String>,
-    /// The certificate of that coordinator's authority (its `<state_dir>/tls/ca.pem`).
-    #[arg(long, global = true, env = "VETTING_CA")]
-    ca: Option<PathBuf>,
-    /// File with an operator token; VETTING_TOKEN may hold the token itself.
+    /// What it is known by: a copy of its `<state_dir>/tls/ca.pem`, or the fingerprint of that certificate,
+    /// `sha256:HEX`.
+    #[arg(long, global = true, env = "VETTING_CA", value_name = "FILE|sha256:HEX")]
+    ca: Option<Authority>,
+    /// File with an operator token; without it, VETTING_TOKEN may hold the token itself.
     #[arg(long, global = true)]
     token_file: Option<PathBuf>,
 }
@@ -162,6 +175,13 @@ enum Command {
                       vetting-coordinator events --host rack1-u07 --kind 'hold_*'\n  \
                       vetting-coordinator events --follow --json")]
     Events(events::Events),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Example:\n  vetting-coordinator completions bash > \
+                            /usr/share/bash-completion/completions/vetting-coordinator")]
+    Completions(shell::Completions),
+    /// Write a manual page for each command into a folder.
+    #[command(after_help = "Example:\n  vetting-coordinator man /usr/local/share/man/man1")]
+    Man(shell::ManualPages),
 }
 
 /// What a command could not do.
@@ -226,10 +246,10 @@ pub enum CommandError {
     /// NetBox.
     #[error(transparent)]
     NetBox(#[from] netbox::NetBoxError),
-    /// A file to be written.
+    /// A file or folder to be written.
     #[error("cannot write {}", path.display())]
-    WriteFile {
-        /// The file.
+    Write {
+        /// Which.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -239,6 +259,14 @@ pub enum CommandError {
     NoRun {
         /// Which.
         host: String,
+    },
+    /// A run is not over in time.
+    #[error("run {run} is not over after {}; it goes on", vetting_judge::duration::HumanDuration::from_ms(*ms))]
+    NotOver {
+        /// Which.
+        run: vetting_protocol::ids::RunId,
+        /// How long was waited, ms.
+        ms: u64,
     },
     /// The answer cannot be printed.
     #[error("cannot print the answer")]
@@ -304,15 +332,46 @@ impl CommandLine {
                 let (config, remote) = (self.config.as_path(), &self.remote);
                 command.run(&usb::Surroundings { config, remote, json: self.json }).await?;
             }
+            Command::Completions(completions) => completions.run(self.json)?,
+            Command::Man(pages) => pages.run(self.json)?,
             Command::Events(events) => events.run(&|| connect(&self.config, &self.remote), self.json).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
-    match (&remote.url, &remote.ca) {
-        (Some(url), Some(ca)) => Ok(Client::elsewhere(url, ca, remote.token_file.as_deref())?),
-        _ => Ok(Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?),
+impl Remote {
+    /// The coordinator on another box, if it is one: as said, or else as the client's file says, which counts where
+    /// neither a coordinator was named nor this box has one.
+    fn elsewhere(&self, config: &Path) -> Result<Option<Elsewhere>, CommandError> {
+        // a file that was named and is not there is a mistake, not a wish for another coordinator
+        let own = config.exists() || config != Path::new(config::DEFAULT_PATH);
+        if self.url.is_none() && own {
+            return Ok(None);
+        }
+        let said_token_file = self.token_file.clone();
+        if let (Some(url), Some(ca)) = (&self.url, &self.ca) {
+            // the file's token is not for whom it does not name
+            let (url, authority) = (url.clone(), ca.clone());
+            return Ok(Some(Elsewhere { url, authority, said_token_file, token_file: None }));
+        }
+        let file = client_config::path().map(|path| client_config::read(&path)).transpose()?.flatten();
+        match (file, &self.url) {
+            (Some(file), url) => Ok(Some(Elsewhere {
+                url: url.clone().unwrap_or(file.url),
+                authority: self.ca.clone().unwrap_or(file.ca),
+                said_token_file,
+                token_file: file.token_file,
+            })),
+            (None, Some(url)) => Err(ClientError::NoAuthority { url: url.clone() }.into()),
+            (None, None) => Ok(None),
+        }
     }
+}
+
+fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
+    Ok(match remote.elsewhere(config)? {
+        Some(elsewhere) => Client::elsewhere(&elsewhere)?,
+        None => Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?,
+    })
 }

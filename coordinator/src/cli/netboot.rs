@@ -95,6 +95,9 @@ impl NetbootCommand {
                     IpAddr::V6(_) if *secure_boot => return Err(NetbootError::SecureBootIpv6.into()),
                     IpAddr::V6(address) => snippet_ipv6(*server, address, http_port),
                 };
+                if json {
+                    return Ok(output::json(&serde_json::json!({"config": text}))?);
+                }
                 std::io::stdout().write_all(text.as_bytes())?;
             }
             Self::Status => {

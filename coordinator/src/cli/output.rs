@@ -12,6 +12,11 @@ pub fn json(value: &impl Serialize) -> io::Result<()> {
     line(&text)
 }
 
+/// Tells what was done, in the form that was asked for.
+pub fn done(json: bool, value: &impl Serialize, sentence: &str) -> Result<(), super::CommandError> {
+    Ok(if json { self::json(value) } else { line(sentence) }?)
+}
+
 /// Prints one line. A reader that has gone (`| head`) is no error of ours, so this tells it to the caller.
 pub fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")

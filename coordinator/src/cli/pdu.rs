@@ -156,16 +156,20 @@ impl Pdu {
                 };
             }
             Wish::Set(set) => {
-                client.order(Method::PUT, &path, &set.settings()).await?;
-                return Ok(output::line(&format!(
-                    "{0} hangs on it; `host pdu {0} status` asks it",
-                    self.name
-                ))?);
+                let settings = set.settings();
+                client.order(Method::PUT, &path, &settings).await?;
+                let text = format!("{0} hangs on it; `host pdu {0} status` asks it", self.name);
+                return output::done(json, &json!({"host": self.name, "pdu": settings}), &text);
             }
-            Wish::Remove => return Ok(client.delete(&path, &[]).await?),
+            Wish::Remove => {
+                client.delete(&path, &[]).await?;
+                let text = format!("{} hangs on no outlet here any more", self.name);
+                return output::done(json, &json!({"host": self.name, "pdu": null}), &text);
+            }
         };
         client.order(Method::POST, &["hosts", &self.name, "pdu", action.as_str()], &json!({})).await?;
-        Ok(output::line(&format!("the outlet of {}: {action}, as it was told", self.name))?)
+        let text = format!("the outlet of {}: {action}, as it was told", self.name);
+        output::done(json, &json!({"host": self.name, "action": action}), &text)
     }
 }
 

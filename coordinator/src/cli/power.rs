@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
 use vetting_protocol::ids::{ParseIdError, Sha256Hex};
@@ -56,7 +56,8 @@ enum Media {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "way", required = true)]
+#[group(skip)]
+#[command(group = ArgGroup::new("kind").required(true))]
 pub(super) struct Bmc {
     /// Name of the machine.
     name: String,
@@ -148,14 +149,18 @@ impl Power {
             Wish::Media(Media::Insert { url, boot_once }) => {
                 let order = MediaOrder { url, boot_once };
                 client.order(Method::PUT, &["hosts", &self.name, "media"], &order).await?;
-                return Ok(output::line(&format!("{} has {} in its virtual drive", self.name, order.url))?);
+                let text = format!("{} has {} in its virtual drive", self.name, order.url);
+                return output::done(json, &json!({"host": self.name, "media": order.url}), &text);
             }
             Wish::Media(Media::Eject) => {
-                return Ok(client.delete(&["hosts", &self.name, "media"], &[]).await?);
+                client.delete(&["hosts", &self.name, "media"], &[]).await?;
+                let text = format!("the virtual drive of {} is empty", self.name);
+                return output::done(json, &json!({"host": self.name, "media": null}), &text);
             }
         };
         client.order(Method::POST, &["hosts", &self.name, "power", action.as_str()], &json!({})).await?;
-        Ok(output::line(&format!("{}: {action}, as it was told", self.name))?)
+        let text = format!("{}: {action}, as it was told", self.name);
+        output::done(json, &json!({"host": self.name, "action": action}), &text)
     }
 
     async fn status(self, client: &Client, json: bool) -> Result<(), CommandError> {
@@ -174,21 +179,32 @@ impl Power {
 }
 
 impl Bmc {
-    pub(super) async fn run(self, client: &Client) -> Result<(), CommandError> {
-        let path = ["hosts", &self.name, "bmc"];
-        let (Some(user), Some(secret)) = (self.user, self.secret) else {
-            return Ok(client.delete(&path, &[]).await?);
+    pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
+        let name = self.name.clone();
+        let path = ["hosts", &name, "bmc"];
+        let Some(settings) = self.settings()? else {
+            client.delete(&path, &[]).await?;
+            let text = format!("{name} has no BMC here any more");
+            return output::done(json, &json!({"host": name, "bmc": null}), &text);
         };
+        client.order(Method::PUT, &path, &settings).await?;
+        let text = format!("{name} has a BMC; `host power {name} status` asks it");
+        output::done(json, &json!({"host": name, "bmc": settings}), &text)
+    }
+
+    /// Of none: it is to be forgotten.
+    fn settings(self) -> Result<Option<BmcSettings>, CommandError> {
+        let (Some(user), Some(secret)) = (self.user, self.secret) else { return Ok(None) };
         let trust = self.trust.read()?;
-        let settings = match (self.ipmi, self.redfish, trust) {
-            (Some(host), _, _) => BmcSettings::Ipmi {
+        Ok(match (self.ipmi, self.redfish, trust) {
+            (Some(host), _, _) => Some(BmcSettings::Ipmi {
                 host,
                 port: self.port.unwrap_or(IPMI_PORT),
                 user,
                 secret,
                 uefi: self.uefi,
                 cipher_suite: self.cipher_suite,
-            },
+            }),
             (None, Some(host), Some(trust)) => {
                 let boot_mode = match (self.uefi, self.legacy) {
                     (true, _) => Some(FirmwareMode::Uefi),
@@ -196,12 +212,10 @@ impl Bmc {
                     (false, false) => None,
                 };
                 let (port, system) = (self.port.unwrap_or(HTTPS_PORT), self.system);
-                BmcSettings::Redfish { host, port, user, secret, system, trust, boot_mode }
+                Some(BmcSettings::Redfish { host, port, user, secret, system, trust, boot_mode })
             }
             // clap asks for one of them, and for whom Redfish is to believe
-            (None, _, _) => return Ok(client.delete(&path, &[]).await?),
-        };
-        client.order(Method::PUT, &path, &settings).await?;
-        Ok(output::line(&format!("{0} has a BMC; `host power {0} status` asks it", self.name))?)
+            (None, _, _) => None,
+        })
     }
 }

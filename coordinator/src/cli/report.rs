@@ -16,9 +16,9 @@ use super::{CommandError, output};
 pub(super) struct ReportArguments {
     /// Number of the run.
     id: RunId,
-    /// For whom.
-    #[arg(long, value_enum, default_value = "html")]
-    format: Format,
+    /// For whom [default: html, and with --json without --output json].
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Into this file [default: standard output].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -140,8 +140,10 @@ pub enum ReportError {
     },
 }
 
-pub(super) async fn run(client: &Client, arguments: ReportArguments) -> Result<(), CommandError> {
+pub(super) async fn run(client: &Client, arguments: ReportArguments, json: bool) -> Result<(), CommandError> {
     let ReportArguments { id, format, output } = arguments;
+    let otherwise = if json && output.is_none() { Format::Json } else { Format::Html };
+    let format = format.unwrap_or(otherwise);
     let number = id.to_string();
     let kind = match format {
         Format::Html => "report_html",
@@ -168,6 +170,9 @@ pub(super) async fn run(client: &Client, arguments: ReportArguments) -> Result<(
             if let Some(kind) = signed {
                 let signature = client.bytes(&["runs", &number, "artifacts", kind]).await?;
                 write(&beside(&path), &signature)?;
+            }
+            if json {
+                return Ok(output::json(&serde_json::json!({"run": id, "file": path}))?);
             }
             Ok(output::line(&format!("the report of run {id} is in {}", path.display()))?)
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::json;
+use vetting_judge::duration::HumanDuration;
 use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::operator_api::{HoldView, RunCreate, RunDetail, RunRelease, RunRetry, RunSummary};
@@ -40,10 +41,21 @@ pub(super) enum RunCommand {
                             vetting-coordinator run report 42 --format junit --output junit.xml\n  \
                             vetting-coordinator run report 42 --format ocp | jq .testStepArtifact.diagnosis")]
     Report(report::ReportArguments),
-    /// Follow a run to its end. Exit code 0: it passed, 1: it did not.
+    /// Follow a run to its end, live on a terminal, else a line for each change. Exit codes as of `run wait`.
     Watch {
         /// Its number.
         id: RunId,
+    },
+    /// Wait until a run is over, without a word. Exit code 0: it passed, 1: it failed, 2: it broke off (aborted, machine
+    /// or coordinator gone, not over in time), so that nobody knows.
+    #[command(after_help = "Examples:\n  vetting-coordinator run wait 12 && echo good\n  \
+                            vetting-coordinator run wait 12 --timeout 2h --json | jq -r .result")]
+    Wait {
+        /// Its number.
+        id: RunId,
+        /// Give up after so long, with exit code 2; the run goes on.
+        #[arg(long, value_name = "DURATION")]
+        timeout: Option<HumanDuration>,
     },
     /// Why a run passed or failed, in sentences, with what can be waived.
     Verdict {
@@ -151,8 +163,9 @@ impl RunCommand {
                 list(&client.get(&["runs"], &query).await?, json)?;
             }
             Self::Show { id } => show(&client.get(&["runs", &id.to_string()], &[]).await?, json)?,
-            Self::Report(arguments) => report::run(client, arguments).await?,
+            Self::Report(arguments) => report::run(client, arguments, json).await?,
             Self::Watch { id } => return watch::follow(connect, id, json).await,
+            Self::Wait { id, timeout } => return watch::wait(connect, id, timeout, json).await,
             Self::Verdict { id } => verdict::explain(client, id, json).await?,
             Self::Waive(waive) => waive.run(client, json).await?,
             Self::Unwaive(unwaive) => unwaive.run(client, json).await?,

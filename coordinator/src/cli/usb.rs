@@ -6,8 +6,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Serialize;
 use vetting_judge::yaml::{self, Mistake};
 use vetting_protocol::endpoint::{CaPin, Endpoint, EndpointError};
@@ -17,9 +15,10 @@ use vetting_protocol::secret::Secret;
 use vetting_protocol::stick::network::Network;
 use vetting_protocol::stick::{Mode, Start, StickCoordinator, StickSettings};
 
+use super::authority::Authority;
 use super::progress::Progress;
 use super::usb_enrol::{FreshToken, WithEnrol};
-use super::{CommandError, Remote, output};
+use super::{ClientError, CommandError, Remote, output};
 use crate::config::{self, Config};
 use crate::durable_file;
 use crate::usb::block_device::{self, Disk, Fixed, Refusal, Size};
@@ -61,6 +60,11 @@ pub enum UsbError {
         "at which address do machines reach the coordinator? Say --coordinator HOST:PORT, or `public_address` in the configuration; --offline makes a stick that needs none"
     )]
     NoAddress,
+    /// The coordinator's box has it, and this is another.
+    #[error(
+        "which image goes onto the stick? Copy vetting-usb.img of the coordinator's image folder here, and say --image FILE"
+    )]
+    NoImage,
     /// `public_address` is no address.
     #[error("the configuration's `public_address` cannot be used; --coordinator HOST:PORT names another one")]
     Address(#[from] EndpointError),
@@ -70,7 +74,7 @@ pub enum UsbError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: rustls::pki_types::pem::Error,
+        source: ClientError,
     },
     /// There is a file already.
     #[error("{} is there already; --force replaces it", path.display())]
@@ -311,6 +315,7 @@ impl What {
     fn image(&self, around: &Surroundings<'_>, settings: &StickSettings) -> Result<Vec<u8>, CommandError> {
         let path = match &self.image {
             Some(path) => path.clone(),
+            None if around.remote.elsewhere(around.config)?.is_some() => return Err(UsbError::NoImage.into()),
             None => Config::load(around.config)?.image.dir.join(image::FILE),
         };
         let mut image = image::read(&path).map_err(UsbError::from)?;
@@ -388,8 +393,8 @@ impl What {
     /// The coordinator of this box's configuration, or the one that the global options name.
     fn coordinator(&self, around: &Surroundings<'_>) -> Result<StickCoordinator, CommandError> {
         let said = self.coordinator.clone();
-        let url = if let (Some(url), Some(_)) = (&around.remote.url, &around.remote.ca) {
-            said.map_or_else(|| url.parse(), Ok).map_err(UsbError::from)?
+        let url = if let Some(elsewhere) = around.remote.elsewhere(around.config)? {
+            said.map_or_else(|| elsewhere.url.parse(), Ok).map_err(UsbError::from)?
         } else {
             let config = Config::load(around.config)?;
             let configured = || {
@@ -404,13 +409,11 @@ impl What {
 
 /// The authority of the coordinator that the global options name, or else of this box's configuration.
 fn authority(around: &Surroundings<'_>) -> Result<CaPin, CommandError> {
-    let path = match (&around.remote.url, &around.remote.ca) {
-        (Some(_), Some(ca)) => ca.clone(),
-        _ => Config::load(around.config)?.tls_dir().join("ca.pem"),
-    };
-    let certificate =
-        CertificateDer::from_pem_file(&path).map_err(|source| UsbError::Authority { path, source })?;
-    Ok(CaPin(Sha256Hex::of(&certificate)))
+    if let Some(elsewhere) = around.remote.elsewhere(around.config)? {
+        return Ok(elsewhere.authority.pin()?);
+    }
+    let path = Config::load(around.config)?.tls_dir().join("ca.pem");
+    Authority::Certificate(path.clone()).pin().map_err(|source| UsbError::Authority { path, source }.into())
 }
 
 /// The settings, put into an image.

@@ -1,15 +1,19 @@
-//! `run watch`: a line for each change of a run, until it has its result. Outlives a restart of the coordinator.
+//! `run watch`: a run until it has its result, as a live view on a terminal and else a line for each change; `run wait`:
+//! the same without a word. Both end with an exit code that tells the result, and outlive a restart of the coordinator.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use vetting_judge::duration::HumanDuration;
+use vetting_judge::verdict::Cause;
 use vetting_protocol::ids::RunId;
-use vetting_protocol::operator_api::{RunDetail, StageView};
+use vetting_protocol::operator_api::{RunDetail, StageView, VerdictView};
 use vetting_protocol::outcome::StepState;
-use vetting_protocol::run::RunResult;
+use vetting_protocol::run::{RunResult, RunState};
 
 use super::client::{Client, ClientError};
+use super::live_view::LiveView;
 use super::{CommandError, output};
 use crate::error_chain;
 
@@ -17,30 +21,165 @@ use crate::error_chain;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a coordinator may be away before the watch is given up.
 const AWAY_LIMIT: Duration = Duration::from_mins(5);
-/// Exit code when nobody reads the output any more: the run's result is not known.
-const UNREAD: u8 = 2;
+/// Exit code when the run has no verdict on its machine: it broke off, or nobody reads the output any more.
+const UNKNOWN: u8 = 2;
 
 /// How to reach the coordinator: asked again after a restart, which may have moved it to another port.
 pub(super) type Connect<'a> = &'a dyn Fn() -> Result<Client, CommandError>;
 
+/// What one look found.
+enum Seen<'a> {
+    /// The run.
+    Run(&'a RunDetail),
+    /// No coordinator; what to say of it, once.
+    Away(&'a str),
+    /// There it is again.
+    Back,
+}
+
 /// Follows a run; with `json` each look is one object a line.
 pub(super) async fn follow(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
-    match look_until_the_end(connect, id, json).await {
-        Err(error) if error.is_closed_output() => Ok(ExitCode::from(UNREAD)),
+    let ended = match LiveView::on_terminal().filter(|_| !json) {
+        Some(view) => follow_live(connect, id, view).await,
+        None => follow_lines(connect, id, json).await,
+    };
+    let ended = match ended {
+        Ok(run) => {
+            let told = if json {
+                Ok(())
+            } else {
+                run.reasons.iter().try_for_each(|reason| output::line(&format!("  {reason}")))
+            };
+            match told {
+                Ok(()) => exit_code(connect, &run).await,
+                Err(error) => Err(error.into()),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    unread_is_unknown(ended)
+}
+
+async fn follow_lines(connect: Connect<'_>, id: RunId, json: bool) -> Result<RunDetail, CommandError> {
+    let mut shown = String::new();
+    look_until_the_end(connect, id, |seen| {
+        let run = match seen {
+            Seen::Run(run) => run,
+            aside => {
+                say_aside(&aside);
+                return Ok(());
+            }
+        };
+        let text =
+            if json { serde_json::to_string(run).map_err(std::io::Error::other)? } else { position(run) };
+        if text != shown {
+            output::line(&text)?;
+            shown = text;
+        }
+        Ok(())
+    })
+    .await
+}
+
+async fn follow_live(connect: Connect<'_>, id: RunId, mut view: LiveView) -> Result<RunDetail, CommandError> {
+    let mut last: Option<RunDetail> = None;
+    look_until_the_end(connect, id, |seen| {
+        match (seen, &last) {
+            (Seen::Run(run), _) => {
+                view.draw(run, &position(run), None)?;
+                last = Some(run.clone());
+            }
+            (Seen::Away(why), Some(run)) => view.draw(run, &position(run), Some(why))?,
+            (aside @ Seen::Away(_), None) => say_aside(&aside),
+            // the run follows at once
+            (Seen::Back, _) => {}
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Waits for the end of a run, at most so long; tells it with `json`.
+pub(super) async fn wait(
+    connect: Connect<'_>,
+    id: RunId,
+    limit: Option<HumanDuration>,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
+    let ended = look_until_the_end(connect, id, |seen| {
+        say_aside(&seen);
+        Ok(())
+    });
+    let run = match limit {
+        None => ended.await?,
+        Some(limit) => tokio::time::timeout(Duration::from_millis(limit.as_ms()), ended)
+            .await
+            .map_err(|_| CommandError::NotOver { run: id, ms: limit.as_ms() })??,
+    };
+    let told = if json { output::json(&run.summary) } else { Ok(()) };
+    unread_is_unknown(match told {
+        Ok(()) => exit_code(connect, &run).await,
+        Err(error) => Err(error.into()),
+    })
+}
+
+/// What is no news of the run, on standard error.
+fn say_aside(seen: &Seen<'_>) {
+    match seen {
+        Seen::Run(_) => {}
+        Seen::Away(why) => eprintln!("{why}"),
+        Seen::Back => eprintln!("the coordinator answers again"),
+    }
+}
+
+/// 0: passed. 1: failed. 2: the run broke off, so that nobody knows, and standard error tells why.
+async fn exit_code(connect: Connect<'_>, run: &RunDetail) -> Result<ExitCode, CommandError> {
+    let summary = &run.summary;
+    if summary.result == Some(RunResult::Pass) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verdict: VerdictView = connect()?.get(&["runs", &summary.id.to_string(), "verdict"], &[]).await?;
+    Ok(match broke_off(&verdict) {
+        None => ExitCode::FAILURE,
+        Some(why) => {
+            eprintln!("run {} of {} broke off: {why}", summary.id, summary.host);
+            ExitCode::from(UNKNOWN)
+        }
+    })
+}
+
+/// Why a run that did not pass came to no regular end, if so.
+fn broke_off(verdict: &VerdictView) -> Option<String> {
+    let ending = verdict.reasons.iter().find(|reason| reason.cause == Cause::Ending.as_str());
+    match (ending, verdict.summary.result, verdict.summary.state) {
+        (Some(ending), _, _) => Some(ending.text.clone()),
+        (None, None, state) => Some(format!("it is {state} and has no result")),
+        (None, Some(_), RunState::Aborted) => Some("it was aborted before anything was tested".to_owned()),
+        (None, Some(_), _) => None,
+    }
+}
+
+fn unread_is_unknown(ended: Result<ExitCode, CommandError>) -> Result<ExitCode, CommandError> {
+    match ended {
+        Err(error) if error.is_closed_output() => Ok(ExitCode::from(UNKNOWN)),
         ended => ended,
     }
 }
 
-async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Result<ExitCode, CommandError> {
+/// Gives each look to `show`, and the last one to the caller.
+async fn look_until_the_end(
+    connect: Connect<'_>,
+    id: RunId,
+    mut show: impl FnMut(Seen<'_>) -> Result<(), CommandError>,
+) -> Result<RunDetail, CommandError> {
     let mut client = connect()?;
-    let mut shown = String::new();
     let mut away = Away::default();
     loop {
         let run: RunDetail = match client.get(&["runs", &id.to_string()], &[]).await {
             Ok(run) => run,
             Err(error) => {
                 if let Some(line) = away.bear(error, Instant::now())? {
-                    eprintln!("{line}");
+                    show(Seen::Away(&line))?;
                 }
                 tokio::time::sleep(PAUSE).await;
                 // a file that is being written anew will be there at the next look
@@ -51,24 +190,11 @@ async fn look_until_the_end(connect: Connect<'_>, id: RunId, json: bool) -> Resu
             }
         };
         if away.is_over() {
-            eprintln!("the coordinator answers again");
+            show(Seen::Back)?;
         }
-        let text =
-            if json { serde_json::to_string(&run).map_err(std::io::Error::other)? } else { position(&run) };
-        if text != shown {
-            output::line(&text)?;
-            shown = text;
-        }
+        show(Seen::Run(&run))?;
         if run.summary.state.is_terminal() {
-            if !json {
-                for reason in &run.reasons {
-                    output::line(&format!("  {reason}"))?;
-                }
-            }
-            return Ok(match run.summary.result {
-                Some(RunResult::Pass) => ExitCode::SUCCESS,
-                Some(RunResult::Fail) | None => ExitCode::FAILURE,
-            });
+            return Ok(run);
         }
         tokio::time::sleep(PAUSE).await;
     }

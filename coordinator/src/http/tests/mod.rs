@@ -3,6 +3,7 @@
 mod agent;
 mod boot;
 mod browser;
+mod command_line;
 mod crash;
 mod crash_points;
 mod cut_short;
