@@ -320,6 +320,38 @@ async fn read_the_log(chromium: &Chromium, page: &str) {
     assert_eq!(chromium.value(&format!("{tail}.querySelector('li:last-child').getBoundingClientRect().bottom <= {tail}.getBoundingClientRect().bottom")).await, true);
 }
 
+/// The machine tells something, and is so far.
+fn told_at(percent: f64, messages: impl Iterator<Item = String>) -> Vec<Record> {
+    let ts_ms = START_MS + 800_000;
+    let event =
+        |message| Record::Event { level: EventLevel::Info, kind: "sel_entry".to_owned(), message, ts_ms };
+    let stage = StageName::CpuStress;
+    let progress = Record::Progress { stage, sub_step: None, percent, eta_ms: None, ts_ms };
+    messages.map(event).chain([progress]).collect()
+}
+
+/// It follows what comes, but not away from somebody who scrolled back.
+async fn follow_the_log(lab: &Lab, running: &Claimed, sequence: u64, chromium: &Chromium) {
+    let log = "document.querySelector('.tail')";
+    lab.send(running, sequence, told_at(94.0, (0..40).map(|number| format!("entry {number}.")))).await;
+    chromium.until(&format!("{log}.innerText.includes('entry 39.') && {log}.scrollTop == 0")).await;
+    chromium.value(&format!("{log}.scrollBy(0, -100)")).await;
+    // in the page's order the log comes after the stages: what came with 95 % is settled when 96 % is there
+    for (sequence, percent) in [(sequence + 1, 95.0), (sequence + 2, 96.0)] {
+        lab.send(running, sequence, told_at(percent, std::iter::once(format!("at {percent}.")))).await;
+        chromium
+            .until(&format!("document.querySelector('#run-stages').innerText.includes('{percent} %')"))
+            .await;
+    }
+    assert_eq!(chromium.value(&format!("{log}.innerText.includes('at 95.')")).await, false);
+    assert!(chromium.value(&format!("{log}.scrollTop")).await.as_f64().unwrap() < -50.0);
+    chromium.value(&format!("({log}.scrollTop = 0)")).await;
+    lab.send(running, sequence + 3, told_at(97.0, std::iter::once("the newest.".to_owned()))).await;
+    chromium
+        .until(&format!("{log}.innerText.includes('at 95.') && {log}.innerText.includes('the newest.')"))
+        .await;
+}
+
 #[tokio::test]
 async fn people_use_the_pages_in_a_browser() {
     let lab = Lab::open().await;
@@ -418,6 +450,7 @@ async fn people_use_the_pages_in_a_browser() {
 
     // an order asks first, and a keyboard is enough
     chromium.go(&page(&run)).await;
+    follow_the_log(&lab, &running, sequence + 2, &chromium).await;
     chromium.click("a[href$='/abort']").await;
     chromium.picture("abort", LOOKS[1]).await;
     chromium.type_into(".go", "\u{e007}").await;
