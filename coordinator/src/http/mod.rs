@@ -21,6 +21,7 @@ pub mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod users;
 mod version;
 pub mod web;

@@ -29,6 +29,7 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod unread;
 mod users;
 mod waivers;
 mod web;
