@@ -12,6 +12,8 @@ fi
 coordinator=$2 schemathesis=$3 seconds=$4 document=$5
 
 ip link set lo up
+# every address is this box: what is sent somewhere is refused there, and not for want of a route
+ip route add local default dev lo
 folder=$(mktemp --directory)
 server=
 trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
@@ -64,11 +66,16 @@ texts = { values = ["18446744073709551616", "../../etc/passwd", "a\u0000b", "%00
 "body.expected_spec_yaml" = { dictionary = "specs", probability = 0.7 }
 "body.notes" = { dictionary = "texts", probability = 0.3 }
 "body.reason" = { dictionary = "texts", probability = 0.3 }
+
+# the trouble of a device or a receiver, which nobody is there to play, is passed on
+[[operations]]
+include-path-regex = "/(power|pdu|media|test)(/|$)"
+checks.not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "502"]
 EOF
 export VETTING_TOKEN
 VETTING_TOKEN=$(cat var/operator.token)
 
-# left out: what takes the token away, with which all is asked; what passes on the trouble of a device, as 502
+# left out: what takes the token away, with which all is asked
 status=0
 "$schemathesis" --config-file schemathesis.toml run "$document" \
     --url https://127.0.0.1:8443 --tls-verify var/tls/ca.pem \

@@ -1,4 +1,5 @@
 //! The program as a client: from another box, by its own configuration, for scripts, shells and readers of manuals.
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only by their attribute, not their helpers")]
 
 mod site;
 

@@ -331,7 +331,8 @@ fn speaks_of_tls(error: &reqwest::Error) -> bool {
         }
         // what an I/O error wraps is not its source
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+        cause =
+            wrapped.map(|wrapped| wrapped as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }
     false
 }

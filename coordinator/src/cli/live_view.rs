@@ -43,10 +43,10 @@ impl LiveView {
         let (columns, rows) = told.unwrap_or((80, 24));
         let size = Size { columns: columns.max(20).into(), rows: rows.max(4).into() };
         let lines = frame(run, position, note, size);
-        let mut text = String::new();
-        if self.drawn_lines > 0 {
-            text.push_str(&format!("\x1b[{}A\r\x1b[J", self.drawn_lines));
-        }
+        let mut text = match self.drawn_lines {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\r\x1b[J"),
+        };
         for line in &lines {
             text.push_str(line);
             text.push('\n');
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    fn run(stages: serde_json::Value) -> RunDetail {
+    fn run(stages: &serde_json::Value) -> RunDetail {
         serde_json::from_value(json!({
             "summary": {"id": 3, "host": "r1", "state": "Running", "result": null, "profile": "quick",
                         "failed_stage": null, "started_at": "", "completed_at": null},
@@ -166,7 +166,7 @@ mod tests {
             {"name": "sdb fio", "state": "running", "started_at": null, "completed_at": null,
              "reason": null, "summary": null},
         ]);
-        run(json!([inventory, storage, stage("GPU", "pending")]))
+        run(&json!([inventory, storage, stage("GPU", "pending")]))
     }
 
     const WIDE: Size = Size { columns: 80, rows: 24 };

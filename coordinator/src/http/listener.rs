@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::unread::SharedBody;
 use crate::metrics::{self, Metrics};
 
 /// Open connections of one listener. An agent keeps one all through its run.
@@ -128,11 +129,19 @@ where
     let answering = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection);
+        // such a client sends the body only if it is asked to
+        let waits = request.headers().contains_key(header::EXPECT);
+        let request = request.map(SharedBody::new);
+        let rest = request.body().clone();
         let (answering, counted) = (answering.call(request), counted.clone());
         async move {
-            let answer = answering.await;
-            if let Ok(answer) = &answer {
+            let mut answer = answering.await;
+            if let Ok(answer) = &mut answer {
                 counted.metrics.answered(counted.listener, answer.status());
+                let is_read = if waits { rest.is_end_stream() } else { rest.read_to_its_end().await };
+                if !is_read {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
             }
             answer
         }

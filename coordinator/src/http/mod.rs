@@ -22,6 +22,7 @@ pub mod problem;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod users;
 mod version;
 pub mod web;

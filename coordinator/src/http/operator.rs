@@ -114,6 +114,18 @@ pub(super) fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
     mac.parse().map_err(|error: ParseIdError| ApiError::new(ProblemKind::Invalid, error.to_string()))
 }
 
+/// Nothing can be sent to these: an order to wake the machine would only fail later.
+fn check_wake_target(broadcast_ip: Option<Ipv4Addr>, port: Option<u16>) -> Result<(), ApiError> {
+    if broadcast_ip.is_some_and(|address| address.is_unspecified()) {
+        let detail = "`wol_broadcast_ip` must be an address packets can be sent to, such as 255.255.255.255";
+        return Err(ApiError::new(ProblemKind::Invalid, detail));
+    }
+    if port == Some(0) {
+        return Err(ApiError::new(ProblemKind::Invalid, "`wol_port` must be 1 to 65535"));
+    }
+    Ok(())
+}
+
 /// `none` takes the serial line away.
 fn check_serial_console(text: &str) -> Result<Option<SerialConsole>, ApiError> {
     if text == "none" {
@@ -164,6 +176,7 @@ where
 pub(super) async fn create_host(app: &App, new: HostCreate) -> Result<HostView, ApiError> {
     check_name(&new.name)?;
     check_spec(&new.expected_spec_yaml)?;
+    check_wake_target(new.wol_broadcast_ip, new.wol_port)?;
     let values = HostValues {
         mac: check_mac(&new.mac)?,
         name: new.name,
@@ -219,6 +232,7 @@ where
 pub(super) async fn change_host(app: &App, name: String, edit: HostEdit) -> Result<HostView, ApiError> {
     edit.name.as_deref().map(check_name).transpose()?;
     edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
+    check_wake_target(edit.wol_broadcast_ip, edit.wol_port)?;
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
     let console = edit.serial_console.as_deref().map(check_serial_console).transpose()?;
     let (now_ms, if_match) = (app.driver.clock.now_ms(), app.if_match.clone());

@@ -103,3 +103,13 @@ async fn what_is_no_json_is_refused_with_its_place() {
     let bare = lab.operator(Method::POST, "tokens").body("{\"name\": \"cd\"}");
     assert_eq!(bare.send().await.unwrap().status(), 201);
 }
+
+#[tokio::test]
+async fn a_machine_that_no_packet_can_reach_is_refused_when_it_is_described() {
+    let lab = Lab::open().await;
+    lab.add_host("node1", MAC).await;
+    for edit in [json!({"wol_broadcast_ip": "0.0.0.0"}), json!({"wol_port": 0})] {
+        let answer = refused(lab.operator(Method::PATCH, "hosts/node1").json(&edit)).await;
+        assert_eq!(answer.0, 422, "{answer:?}");
+    }
+}

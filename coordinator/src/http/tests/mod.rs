@@ -31,6 +31,7 @@ mod redfish;
 mod resume;
 mod rules;
 mod turns;
+mod unread;
 mod users;
 mod waivers;
 mod web;
