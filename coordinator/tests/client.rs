@@ -54,6 +54,9 @@ fn another_box_needs_only_its_client_file() {
     write(format!("url: {url}\nca: {fingerprint}\ntoken_file: token\n"));
     assert_eq!(json(&list())[0]["name"], "node1");
 
+    // the image of sticks is on the coordinator's box
+    assert!(said(&elsewhere(home.path(), &["usb", "image", "stick.img"])).contains("--image"));
+
     // XDG_CONFIG_HOME names the folder of configurations
     let mut words = program(home.path(), &["host", "list", "--json"]);
     words.env("HOME", "/nonexistent").env("XDG_CONFIG_HOME", home.path().join(".config"));
