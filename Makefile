@@ -58,7 +58,6 @@ deb: build
 	@$(MAKE) --no-print-directory packages PACKAGES="$(DEB_PACKAGES)"
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deb
 	cargo deb --quiet --no-build --package vetting-coordinator --output target/debian/
-	@ls target/debian/*.deb
 
 fuzz-api: packages target/tools/fuzz-api/.installed
 	cargo build --package vetting-coordinator

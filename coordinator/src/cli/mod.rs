@@ -50,7 +50,8 @@ pub use client::ClientError;
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// `init`, `migrate`, `serve`, `import`, `backup`, `restore` work on this box; all others ask a coordinator, here or elsewhere.
+/// `init`, `migrate`, `serve`, `import`, `backup` and `restore` work on this box. What is told of hosts, runs and all else
+/// comes from a coordinator, on this box or elsewhere.
 #[derive(Debug, Parser)]
 #[command(
     name = "vetting-coordinator",

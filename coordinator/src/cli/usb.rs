@@ -315,7 +315,9 @@ impl What {
     fn image(&self, around: &Surroundings<'_>, settings: &StickSettings) -> Result<Vec<u8>, CommandError> {
         let path = match &self.image {
             Some(path) => path.clone(),
-            None if around.remote.elsewhere(around.config)?.is_some() => return Err(UsbError::NoImage.into()),
+            None if !around.config.exists() && around.remote.elsewhere(around.config)?.is_some() => {
+                return Err(UsbError::NoImage.into());
+            }
             None => Config::load(around.config)?.image.dir.join(image::FILE),
         };
         let mut image = image::read(&path).map_err(UsbError::from)?;
