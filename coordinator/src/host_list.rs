@@ -10,7 +10,7 @@ use vetting_judge::spec::HostSpec;
 use vetting_judge::yaml;
 use vetting_protocol::ids::MacAddress;
 
-use crate::http::operator::{WOL_PORT, name_mistake};
+use crate::http::operator::{WOL_PORT, name_mistake, wake_target_mistake};
 use crate::serial_console::SerialConsole;
 use crate::store::hosts::HostValues;
 
@@ -327,6 +327,9 @@ fn host(draft: &Draft, model: Option<&str>, mistakes: &mut Vec<Mistake>) -> Opti
         wrong("wol_port", format!("`{found}` is no UDP port"));
         WOL_PORT
     });
+    if let Some((field, what)) = wake_target_mistake(Some(wol_broadcast_ip), Some(wol_port)) {
+        wrong(field, format!("it {what}"));
+    }
     let burn_watts = number(text("burn_watts"), 0_u32).unwrap_or_else(|found| {
         wrong("burn_watts", format!("`{found}` is no whole number of watts"));
         0
@@ -408,12 +411,13 @@ mod tests {
 
     #[test]
     fn every_mistake_of_a_csv_list_is_told_with_its_line_and_field() {
-        let csv = "name,mac,model,wol_port\nr1/u01,nonsense,m,\nr2,3c:ec:ef:00:00:02,m,99999\nr2,3c:ec:ef:00:00:02,m,9\nr4\n";
+        let csv = "name,mac,model,wol_port\nr1/u01,nonsense,m,\nr2,3c:ec:ef:00:00:02,m,99999\nr2,3c:ec:ef:00:00:02,m,0\nr4\n";
         let mistakes = told(&from_csv(csv, None).unwrap_err());
         for (mistake, begin) in mistakes.iter().zip([
             "line 2, column 1: name: `r1/u01` is no host name",
             "line 2, column 2: mac: `nonsense` is not",
             "line 3, column 4: wol_port: `99999` is no UDP port",
+            "line 4, column 4: wol_port: it must be 1 to 65535",
             "line 5, column 1: it has 1 fields and the first line 4",
         ]) {
             assert!(mistake.starts_with(begin), "{mistake}");

@@ -114,16 +114,23 @@ pub(super) fn check_mac(mac: &str) -> Result<MacAddress, ApiError> {
     mac.parse().map_err(|error: ParseIdError| ApiError::new(ProblemKind::Invalid, error.to_string()))
 }
 
-/// Nothing can be sent to these: an order to wake the machine would only fail later.
-fn check_wake_target(broadcast_ip: Option<Ipv4Addr>, port: Option<u16>) -> Result<(), ApiError> {
+/// The field that nothing can be sent to, and what is wrong with it: an order to wake the machine would only fail later.
+pub(crate) fn wake_target_mistake(
+    broadcast_ip: Option<Ipv4Addr>,
+    port: Option<u16>,
+) -> Option<(&'static str, &'static str)> {
     if broadcast_ip.is_some_and(|address| address.is_unspecified()) {
-        let detail = "`wol_broadcast_ip` must be an address packets can be sent to, such as 255.255.255.255";
-        return Err(ApiError::new(ProblemKind::Invalid, detail));
+        return Some((
+            "wol_broadcast_ip",
+            "must be an address packets can be sent to, such as 255.255.255.255",
+        ));
     }
-    if port == Some(0) {
-        return Err(ApiError::new(ProblemKind::Invalid, "`wol_port` must be 1 to 65535"));
-    }
-    Ok(())
+    (port == Some(0)).then_some(("wol_port", "must be 1 to 65535"))
+}
+
+fn check_wake_target(broadcast_ip: Option<Ipv4Addr>, port: Option<u16>) -> Result<(), ApiError> {
+    wake_target_mistake(broadcast_ip, port)
+        .map_or(Ok(()), |(field, what)| Err(ApiError::new(ProblemKind::Invalid, format!("`{field}` {what}"))))
 }
 
 /// `none` takes the serial line away.
