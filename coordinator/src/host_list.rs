@@ -422,7 +422,7 @@ mod tests {
         ]) {
             assert!(mistake.starts_with(begin), "{mistake}");
         }
-        assert_eq!(mistakes.len(), 4, "{mistakes:?}");
+        assert_eq!(mistakes.len(), 5, "{mistakes:?}");
         let twice = "name,mac,model\nr1,3c:ec:ef:00:00:02,m\nr1,3c:ec:ef:00:00:02,m\n";
         let mistakes = told(&from_csv(twice, None).unwrap_err());
         assert_eq!(

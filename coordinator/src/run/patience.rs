@@ -98,9 +98,8 @@ impl Driver {
     /// were not made; returns when there is something to do next, by the steady clock.
     pub async fn check_deadlines(&self) -> Result<Option<i64>, RunError> {
         let return_by_power_ms = self.settings.limits.reboot_ms;
-        let count = self.memory().since.count;
+        let (count, now_ms) = (self.memory().since.count, self.clock.steady_ms());
         let waiting = self.store.read(move |connection| waiting(connection, return_by_power_ms)).await?;
-        let now_ms = self.clock.steady_ms();
         let mut next: Option<i64> = None;
         for row in waiting {
             // who moved it called for the next look

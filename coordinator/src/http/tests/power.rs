@@ -149,8 +149,13 @@ async fn view(lab: &Lab) -> PowerView {
 async fn a_machine_is_switched_and_says_whether_it_is_on() {
     let peer = Peer::start();
     let lab = lab_with(&peer, PASSWORD).await;
-    for (action, state) in [("on", PowerState::On), ("cycle", PowerState::On), ("off", PowerState::Off)] {
+    let orders = [("on", PowerState::On, 1), ("cycle", PowerState::On, 3), ("off", PowerState::Off, 4)];
+    for (action, state, calls) in orders {
         switched(&lab, action).await;
+        // the simulator answers before the second half of a cycle
+        while peer.calls().len() < calls {
+            tokio::task::yield_now().await;
+        }
         let view = view(&lab).await;
         assert_eq!((view.state, view.problem), (Some(state), None), "{action}");
     }

@@ -128,9 +128,11 @@ async fn turns_come_in_order_and_end_with_their_stage_with_an_abort_and_with_sil
     assert_eq!(rack.standing().await, (rack.runs(&[1, 3]), vec![]));
     // silence is no turn either
     assert!(waits(&rack.ask(5).await));
-    rack.lab.clock.set(START_MS + 120_000);
+    rack.lab.clock.set(START_MS + 60_000);
     assert!(waits(&rack.beat(5).await));
+    rack.lab.clock.set(START_MS + 120_000);
     rack.lab.server.driver.check_deadlines().await.unwrap();
+    while waits(&rack.beat(5).await) {}
     assert_eq!(rack.beat(5).await, Directive::Continue);
     assert_eq!(rack.standing().await, (rack.runs(&[5]), vec![]));
     let said = rack.lab.events().await;
@@ -149,9 +151,9 @@ async fn a_wait_outlives_the_coordinator_and_the_stages_own_limit_and_silence() 
     let lab = rack.lab.restarted().await;
     let mut rack = Rack { lab, machines: rack.machines };
     assert_eq!(rack.standing().await, (rack.runs(&[1]), rack.runs(&[0, 2])));
-    // far longer than Burn may take, with a word now and then
-    for minute in 1..30 {
-        rack.lab.clock.set(START_MS + minute * 100_000_000);
+    // far longer than Burn may take, with a word before anybody is taken for silent
+    for word in 1..10 {
+        rack.lab.clock.set(START_MS + word * 100_000);
         for machine in [0, 1, 2] {
             rack.beat(machine).await;
         }
