@@ -12,6 +12,7 @@ use vetting_protocol::run::RunState;
 use warp::Filter as _;
 use warp::reply::Reply as _;
 
+use super::peer_port::PeerPort;
 use super::*;
 use crate::http::listener::listen;
 
@@ -42,6 +43,7 @@ esac
 struct Snmpd {
     folder: TempDir,
     port: u16,
+    _held: PeerPort,
     child: Child,
 }
 
@@ -54,8 +56,8 @@ impl Snmpd {
             std::fs::set_permissions(at(name), std::fs::Permissions::from_mode(0o755)).unwrap();
         };
         executable("outlets", OUTLETS);
-        // free a moment ago; snmpd cannot choose one itself
-        let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let held = PeerPort::take();
+        let port = held.number;
         let script = at("outlets");
         let script = script.to_str().unwrap();
         let community = COMMUNITY.replace('"', "\\\"");
@@ -81,7 +83,7 @@ impl Snmpd {
             .stderr(log)
             .spawn()
             .expect("snmpd (Debian: snmpd) starts");
-        Self { folder, port, child }
+        Self { folder, port, _held: held, child }
     }
 
     fn calls(&self) -> Vec<String> {

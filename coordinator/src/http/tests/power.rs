@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use vetting_protocol::power::{PowerState, PowerView};
 use vetting_protocol::run::RunState;
 
+use super::peer_port::PeerPort;
 use super::*;
 
 const PASSWORD: &str = "s3cr3tword";
@@ -30,6 +31,7 @@ done
 struct Peer {
     folder: TempDir,
     port: u16,
+    _held: PeerPort,
     child: Child,
 }
 
@@ -37,8 +39,8 @@ impl Peer {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        // free a moment ago; ipmi_sim cannot choose one itself
-        let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let held = PeerPort::take();
+        let port = held.number;
         let levels = ["callback", "user", "operator", "admin"];
         let methods =
             levels.map(|level| format!("    allowed_auths_{level} none md2 md5 straight\n")).concat();
@@ -69,7 +71,7 @@ impl Peer {
             .stderr(Stdio::null())
             .spawn()
             .expect("ipmi_sim (Debian: openipmi) starts");
-        Self { folder, port, child }
+        Self { folder, port, _held: held, child }
     }
 
     fn is(&self, parameter: &str) -> String {

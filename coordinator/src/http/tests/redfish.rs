@@ -14,6 +14,7 @@ use vetting_protocol::run::RunState;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
+use super::peer_port::PeerPort;
 use super::*;
 use crate::http::listener::listen;
 use crate::tls;
@@ -26,6 +27,7 @@ const SYSTEM: &str = "27946b59-9e44-4fa7-8e91-f3527a1ef094";
 struct Emulator {
     folder: TempDir,
     port: u16,
+    _held: PeerPort,
     certificate: Sha256Hex,
     child: Child,
 }
@@ -41,9 +43,8 @@ impl Emulator {
         file("cert.pem", &own.pem());
         file("key.pem", &key.serialize_pem());
         file("login", LOGIN);
-        // free a moment ago; the emulator cannot choose one itself
-        let port =
-            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let held = PeerPort::take();
+        let port = held.number;
         let systems: Vec<Value> = systems
             .iter()
             .map(|(uuid, name)| json!({"uuid": uuid, "name": name, "power_state": "Off", "nics": []}))
@@ -73,7 +74,7 @@ impl Emulator {
             .stderr(log)
             .spawn()
             .expect("sushy-emulator starts; `make emulators` installs it");
-        let emulator = Self { certificate: Sha256Hex::of(own.der()), folder, port, child };
+        let emulator = Self { certificate: Sha256Hex::of(own.der()), folder, port, _held: held, child };
         while tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
             tokio::task::yield_now().await;
         }
