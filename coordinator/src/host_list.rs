@@ -10,7 +10,7 @@ use vetting_judge::spec::HostSpec;
 use vetting_judge::yaml;
 use vetting_protocol::ids::MacAddress;
 
-use crate::http::operator::{WOL_PORT, name_mistake, wake_target_mistake};
+use crate::http::hosts::{WOL_PORT, name_mistake, wake_target_mistake};
 use crate::serial_console::SerialConsole;
 use crate::store::hosts::HostValues;
 

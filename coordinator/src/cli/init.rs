@@ -14,7 +14,7 @@ use crate::accounts::password::{self, PasswordError};
 use crate::clock::Clock;
 use crate::config::{COMMENTED_DEFAULTS, Config};
 use crate::durable_file;
-use crate::http::operator::check_name;
+use crate::http::hosts::check_name;
 use crate::run::secrets;
 use crate::store::Store;
 use crate::store::tokens::{self, TokenValues};

@@ -12,7 +12,8 @@ use vetting_protocol::ids::MacAddress;
 use warp::reply::{Json, Reply, Response};
 
 use super::agent::AgentRequest;
-use super::operator::{MAX_BODY_BYTES, check_mac, check_name, check_spec, created, host_view, ok};
+use super::hosts::{check_mac, check_name, check_spec, host_view};
+use super::operator::{MAX_BODY_BYTES, created, ok};
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body};
 use crate::enrolment::words;

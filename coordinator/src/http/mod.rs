@@ -10,6 +10,7 @@ pub mod enrolment;
 mod exchange;
 pub mod files;
 mod host_agent;
+pub mod hosts;
 mod housekeeping;
 pub mod listener;
 mod metrics;
@@ -20,6 +21,7 @@ mod paging;
 mod power;
 pub mod problem;
 mod routes;
+pub mod runs;
 #[cfg(test)]
 mod tests;
 mod unread;

@@ -7,7 +7,8 @@ use vetting_judge::spec::Spec;
 use vetting_protocol::models::{ComponentView, ModelCreate, ModelEdit, ModelView};
 use warp::reply::{Reply, Response};
 
-use super::operator::{MAX_BODY_BYTES, check_name, created, ok};
+use super::hosts::check_name;
+use super::operator::{MAX_BODY_BYTES, created, ok};
 use super::problem::{ApiError, ProblemKind};
 use super::version::{self, tagged};
 use super::{App, body};

@@ -14,8 +14,8 @@ use super::listener::Connection;
 use super::operator;
 use super::problem::{answer, recover};
 use super::{
-    App, body, boot, enrolment, exchange, host_agent, housekeeping, metrics, models, openapi, power, users,
-    web,
+    App, body, boot, enrolment, exchange, host_agent, hosts, housekeeping, metrics, models, openapi, power,
+    runs, users, web,
 };
 use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
@@ -310,24 +310,24 @@ fn user_routes(app: &App) -> BoxedFilter<(Response,)> {
 
 fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
     let list = operator_route_with_query!(
-        app, warp::path!("api" / "v1" / "hosts"), get, |app; query: operator::HostsQuery| {
-            operator::hosts(app, query)
+        app, warp::path!("api" / "v1" / "hosts"), get, |app; query: hosts::HostsQuery| {
+            hosts::hosts(app, query)
         }
     );
     let add = operator_route_with_body!(app, warp::path!("api" / "v1" / "hosts"), post, |app; body| {
-        operator::add_host(app, body)
+        hosts::add_host(app, body)
     });
     let show = operator_route!(app, warp::path!("api" / "v1" / "hosts" / String), get, |app, name| {
-        operator::host(app, name)
+        hosts::host(app, name)
     });
     let edit = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "hosts" / String), patch, |app, name; body| {
-            operator::edit_host(app, name, body)
+            hosts::edit_host(app, name, body)
         }
     );
     let remove = operator_route_with_query!(
-        app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name; query: operator::RemoveQuery| {
-            operator::remove_host(app, name, query)
+        app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name; query: hosts::RemoveQuery| {
+            hosts::remove_host(app, name, query)
         }
     );
     list.or(add)
@@ -452,33 +452,33 @@ fn enrolment_routes(app: &App) -> BoxedFilter<(Response,)> {
 
 fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
     let list = operator_route_with_query!(
-        app, warp::path!("api" / "v1" / "runs"), get, |app; query: operator::RunsQuery| {
-            operator::runs(app, query)
+        app, warp::path!("api" / "v1" / "runs"), get, |app; query: runs::RunsQuery| {
+            runs::runs(app, query)
         }
     );
     let start = operator_route_with_body!(app, warp::path!("api" / "v1" / "runs"), post, |app; body| {
-        operator::start_run(app, body)
+        runs::start_run(app, body)
     });
     let show = operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId), get, |app, run| {
-        operator::run(app, run)
+        runs::run(app, run)
     });
     let abort =
         operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "abort"), post, |app, run| {
-            operator::abort_run(app, run)
+            runs::abort_run(app, run)
         });
     let release = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "runs" / RunId / "release"), post, |app, run; body| {
-            operator::release_run(app, run, body)
+            runs::release_run(app, run, body)
         }
     );
     let retry = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "runs" / RunId / "retry"), post, |app, run; body| {
-            operator::retry_stage(app, run, body)
+            runs::retry_stage(app, run, body)
         }
     );
     let resume =
         operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "resume"), post, |app, run| {
-            operator::resume_run(app, run)
+            runs::resume_run(app, run)
         });
     let artifact = warp::path!("api" / "v1" / "runs" / RunId / "artifacts" / String)
         .and(warp::get())
@@ -488,7 +488,7 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
             answer(
                 async {
                     let app = app.viewer(&headers).await?;
-                    operator::artifact(app, run, kind, headers).await
+                    runs::artifact(app, run, kind, headers).await
                 }
                 .await,
             )
@@ -529,16 +529,16 @@ fn model_routes(app: &App) -> BoxedFilter<(Response,)> {
 fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {
     let verdict =
         operator_route!(app, warp::path!("api" / "v1" / "runs" / RunId / "verdict"), get, |app, run| {
-            operator::verdict(app, run)
+            runs::verdict(app, run)
         });
     let waive = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "runs" / RunId / "waivers"), post, |app, run; body| {
-            operator::waive(app, run, body)
+            runs::waive(app, run, body)
         }
     );
     let withdraw = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "runs" / RunId / "waivers" / i64 / "withdraw"), post,
-        |app, run, number; body| { operator::withdraw_waiver(app, run, number, body) }
+        |app, run, number; body| { runs::withdraw_waiver(app, run, number, body) }
     );
     verdict.or(waive).unify().or(withdraw).unify().boxed()
 }

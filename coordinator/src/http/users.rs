@@ -5,7 +5,8 @@ use futures_util::Stream;
 use vetting_protocol::users::{UserCreate, UserEdit};
 use warp::reply::Response;
 
-use super::operator::{MAX_BODY_BYTES, check_name, created, ok};
+use super::hosts::check_name;
+use super::operator::{MAX_BODY_BYTES, created, ok};
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body};
 use crate::accounts::password::{self, PasswordError};

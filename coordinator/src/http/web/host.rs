@@ -7,7 +7,7 @@ use warp::reply::Response;
 
 use super::layout::{Place, or_dash, page as whole_page, run_badge};
 use super::visitor::Visitor;
-use crate::http::operator;
+use crate::http::hosts::host_view;
 use crate::http::problem::ApiError;
 use crate::run::views;
 use crate::store::StoreError;
@@ -30,7 +30,7 @@ struct Shown {
 async fn look(visitor: &Visitor, name: &str) -> Result<Shown, ApiError> {
     let name = name.to_owned();
     let read = visitor.app.driver.store.read(move |connection| {
-        let host = operator::host_view(connection, &name)?;
+        let host = host_view(connection, &name)?;
         let id = host.id;
         let lines = events::newest(connection, Of::Host(id), "*", None, MOST_EVENTS)?;
         Ok::<_, StoreError>(Shown {

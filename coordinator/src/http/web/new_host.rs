@@ -13,7 +13,7 @@ use warp::reply::{Reply, Response};
 use super::layout::{Place, csrf_field, page as whole_page};
 use super::visitor::Visitor;
 use super::{Form, see_other, spec, start};
-use crate::http::operator;
+use crate::http::hosts::{check_mac, check_name, create_host};
 use crate::http::problem::{ApiError, ProblemKind};
 use crate::store::{StoreError, hosts, models};
 
@@ -79,7 +79,7 @@ impl Typed {
 
 /// Model names, and who has the name and the MAC address.
 async fn look(visitor: &Visitor, typed: &Typed) -> Result<(Vec<String>, Wrong), ApiError> {
-    let (name, mac) = (typed.name.clone(), operator::check_mac(&typed.mac).ok());
+    let (name, mac) = (typed.name.clone(), check_mac(&typed.mac).ok());
     let read = visitor.app.driver.store.read(move |connection| {
         let names: Vec<String> = models::list(connection)?.into_iter().map(|model| model.name).collect();
         let namesake = hosts::by_name(connection, &name)?;
@@ -100,8 +100,8 @@ fn check(typed: &Typed, models: &[String], taken: Wrong) -> Wrong {
     let is_known = typed.model.is_empty() || models.contains(&typed.model);
     let mistake = HostSpec::parse(&typed.yaml()).err().map(|error| error.mistake);
     Wrong {
-        name: told(operator::check_name(&typed.name)).or(taken.name),
-        mac: told(operator::check_mac(&typed.mac).map(drop)).or(taken.mac),
+        name: told(check_name(&typed.name)).or(taken.name),
+        mac: told(check_mac(&typed.mac).map(drop)).or(taken.mac),
         model: (!is_known).then(|| format!("there is no model {} any more", typed.model)),
         // the line of the model is not among those that were typed
         spec: mistake.map(|mistake| Mistake {
@@ -142,7 +142,7 @@ pub(super) async fn save(visitor: &Visitor, sent: &Form) -> Result<Response, Api
         notes: typed.notes.clone(),
         serial_console: None,
     };
-    match operator::create_host(&visitor.app, new).await {
+    match create_host(&visitor.app, new).await {
         Ok(_) => {}
         // somebody was quicker
         Err(error) if error.kind == ProblemKind::Taken => {

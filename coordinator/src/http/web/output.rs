@@ -13,8 +13,8 @@ use warp::reply::Response;
 
 use super::layout::{Place, Tone, badge, page as whole_page};
 use super::visitor::Visitor;
-use crate::http::operator;
 use crate::http::problem::ApiError;
+use crate::http::runs::stored_artifact;
 
 /// The kind of artifact.
 pub(super) const KIND: &str = "tool_output";
@@ -83,7 +83,7 @@ async fn read_end(path: &Path) -> std::io::Result<End> {
 
 /// `GET /runs/{id}/output/{name}`.
 pub(super) async fn page(visitor: &Visitor, run: RunId, name: &str) -> Result<Response, ApiError> {
-    let row = operator::stored_artifact(&visitor.app, run, KIND.to_owned(), Some(name.to_owned())).await?;
+    let row = stored_artifact(&visitor.app, run, KIND.to_owned(), Some(name.to_owned())).await?;
     let end = read_end(Path::new(&row.values.path)).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => ApiError::not_found(format!("{name} is not there")),
         _ => ApiError::internal(&error),

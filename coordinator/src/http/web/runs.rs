@@ -8,8 +8,9 @@ use warp::reply::Response;
 
 use super::layout::{Place, or_dash, page as whole_page, run_badge};
 use super::visitor::Visitor;
-use crate::http::operator;
+use crate::http::hosts::check_name;
 use crate::http::problem::ApiError;
+use crate::http::runs::{artifact, artifact_file, stored_artifact};
 use crate::store::runs::{self, RunRow};
 
 /// Rows of a page.
@@ -53,7 +54,7 @@ pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
 /// `GET /runs/{id}/report`: the signed file, as it is.
 pub(super) async fn report(visitor: &Visitor, run: RunId, headers: &HeaderMap) -> Result<Response, ApiError> {
     let kind = "report_html".to_owned();
-    let response = operator::artifact(visitor.app.clone(), run, kind, headers.clone()).await?;
+    let response = artifact(visitor.app.clone(), run, kind, headers.clone()).await?;
     Ok(with_policy(response, REPORT_POLICY))
 }
 
@@ -65,10 +66,10 @@ pub(super) async fn file(
     name: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
-    operator::check_name(kind)?;
+    check_name(kind)?;
     let app = &visitor.app;
-    let row = operator::stored_artifact(app, run, kind.to_owned(), name.map(str::to_owned)).await?;
-    let response = operator::artifact_file(&row, headers).await?;
+    let row = stored_artifact(app, run, kind.to_owned(), name.map(str::to_owned)).await?;
+    let response = artifact_file(&row, headers).await?;
     let mut response = with_policy(response, FILE_POLICY);
     // a name that was found is one that was checked when the file was stored
     let name = name.unwrap_or(kind);

@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 use super::layout::{Place, csrf_field, page as whole_page};
 use super::visitor::Visitor;
 use super::{Form, see_other};
-use crate::http::operator;
+use crate::http::hosts::{change_host, host_view};
 use crate::http::problem::{ApiError, ProblemKind};
 
 /// Lines that are shown before and after a mistake.
@@ -18,7 +18,7 @@ const AROUND: usize = 2;
 
 async fn host(visitor: &Visitor, name: &str) -> Result<HostView, ApiError> {
     let name = name.to_owned();
-    Ok(visitor.app.driver.store.read(move |connection| operator::host_view(connection, &name)).await?)
+    Ok(visitor.app.driver.store.read(move |connection| host_view(connection, &name)).await?)
 }
 
 /// `GET /hosts/{name}/spec`.
@@ -98,6 +98,6 @@ pub(super) async fn save(visitor: &Visitor, name: &str, form: &Form) -> Result<R
         serial_console: None,
         burn_watts: None,
     };
-    operator::change_host(&visitor.app, name.to_owned(), edit).await?;
+    change_host(&visitor.app, name.to_owned(), edit).await?;
     Ok(see_other(&format!("/hosts/{name}")))
 }

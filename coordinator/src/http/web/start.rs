@@ -9,15 +9,14 @@ use warp::reply::Response;
 use super::layout::{Place, csrf_field, page as whole_page};
 use super::visitor::Visitor;
 use super::{Form, see_other};
-use crate::http::operator;
+use crate::http::hosts::host_view;
 use crate::http::problem::{ApiError, ProblemKind};
 
 /// `GET /hosts/{name}/start`.
 pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiError> {
     visitor.app.require_operator()?;
     let wanted = name.to_owned();
-    let host =
-        visitor.app.driver.store.read(move |connection| operator::host_view(connection, &wanted)).await?;
+    let host = visitor.app.driver.store.read(move |connection| host_view(connection, &wanted)).await?;
     let body = html! {
         section.narrow {
             p.note { (host.name) }
