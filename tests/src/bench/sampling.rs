@@ -3,7 +3,7 @@
 //! Both live on this machine over the same spans of time, under the same load: the stage's stressors, which are the
 //! agent's children and not counted.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -25,7 +25,6 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const PART_OF_A_CORE: f64 = 0.01;
 /// From a start to the first sign of it.
 const PATIENCE: Duration = Duration::from_mins(1);
-const MAC: &str = "52:54:00:56:48:01";
 const SPEC: &str = "cpu: {logical_cores: 1}\n";
 /// One stage that is long enough, after the one it needs; sampling as in every shipped profile.
 const PROFILE: &str = "\
@@ -44,9 +43,10 @@ thresholds:
 pub fn compare(built: &Built, folder: &Path) -> anyhow::Result<Vec<Comparison>> {
     let options = SiteOptions { quick_profile: Some(PROFILE.to_owned()), ..SiteOptions::default() };
     let site = Site::start(built, &folder.join("site"), &options)?;
-    let run = site.host_with_run("sampled", MAC, SPEC)?;
+    let mac = own_mac()?;
+    let run = site.host_with_run("sampled", &mac, SPEC)?;
     let mut exporter = Exporter::start(folder)?;
-    let mut agent = start_agent(&site, folder)?;
+    let mut agent = start_agent(&site, folder, &mac)?;
     wait_for_samples(&site, run, &mut agent)?;
 
     let mut measured = Vec::new();
@@ -113,8 +113,19 @@ fn cpu_us(before: Usage, after: Usage) -> u128 {
     after.cpu.saturating_sub(before.cpu).as_micros() / u128::from(SAMPLES_A_ROUND)
 }
 
-fn start_agent(site: &Site, folder: &Path) -> anyhow::Result<Owned> {
-    let parameters = run_parameters(&boot_script(site.listening().http, MAC)?)?;
+/// Of a card of this machine: a claim from another machine than the host would be refused.
+fn own_mac() -> anyhow::Result<String> {
+    for card in fs::read_dir("/sys/class/net")? {
+        let card = card?.path();
+        if card.join("device").exists() {
+            return Ok(fs::read_to_string(card.join("address"))?.trim().to_owned());
+        }
+    }
+    bail!("this machine has no network card by which a coordinator could know it")
+}
+
+fn start_agent(site: &Site, folder: &Path, mac: &str) -> anyhow::Result<Owned> {
+    let parameters = run_parameters(&boot_script(site.listening().http, mac)?)?;
     let log = File::create(folder.join("agent.log"))?;
     let child = Command::new(&site.built().agent)
         .arg("run")
