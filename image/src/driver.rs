@@ -35,9 +35,15 @@ const ALIASES: [(&str, &str); 4] = [
     ("usr/bin", "nvidia-smi"),
 ];
 const FIRMWARE: &str = "usr/lib/firmware/";
+/// Licence of the open modules, which leave the work to the GPU's own processor (GSP) and never start without its firmware.
+const OPEN: &str = "Dual MIT/GPL";
+/// Of the firmware's files, for messages.
+const GSP: &str = "nvidia/VERSION/gsp_*.bin";
 const KERNELS: &str = "usr/lib/modules/";
-/// What of the packages is for machines; the rest is for people and package managers.
-const TAKEN: [&str; 4] = ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/"];
+/// What of the packages is for machines; the rest is for people and package managers. DCGM up to 3 has its tests below
+/// `usr/share`.
+const TAKEN: [&str; 5] =
+    ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "usr/share/nvidia-validation-suite/"];
 
 /// A driver that fits the image.
 #[derive(Debug, Clone)]
@@ -169,19 +175,24 @@ impl Driver {
             let found = elf::module_info(file, "version")?.into_iter().next().unwrap_or_default();
             same_version(&format!("{name}.ko"), found, &version)?;
         }
+        let is_open = elf::module_info(driver_module, "license")?.iter().any(|licence| licence == OPEN);
         let driver = Self { modules: added(&modules)?, version, packages };
-        driver.complete(folder, &index)?;
+        driver.complete(folder, &index, is_open)?;
         Ok(driver)
     }
 
     /// Whether what the modules need beside them is there, and of their version.
-    fn complete(&self, folder: &Path, index: &Index) -> Result<(), DriverError> {
+    fn complete(&self, folder: &Path, index: &Index, is_open: bool) -> Result<(), DriverError> {
         let missing = |name, package| DriverError::Missing { folder: folder.to_owned(), name, package };
         let library = self.named(index, LIBRARY).and_then(|path| index.resolve(path));
         let library = library.ok_or_else(|| missing(LIBRARY, "libnvidia-ml1"))?;
         let name = file_name(Path::new(&library.file));
         let found = name.strip_prefix("libnvidia-ml.so.").unwrap_or(name);
         same_version(LIBRARY, found.to_owned(), &self.version)?;
+        let gsp = format!("{FIRMWARE}nvidia/{}/gsp_", self.version);
+        if is_open && !self.firmware(index).any(|path| path.starts_with(&gsp)) {
+            return Err(missing(GSP, "firmware-nvidia-gsp"));
+        }
         self.named(index, DEVICE_MAKER).map(|_| ()).ok_or_else(|| missing(DEVICE_MAKER, "nvidia-modprobe"))
     }
 
@@ -342,8 +353,12 @@ mod tests {
         }
 
         fn module(&self, file: &str, kernel: &str, version: &str, depends: &str) -> PathBuf {
+            self.licensed("NVIDIA", file, kernel, version, depends)
+        }
+
+        fn licensed(&self, licence: &str, file: &str, kernel: &str, version: &str, depends: &str) -> PathBuf {
             let text = format!(
-                ".section .modinfo,\"a\"\n.string \"version={version}\"\n\
+                ".section .modinfo,\"a\"\n.string \"license={licence}\"\n.string \"version={version}\"\n\
                  .string \"vermagic={kernel} SMP mod_unload\"\n.string \"depends={depends}\"\n"
             );
             let (source, module) = (self.path("module.s"), self.path(file));
@@ -392,7 +407,7 @@ mod tests {
     #[test]
     fn packages_and_modules_of_one_version_are_taken() {
         let folder = Folder::new();
-        folder.module("driver/nvidia.ko", KERNEL, VERSION, "ecc,drm");
+        folder.licensed(OPEN, "driver/nvidia.ko", KERNEL, VERSION, "ecc,drm");
         let compressed = folder.module("driver/nvidia-uvm.ko", KERNEL, VERSION, "nvidia");
         Tool::new("xz").arg(&compressed).run().unwrap();
         folder.module("driver/nvidia-drm.ko", KERNEL, VERSION, "nvidia-modeset");
@@ -446,6 +461,10 @@ mod tests {
         std::fs::remove_file(folder.path("driver/nvidia-uvm.ko")).unwrap();
         std::fs::remove_file(folder.path("driver/nvidia-modprobe.deb")).unwrap();
         assert!(matches!(folder.read(), Err(DriverError::Missing { name: DEVICE_MAKER, .. })));
+        folder.package("nvidia-modprobe", &["usr/bin/nvidia-modprobe"]);
+        folder.licensed(OPEN, "driver/nvidia.ko", KERNEL, VERSION, "");
+        folder.package("firmware-nvidia-gsp", &["usr/lib/firmware/nvidia/535.1/gsp_tu10x.bin"]);
+        assert!(matches!(folder.read(), Err(DriverError::Missing { name: GSP, .. })));
         std::fs::write(folder.path("driver/libnvidia-ml1.deb"), "no package").unwrap();
         assert!(matches!(folder.read(), Err(DriverError::Unreadable { .. })));
     }

@@ -173,7 +173,6 @@ fn flow(sent: Option<Sum>, received: Option<Sum>, asked: Duration) -> Result<Flo
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
 
     use super::*;
     use crate::tools::fixture;
@@ -258,18 +257,5 @@ mod tests {
     fn fast_links_get_more_streams() {
         let counts = [None, Some(1_000), Some(10_000), Some(25_000), Some(100_000)].map(streams);
         assert_eq!(counts, [1, 1, 4, 4, 8]);
-    }
-
-    proptest! {
-        #[test]
-        fn no_output_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..2_000) {
-            let whole = fixture(TOOL, "3.12-good-both");
-            let mut mixed = whole.stdout.clone();
-            let at = at.min(mixed.len());
-            mixed.splice(at..at, bytes.iter().copied());
-            for stdout in [bytes, mixed] {
-                let _ = parse(&Finished { stdout, ..whole.clone() }, Direction::Both, ASKED);
-            }
-        }
     }
 }

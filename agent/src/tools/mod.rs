@@ -17,6 +17,8 @@ pub mod ipmitool;
 pub mod memory_worker;
 pub mod nvme;
 pub mod nvml;
+#[cfg(any(test, fuzzing))]
+pub mod parsers;
 pub mod runner;
 pub mod smartctl;
 pub mod stress_ng;

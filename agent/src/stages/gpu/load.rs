@@ -10,16 +10,22 @@ use vetting_protocol::inventory::PciDevice;
 use vetting_protocol::outcome::Outcome;
 
 use super::cards::{Card, Cards, Maker};
+use crate::cancel::Cancel;
+use crate::clock;
 use crate::sensors::pcie;
 use crate::stages::StageContext;
 use crate::stages::sub_steps::Found;
 use crate::tools::dcgmi::{self, Diagnosis};
-use crate::tools::runner::ToolError;
+use crate::tools::runner::{Invocation, ToolError};
 
 /// How often links are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How many times as long as expected the diagnostics may take.
 const PATIENCE: u32 = 4;
+/// How long DCGM's daemon may take until it answers: it looks at every GPU first.
+const ENGINE_PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is asked whether it does.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of the load.
 pub(super) struct Load {
@@ -50,11 +56,11 @@ pub(in crate::stages) fn beside(
     let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
     let mut done = Vec::new();
     for _ in 0..duration.as_secs() / expected(SHORTEST).as_secs() {
-        let invocation = dcgmi::invocation(SHORTEST, expected(SHORTEST) * PATIENCE);
-        let answer = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
-        let outcome = match answer.and_then(|finished| dcgmi::parse(&finished)) {
+        let outcome = match diagnose(context, SHORTEST) {
             Ok(diagnosis) => outcome(&diagnosis, worked.len(), &others),
-            Err(ToolError::Missing { .. }) => Outcome::skip("GPUs: DCGM (dcgmi) is not installed here"),
+            Err(ToolError::Missing { tool }) => {
+                Outcome::skip(format!("GPUs: DCGM ({tool}) is not installed here"))
+            }
             Err(error) => Outcome::error(format!("GPUs: {}", error.reason())),
         };
         let passed = outcome == Outcome::Pass;
@@ -88,10 +94,10 @@ pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load 
     let (answer, links) = watched(context, &worked, level);
     let diagnosis = match answer {
         Ok(diagnosis) => diagnosis,
-        Err(ToolError::Missing { .. }) => {
-            return skipped(
-                "not loaded: DCGM (dcgmi) is not installed here, and nothing else works GPUs".to_owned(),
-            );
+        Err(ToolError::Missing { tool }) => {
+            return skipped(format!(
+                "not loaded: DCGM ({tool}) is not installed here, and nothing else works GPUs"
+            ));
         }
         Err(error) => {
             let found = Found::new(Outcome::error(format!("load: {}", error.reason())), json!({}));
@@ -172,10 +178,41 @@ fn watched(context: &StageContext<'_>, gpus: &[&Card], level: u8) -> (Result<Dia
                 }
             }
         });
-        let invocation = dcgmi::invocation(level, expected(level) * PATIENCE);
-        let finished = context.tools.run(&invocation, &context.cancel, &mut |_, _| {});
+        let answer = diagnose(context, level);
         drop(over);
-        let answer = finished.and_then(|finished| dcgmi::parse(&finished));
         (answer, watch.join().unwrap_or_default())
     })
+}
+
+/// Runs the diagnostics. DCGM's daemon is started for them and ended after them; where one runs already, the new one finds its
+/// port taken and gives up, and the diagnostics ask the other.
+fn diagnose(context: &StageContext<'_>, level: u8) -> Result<Diagnosis, ToolError> {
+    let limit = expected(level) * PATIENCE;
+    let ask =
+        |invocation: &Invocation, cancel: &Cancel| context.tools.run(invocation, cancel, &mut |_, _| {});
+    let over = Cancel::new();
+    std::thread::scope(|scope| {
+        let engine = scope.spawn(|| ask(&dcgmi::engine(ENGINE_PATIENCE + limit), &over));
+        let answers = || ask(&dcgmi::discovery(), &context.cancel)?.code(dcgmi::TOOL).map(|code| code == 0);
+        let answer = wait_until(context, answers, || engine.is_finished())
+            .and_then(|()| ask(&dcgmi::invocation(level, limit), &context.cancel))
+            .and_then(|finished| dcgmi::parse(&finished));
+        over.raise();
+        match (answer, engine.join()) {
+            // nobody to ask: that is why
+            (Err(ToolError::Failed { .. }), Ok(Err(missing @ ToolError::Missing { .. }))) => Err(missing),
+            (answer, _) => answer,
+        }
+    })
+}
+
+/// Waits for the daemon to answer, as long as it may take and is not `over`. What it does not answer the diagnostics tell.
+fn wait_until(
+    context: &StageContext<'_>,
+    answers: impl Fn() -> Result<bool, ToolError>,
+    over: impl Fn() -> bool,
+) -> Result<(), ToolError> {
+    let end = clock::monotonic() + ENGINE_PATIENCE;
+    while !answers()? && !over() && clock::monotonic() < end && context.wait(ASK_EVERY) {}
+    Ok(())
 }

@@ -6,7 +6,7 @@ use vetting_protocol::inventory::PciDevice;
 
 use super::*;
 use crate::stages::tests::{Machine, Told, garbage, hung, log_to, missing, outcome, recorded, told};
-use crate::tools::runner::{Finished, Invocation, ToolError};
+use crate::tools::runner::{Exit, Finished, Invocation, ToolError};
 
 const WORK: StageWork = StageWork::Gpu { dcgm_level: 2 };
 const GOOD_DIAG: &str = r#"{"DCGM GPU Diagnostic": {"test_categories": [
@@ -89,7 +89,50 @@ fn a_good_gpu_that_was_worked_passes() {
     }
     assert_eq!(measured["gpu 0000:3b:00.0/ecc_enabled"], Some(1.0));
     assert_eq!(measured["gpu 0000:3b:00.0/loaded_width"], Some(100.0));
-    assert_eq!(tools.calls_of("dcgmi"), ["diag -j -r 2"]);
+    assert_eq!(tools.calls_of("dcgmi"), ["discovery -l", "diag -j -r 2"]);
+}
+
+#[test]
+fn dcgms_daemon_is_started_before_it_is_asked() {
+    let (started, start) = crossbeam_channel::bounded(1);
+    let tools = Told::new(move |call: &Invocation| match call.tool {
+        "nvml-probe" => recorded("nvml-probe", "0.1-good"),
+        "nv-hostengine" => {
+            started.send(()).unwrap();
+            told("Started host engine version 3.3.5 using port number: 5555")
+        }
+        "dcgmi" if call.args[0] == "discovery" => {
+            start.recv().unwrap();
+            told("1 GPU found.")
+        }
+        "dcgmi" => told(GOOD_DIAG),
+        _ => missing(call),
+    });
+    let (report, ..) = a100(16).run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(tools.calls_of("nv-hostengine"), ["--no-daemon"]);
+}
+
+#[test]
+fn dcgm_without_its_daemon_is_no_load_and_with_one_that_does_not_answer_an_error() {
+    const UNANSWERED: &str = "Error: unable to establish a connection to the specified host: localhost";
+    let load = |engine: fn(&Invocation) -> Answer| {
+        let tools = Told::new(move |call: &Invocation| match call.tool {
+            "nvml-probe" => recorded("nvml-probe", "0.1-good"),
+            "nv-hostengine" => engine(call),
+            "dcgmi" => told(UNANSWERED).map(|finished| Finished { exit: Exit::Code(1), ..finished }),
+            _ => missing(call),
+        });
+        let (_, kept, _) = a100(16).run(&WORK, &tools);
+        kept.sub_steps()["load"].clone()
+    };
+    let skipped = load(missing);
+    assert!(matches!(&skipped, Outcome::Skip { reason } if reason.contains("nv-hostengine")), "{skipped:?}");
+    let error = load(|_| told("Error: Failed to initialize NVML"));
+    assert!(
+        matches!(&error, Outcome::Error { reason } if reason.contains("unable to establish")),
+        "{error:?}"
+    );
 }
 
 #[test]
