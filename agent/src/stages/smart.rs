@@ -2,6 +2,7 @@
 //! becomes a measurement for the judge; what the disk itself calls a failure fails at once. A disk without SMART is
 //! skipped by name, never left out silently. Drives behind a RAID controller are asked one by one.
 
+mod behind;
 mod counters;
 mod hidden;
 mod self_test;
@@ -60,7 +61,7 @@ type Known = BTreeMap<String, Counters>;
 
 fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageReport, Known), StageError> {
     let targets = disks::targets_of(context)?;
-    let behind = drives_behind_controllers(context);
+    let behind = behind::drives(context);
     let drives = behind.as_ref().map_or(&[][..], Vec::as_slice);
     let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
     let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
@@ -102,20 +103,6 @@ fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageRepo
     let report =
         StageReport { outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"), details };
     Ok((report, known.into_inner().unwrap_or_else(PoisonError::into_inner)))
-}
-
-/// Drives that the kernel does not show. Without a disk of such a controller nothing is looked for.
-fn drives_behind_controllers(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
-    let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
-    let shows_volumes = |scsi_host: &String| {
-        let driver = context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name"));
-        driver.is_ok_and(|driver| smartctl::shows_volumes(&driver))
-    };
-    if !hosts.iter().any(shows_volumes) {
-        return Ok(Vec::new());
-    }
-    let finished = context.tools.run(&smartctl::scan(), &context.cancel, &mut |_, _| {})?;
-    smartctl::parse_scan(&finished)
 }
 
 /// Each in a thread of its own, with sub-steps from `first` on.

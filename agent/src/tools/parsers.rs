@@ -56,6 +56,7 @@ const PARSERS: &[(&str, Parser)] = &[
     ("nvml-probe", |answer| drop(nvml::parse(answer))),
     ("smartctl", |answer| drop(smartctl::parse(answer))),
     ("smartctl", |answer| drop(smartctl::parse_scan(answer))),
+    ("smartctl", |answer| drop(smartctl::parse_identity(answer))),
     ("smartctl", |answer| drop(smartctl::farm::parse(answer))),
     ("smartctl", |answer| drop(smartctl::self_test::parse(answer))),
     ("smartctl", |answer| drop(smartctl::self_test::parse_start(answer))),

@@ -14,7 +14,9 @@ use serde_json::Value;
 
 use super::runner::{Finished, Invocation, ToolError};
 
-pub use drives::{Drive, parse_scan, scan, shows_volumes};
+pub use drives::{
+    Drive, Identity, MOST_CCISS, identify, is_cciss, parse_identity, parse_scan, scan, shows_volumes,
+};
 pub use health::{AtaAttribute, NvmeHealth, ScsiErrors, ScsiHealth};
 
 const TOOL: &str = "smartctl";

@@ -224,6 +224,46 @@ fn drives_behind_a_raid_controller_are_asked_one_by_one() {
 }
 
 #[test]
+fn drives_behind_an_hpe_controller_are_found_by_their_numbers() {
+    let mut machine = Machine::new().with_disk("sda").with_disk("sdb");
+    machine.inventory.disks[1].serial = Some("TEST0001".to_owned());
+    machine.file("sys/class/scsi_host/host2/proc_name", "smartpqi\n");
+    for (disk, address, level) in [("sda", "2:1:0:0", "RAID-1\n"), ("sdb", "2:0:0:0", "N/A\n")] {
+        let device = format!("devices/pci0000:00/host2/{address}");
+        machine.file(&format!("sys/{device}/raid_level"), level);
+        std::os::unix::fs::symlink(
+            format!("../../{device}"),
+            machine.path(&format!("sys/block/{disk}/device")),
+        )
+        .unwrap();
+    }
+    let tools = Told::new(|invocation: &Invocation| {
+        let words = arguments(invocation);
+        let case = match words.as_str() {
+            _ if words.contains("--scan-open") => "7.4-scan-qemu",
+            // the drive that is shown as sdb
+            _ if words.contains("cciss,0 ") || words.ends_with("/dev/sdb") => "7.3-ata-good",
+            _ if words.contains("cciss,1 ") => "7.3-ata-good",
+            _ if words.contains("cciss,3 ") => "7.3-sas-good",
+            _ if words.contains("cciss,") => "7.3-cciss-open-failed",
+            _ => "7.4-scsi-no-smart",
+        };
+        let answer = recorded("smartctl", case)?;
+        let other = String::from_utf8_lossy(&answer.stdout).replace("TEST0001", "TEST0009").into_bytes();
+        Ok(if words.contains("cciss,1 ") { Finished { stdout: other, ..answer } } else { answer })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let sub_steps = kept.sub_steps();
+    let names: Vec<&str> = sub_steps.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cciss,1 SMART", "cciss,3 SMART", "sda SMART", "sdb SMART"]);
+    assert_eq!(sub_steps["sda SMART"], Outcome::Pass, "a volume has no health of its own");
+    let Outcome::Fail { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("cciss,3: the self-test log has failures"), "{reason}");
+    let asked = tools.calls_of("smartctl").iter().filter(|call| call.contains(" -i ")).count();
+    assert_eq!(asked, 12, "up to eight numbers behind the last drive");
+}
+
+#[test]
 fn a_controller_whose_drives_cannot_be_found_is_an_error_or_a_skip() {
     let machine = behind_megaraid();
     let failed = Told::new(|invocation: &Invocation| {

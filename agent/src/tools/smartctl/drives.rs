@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{ExitBits, TOOL, garbage};
 use crate::tools::runner::{Finished, Invocation, ToolError};
@@ -24,6 +25,11 @@ impl Drive {
         Self { device: device.into(), device_type: None }
     }
 
+    /// A drive of an HPE controller by its number, below [`MOST_CCISS`], reached through a volume of the controller.
+    pub fn cciss(volume: impl Into<String>, number: u32) -> Self {
+        Self { device: volume.into(), device_type: Some(format!("cciss,{number}")) }
+    }
+
     pub(super) fn invocation(&self, words: &[&str], timeout: Duration) -> Invocation {
         let mut args: Vec<OsString> = vec!["--json=c".into()];
         args.extend(words.iter().map(Into::into));
@@ -34,6 +40,9 @@ impl Drive {
         Invocation { tool: TOOL, args, timeout }
     }
 }
+
+/// How many numbers drives of an HPE controller may have (`-d cciss,N`).
+pub const MOST_CCISS: u32 = 128;
 
 /// Looks for drives. One that must spin up may keep the scan waiting.
 pub fn scan() -> Invocation {
@@ -90,6 +99,37 @@ pub fn shows_volumes(driver: &str) -> bool {
     DRIVERS.contains(&driver)
 }
 
+/// Whether the drives behind this driver are numbered and asked with `-d cciss,N`; smartctl does not list them.
+pub fn is_cciss(driver: &str) -> bool {
+    ["hpsa", "smartpqi"].contains(&driver)
+}
+
+/// Asks a drive who it is, without what takes it long.
+pub fn identify(drive: &Drive) -> Invocation {
+    drive.invocation(&["-i"], Duration::from_mins(1))
+}
+
+/// Who a drive says it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Serial number.
+    pub serial: Option<String>,
+}
+
+/// `None`: nobody is there, or somebody who is no disk, such as an enclosure.
+pub fn parse_identity(finished: &Finished) -> Result<Option<Identity>, ToolError> {
+    let code = finished.code(TOOL)?;
+    let exit = ExitBits::of(code)?;
+    let json: Value = serde_json::from_slice(&finished.stdout)
+        .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
+    if exit.not_asked() {
+        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: finished.last_words() });
+    }
+    let is_disk = !exit.not_opened() && json.pointer("/user_capacity/bytes").is_some();
+    let serial = json.get("serial_number").and_then(Value::as_str).map(str::to_owned);
+    Ok(is_disk.then_some(Identity { serial }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +150,17 @@ mod tests {
     fn a_scan_that_gave_no_answer_is_not_a_machine_without_controllers() {
         for case in ["bad-no-output", "bad-garbage", "bad-killed", "bad-timed-out"] {
             assert!(parse_scan(&fixture("smartctl", case)).is_err(), "{case}");
+        }
+    }
+
+    #[test]
+    fn who_answers_at_a_number_is_a_disk_or_nobody() {
+        let identity = |case: &str| parse_identity(&fixture("smartctl", case));
+        let serial = |case: &str| identity(case).unwrap().unwrap().serial;
+        assert_eq!(serial("7.3-sas-good").as_deref(), Some("TEST0003"));
+        assert_eq!(identity("7.3-cciss-open-failed").unwrap(), None);
+        for case in ["7.3-bad-option", "bad-no-output", "bad-garbage", "bad-killed", "bad-timed-out"] {
+            assert!(identity(case).is_err(), "{case}");
         }
     }
 

@@ -1,0 +1,72 @@
+//! Drives that only their RAID controller knows: what `smartctl --scan-open` lists, and drives of HPE's controllers, which it
+//! leaves out.
+
+use std::collections::BTreeMap;
+
+use crate::stages::StageContext;
+use crate::tools::runner::ToolError;
+use crate::tools::smartctl::{self, Drive, MOST_CCISS};
+
+/// So many numbers in a row without a drive end the search: enclosures have numbers too.
+const GAP: u32 = 8;
+
+/// Drives that the kernel does not show. Without a disk of such a controller nothing is looked for.
+pub(super) fn drives(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
+    let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
+    let name_of = |scsi_host: &String| {
+        context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name")).unwrap_or_default()
+    };
+    let controllers: Vec<String> = hosts.iter().map(name_of).collect();
+    if !controllers.iter().any(|driver| smartctl::shows_volumes(driver)) {
+        return Ok(Vec::new());
+    }
+    let finished = context.tools.run(&smartctl::scan(), &context.cancel, &mut |_, _| {})?;
+    let mut drives = smartctl::parse_scan(&finished)?;
+    if controllers.iter().any(|driver| smartctl::is_cciss(driver)) {
+        for volume in volumes(context).into_values() {
+            drives.extend(numbered(context, &volume)?);
+        }
+    }
+    Ok(drives)
+}
+
+/// A volume of each of HPE's controllers, by SCSI host: their drivers (hpsa, smartpqi) tell of each disk which RAID level it
+/// has, and of a drive that is shown as it is `N/A`.
+fn volumes(context: &StageContext<'_>) -> BTreeMap<String, String> {
+    let mut volumes = BTreeMap::new();
+    for disk in context.host.list("/sys/block").unwrap_or_default() {
+        let device = format!("/sys/block/{disk}/device");
+        let Ok(level) = context.host.text(&format!("{device}/raid_level")) else { continue };
+        let Ok(path) = context.host.resolve(&device) else { continue };
+        let scsi_host = path
+            .split('/')
+            .find(|part| part.strip_prefix("host").is_some_and(|number| number.parse::<u32>().is_ok()));
+        if let (Some(scsi_host), false) = (scsi_host, level.trim() == "N/A") {
+            volumes.entry(scsi_host.to_owned()).or_insert(format!("/dev/{disk}"));
+        }
+    }
+    volumes
+}
+
+/// The drives of the controller behind a volume: each number is tried. A drive that the kernel shows too is asked there.
+fn numbered(context: &StageContext<'_>, volume: &str) -> Result<Vec<Drive>, ToolError> {
+    let disks = context.inventory().map(|inventory| &inventory.disks[..]).unwrap_or_default();
+    let (mut drives, mut silent) = (Vec::new(), 0);
+    for number in 0..MOST_CCISS {
+        let drive = Drive::cciss(volume, number);
+        let finished = context.tools.run(&smartctl::identify(&drive), &context.cancel, &mut |_, _| {})?;
+        let Some(identity) = smartctl::parse_identity(&finished)? else {
+            silent += 1;
+            if silent == GAP {
+                break;
+            }
+            continue;
+        };
+        silent = 0;
+        let is_shown = |serial: &String| disks.iter().any(|disk| disk.serial.as_ref() == Some(serial));
+        if !identity.serial.as_ref().is_some_and(is_shown) {
+            drives.push(drive);
+        }
+    }
+    Ok(drives)
+}
