@@ -39,9 +39,9 @@ nics:
 ";
 
 const ORDERED_LARGER: &str = "\
-# what was ordered: 4 cores, 2 GiB, one SATA disk of 128 MiB
+# what was ordered: 4 cores, 2 GiB in two modules, one SATA disk of 128 MiB
 cpu: {logical_cores: 4}
-memory: {total_gib: 2}
+memory: {dimms: {count: 2}, total_gib: 2}
 disks:
   - {count: 1, model: 'LAB HDD*', size_gb: {min: 0.13}}
 ";
@@ -68,10 +68,10 @@ pub const BAD_DISK: Candidate = Candidate {
     disks: || vec![healthy_disk("LAB-0002").unreadable(&UNREADABLE_SECTORS)],
 };
 
-/// A machine with half the memory and half the CPUs that were ordered.
+/// A machine with one of its two memory modules and half the CPUs that were ordered.
 pub const SHORT_DELIVERY: Candidate = Candidate {
     name: "short-delivery",
-    story: "half the memory and half the CPUs of its spec",
+    story: "one of two memory modules and half the CPUs of its spec",
     mac_octet: 0x13,
     spec_yaml: ORDERED_LARGER,
     memory_mib: 1024,

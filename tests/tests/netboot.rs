@@ -101,7 +101,7 @@ fn qemu_unreadable_sectors_fail_in_storage_and_are_named() -> anyhow::Result<()>
 #[test]
 fn qemu_a_short_delivery_fails_in_spec_validate_and_is_named() -> anyhow::Result<()> {
     let detail = vet(&SHORT_DELIVERY, Firmware::Bios)?;
-    assert_failed(&detail, "SpecValidate", &["memory.total_gib", "cpu.logical_cores"]);
+    assert_failed(&detail, "SpecValidate", &["memory.dimms.count", "memory.total_gib", "cpu.logical_cores"]);
     let storage = detail.stages.iter().find(|stage| stage.name == "Storage").context("Storage is planned")?;
     assert_eq!(storage.state, StepState::Skipped, "nothing runs after a halt");
     Ok(())
