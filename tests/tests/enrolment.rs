@@ -7,7 +7,7 @@ use vetting_image::lab::{Boot, DirectBoot, Firmware};
 use vetting_protocol::enrolment::{Adopted, EnrolmentTokenCreated, PendingView};
 use vetting_protocol::operator_api::HostView;
 use vetting_protocol::run::RunResult;
-use vetting_tests::machines::{HEALTHY, emulated_quick};
+use vetting_tests::machines::{HEALTHY, WHAT_IT_IS_MADE_OF};
 use vetting_tests::site::{Built, Site, SiteOptions};
 
 /// Bounds only how long a broken build hangs.
@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_mins(10);
 
 fn lab(unknown_may_netboot: bool) -> anyhow::Result<(tempfile::TempDir, Site)> {
     let folder = tempfile::tempdir()?;
-    let options =
-        SiteOptions { quick_profile: Some(emulated_quick()?), unknown_may_netboot, ..SiteOptions::default() };
+    let quick_profile = Some(WHAT_IT_IS_MADE_OF.to_owned());
+    let options = SiteOptions { quick_profile, unknown_may_netboot, ..SiteOptions::default() };
     let site = Site::start(&Built::find()?, folder.path(), &options)?;
     std::fs::write(site.directory().join("spec.yaml"), HEALTHY.spec_yaml)?;
     Ok((folder, site))

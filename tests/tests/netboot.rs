@@ -15,7 +15,7 @@ use vetting_protocol::operator_api::{RunDetail, RunSummary};
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::{RunResult, RunState};
 use vetting_tests::machines::{
-    BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, UNREADABLE_SECTORS, emulated_quick,
+    BAD_DISK, Candidate, HEALTHY, SHORT_DELIVERY, UNREADABLE_SECTORS, WHAT_IT_IS_MADE_OF, emulated_quick,
 };
 use vetting_tests::site::{Built, Site, SiteOptions};
 use vetting_tests::verdict::assert_failed;
@@ -24,9 +24,11 @@ use vetting_tests::verdict::assert_failed;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A site with a profile for emulated machines, and the folder it lives in.
+/// With the shipped quick profile, made shorter, unless the options have another.
 fn lab(options: &SiteOptions) -> anyhow::Result<(TempDir, Site)> {
     let folder = tempfile::tempdir()?;
-    let options = SiteOptions { quick_profile: Some(emulated_quick()?), ..options.clone() };
+    let quick_profile = Some(options.quick_profile.clone().map_or_else(emulated_quick, Ok)?);
+    let options = SiteOptions { quick_profile, ..options.clone() };
     let site = Site::start(&Built::find()?, folder.path(), &options)?;
     Ok((folder, site))
 }
@@ -169,7 +171,8 @@ fn qemu_a_reset_during_a_stage_is_a_crash_with_its_stage() -> anyhow::Result<()>
 
 #[test]
 fn qemu_a_coordinator_away_at_boot_is_waited_for() -> anyhow::Result<()> {
-    let (folder, mut site) = lab(&SiteOptions::default())?;
+    let quick_profile = Some(WHAT_IT_IS_MADE_OF.to_owned());
+    let (folder, mut site) = lab(&SiteOptions { quick_profile, ..SiteOptions::default() })?;
     let (run, machine) = power_on(&site, folder.path(), &HEALTHY, Firmware::Bios)?;
     machine.wait_for("is PID 1", PATIENCE)?;
     site.kill()?;
