@@ -18,6 +18,8 @@ pub mod netboot;
 pub mod network_test;
 pub mod notify;
 pub mod open_files;
+#[cfg(test)]
+mod peer_port;
 pub mod pinned;
 pub mod power;
 pub mod privileges;

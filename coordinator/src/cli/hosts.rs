@@ -159,7 +159,7 @@ struct Rest {
     #[arg(long)]
     notes: Option<String>,
     /// Its serial line, for memtest86+: tcp://HOST:PORT of a serial console server, device:/dev/ttyUSB0 of this box, or
-    /// ipmi://BMC; `?port=ttyS1` after it where the machine's end is not ttyS0; `none` takes it away.
+    /// ipmi://BMC[:PORT]; `?port=ttyS1` after it where the machine's end is not ttyS0; `none` takes it away.
     #[arg(long, value_name = "LINE")]
     serial: Option<String>,
 }

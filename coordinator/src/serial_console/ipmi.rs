@@ -33,6 +33,8 @@ impl IpmiSecrets {
 
 pub(super) struct SerialOverLan {
     pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) cipher_suite: Option<u8>,
     pub(super) secrets: IpmiSecrets,
 }
 
@@ -42,7 +44,11 @@ impl SerialOverLan {
         let user = self.secrets.user.as_ref().ok_or_else(no_credentials)?;
         let password = self.secrets.password.as_ref().ok_or_else(no_credentials)?;
         let mut command = Command::new("ipmitool");
-        command.args(["-I", "lanplus", "-H", &self.host, "-U", user, "-E", "sol", action]);
+        command.args(["-I", "lanplus", "-H", &self.host, "-p", &self.port.to_string(), "-U", user, "-E"]);
+        if let Some(suite) = self.cipher_suite {
+            command.args(["-C", &suite.to_string()]);
+        }
+        command.args(["sol", action]);
         command.env("IPMITOOL_PASSWORD", password.expose()).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         Ok(command)
@@ -95,5 +101,100 @@ impl AsyncWrite for Session {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::peer_port::PeerPort;
+
+    const PASSWORD: &str = "s3cr3tword";
+
+    /// A real IPMI peer (OpenIPMI's `ipmi_sim`) whose serial port is a connection.
+    struct Peer {
+        _folder: tempfile::TempDir,
+        port: PeerPort,
+        child: process::Child,
+    }
+
+    impl Peer {
+        fn start(machine: u16) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let port = PeerPort::take();
+            let lan = format!(
+                "name \"lab\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {}\n    priv_limit admin\n    \
+                 allowed_auths_admin none md2 md5 straight\n    guid a123456789abcdefa123456789abcdef\n  endlan\n  \
+                 sol \"tcp:127.0.0.1:{machine}\" 115200\n  \
+                 user 2 true \"ADMIN\" \"{PASSWORD}\" admin 10 none md2 md5 straight\n",
+                port.number
+            );
+            fs::write(folder.path().join("lan.conf"), lan).unwrap();
+            let emulation =
+                "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n";
+            fs::write(folder.path().join("main.emu"), emulation).unwrap();
+            fs::create_dir(folder.path().join("state")).unwrap();
+            let child = process::Command::new("ipmi_sim")
+                .args(["-c", "lan.conf", "-f", "main.emu", "-s", "state", "-n"])
+                .current_dir(folder.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("ipmi_sim (Debian: openipmi) starts");
+            Self { _folder: folder, port, child }
+        }
+    }
+
+    impl Drop for Peer {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn both_ways_over_serial_over_lan_and_again_after_a_session_was_left_open() {
+        let machine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = Peer::start(machine.local_addr().unwrap().port());
+        let line = SerialOverLan {
+            host: "127.0.0.1".to_owned(),
+            port: peer.port.number,
+            cipher_suite: Some(3),
+            secrets: IpmiSecrets {
+                user: Some("ADMIN".to_owned()),
+                password: Some(Secret::new(PASSWORD.to_owned())),
+            },
+        };
+        // the BMC connects to its serial port as soon as it is up
+        let (mut machine, _) = machine.accept().await.unwrap();
+        for _ in 0..2 {
+            let mut session = line.open().await.unwrap();
+            let mut seen = Vec::new();
+            machine.write_all(b"pass 1, errors 0\r\n").await.unwrap();
+            while !seen.ends_with(b"errors 0\r\n") {
+                assert!(session.read_buf(&mut seen).await.unwrap() > 0, "{}", String::from_utf8_lossy(&seen));
+            }
+            session.write_all(b"\x1b").await.unwrap();
+            session.flush().await.unwrap();
+            assert_eq!(machine.read_u8().await.unwrap(), 0x1b);
+        }
+    }
+
+    #[tokio::test]
+    async fn without_credentials_nothing_is_started() {
+        let line = SerialOverLan {
+            host: "127.0.0.1".to_owned(),
+            port: 623,
+            cipher_suite: None,
+            secrets: IpmiSecrets::default(),
+        };
+        assert!(matches!(line.open().await, Err(ConsoleError::NoCredentials { .. })));
     }
 }

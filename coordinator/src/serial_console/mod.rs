@@ -41,10 +41,19 @@ pub enum Line {
     },
     /// IPMI serial over LAN, by ipmitool.
     Ipmi {
-        /// Name or address of the BMC.
+        /// Name or address of the BMC, without brackets.
         host: String,
+        /// UDP port.
+        port: u16,
+        /// Cipher suite (IPMI 2.0, table 22-20); `None` lets ipmitool ask for the best.
+        cipher_suite: Option<u8>,
     },
 }
+
+/// The port that BMCs listen on (IPMI 2.0, 13.1.2).
+const IPMI_PORT: u16 = 623;
+/// Cipher suites are below this (IPMI 2.0, table 22-20).
+const CIPHER_SUITES: u8 = 18;
 
 /// A serial port of a PC: `ttyS0` to `ttyS3`, at 115200 baud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +73,8 @@ impl fmt::Display for MachinePort {
 /// A text that names no serial line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{found}` names no serial line: {problem}; write tcp://HOST:PORT, device:/dev/ttyUSB0 or ipmi://HOST, and \
-     ?port=ttyS1 after it where the machine's end is not ttyS0"
+    "`{found}` names no serial line: {problem}; write tcp://HOST:PORT, device:/dev/ttyUSB0 or ipmi://HOST, and after it \
+     ?port=ttyS1 where the machine's end is not ttyS0, ?cipher_suite=3 where the BMC is slow to tell its own"
 )]
 pub struct ParseConsoleError {
     /// What was given.
@@ -79,14 +88,20 @@ impl FromStr for SerialConsole {
 
     fn from_str(text: &str) -> Result<Self, ParseConsoleError> {
         let refused = |problem| ParseConsoleError { found: text.to_owned(), problem };
-        let (place, machine_port) = match text.split_once('?') {
-            None => (text, MachinePort::FIRST),
-            Some((place, query)) => {
-                let port = query.strip_prefix("port=ttyS").and_then(|number| number.parse().ok());
-                let port = port.filter(|number| *number <= 3).map(MachinePort);
-                (place, port.ok_or_else(|| refused("after the `?` goes port=ttyS0 to port=ttyS3"))?)
+        let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
+        let (mut machine_port, mut cipher_suite) = (MachinePort::FIRST, None);
+        for setting in query.into_iter().flat_map(|query| query.split('&')) {
+            if let Some(number) = setting.strip_prefix("port=ttyS") {
+                let number = number.parse().ok().filter(|number| *number <= 3);
+                machine_port =
+                    number.map(MachinePort).ok_or_else(|| refused("its port is none of ttyS0 to ttyS3"))?;
+            } else if let Some(number) = setting.strip_prefix("cipher_suite=") {
+                let number = number.parse().ok().filter(|number| *number < CIPHER_SUITES);
+                cipher_suite = Some(number.ok_or_else(|| refused("its cipher suite is none of 0 to 17"))?);
+            } else {
+                return Err(refused("after the `?` goes port=ttyS1 or, with ipmi://, cipher_suite=3"));
             }
-        };
+        }
         let line = if let Some(address) = place.strip_prefix("tcp://") {
             let (host, port) = address.rsplit_once(':').ok_or_else(|| refused("it has no port"))?;
             let port =
@@ -103,11 +118,24 @@ impl FromStr for SerialConsole {
                 return Err(refused("its device is not below /dev/"));
             }
             Line::Device { path }
-        } else if let Some(host) = place.strip_prefix("ipmi://") {
-            Line::Ipmi { host: host_name(host).ok_or_else(|| refused("its host is no name or address"))? }
+        } else if let Some(address) = place.strip_prefix("ipmi://") {
+            // an address without brackets has colons of its own
+            let (host, port) = match address.rsplit_once(':').filter(|_| address.parse::<IpAddr>().is_err()) {
+                None => (address, IPMI_PORT),
+                Some((host, _)) if host.starts_with('[') && !host.ends_with(']') => (address, IPMI_PORT),
+                Some((host, port)) => {
+                    let port = port.parse().ok().filter(|port| *port > 0);
+                    (host, port.ok_or_else(|| refused("its port is no number"))?)
+                }
+            };
+            let host = host_name(host).ok_or_else(|| refused("its host is no name or address"))?;
+            Line::Ipmi { host, port, cipher_suite }
         } else {
             return Err(refused("it begins with none of tcp://, device: and ipmi://"));
         };
+        if cipher_suite.is_some() && !matches!(line, Line::Ipmi { .. }) {
+            return Err(refused("only ipmi:// has a cipher suite"));
+        }
         Ok(Self { line, machine_port })
     }
 }
@@ -130,13 +158,19 @@ impl fmt::Display for SerialConsole {
             Line::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}")?,
             Line::Tcp { host, port } => write!(f, "tcp://{host}:{port}")?,
             Line::Device { path } => write!(f, "device:{}", path.display())?,
-            Line::Ipmi { host } => write!(f, "ipmi://{host}")?,
+            Line::Ipmi { host, port: IPMI_PORT, .. } => write!(f, "ipmi://{host}")?,
+            Line::Ipmi { host, port, .. } if host.contains(':') => write!(f, "ipmi://[{host}]:{port}")?,
+            Line::Ipmi { host, port, .. } => write!(f, "ipmi://{host}:{port}")?,
         }
-        if self.machine_port == MachinePort::FIRST {
-            Ok(())
-        } else {
-            write!(f, "?port={}", self.machine_port)
+        let mut before = '?';
+        if self.machine_port != MachinePort::FIRST {
+            write!(f, "{before}port={}", self.machine_port)?;
+            before = '&';
         }
+        if let Line::Ipmi { cipher_suite: Some(suite), .. } = &self.line {
+            write!(f, "{before}cipher_suite={suite}")?;
+        }
+        Ok(())
     }
 }
 
@@ -195,9 +229,12 @@ impl Line {
         match self {
             Self::Tcp { host, port } => Box::new(tcp::ConsoleServer { host: host.clone(), port: *port }),
             Self::Device { path } => Box::new(device::SerialDevice { path: path.clone() }),
-            Self::Ipmi { host } => {
-                Box::new(ipmi::SerialOverLan { host: host.clone(), secrets: secrets.clone() })
-            }
+            Self::Ipmi { host, port, cipher_suite } => Box::new(ipmi::SerialOverLan {
+                host: host.clone(),
+                port: *port,
+                cipher_suite: *cipher_suite,
+                secrets: secrets.clone(),
+            }),
         }
     }
 }
@@ -216,6 +253,9 @@ mod tests {
             "tcp://[fd00::7]:7001",
             "device:/dev/ttyUSB0",
             "ipmi://bmc-u07.lab.example?port=ttyS1",
+            "ipmi://fd00::7",
+            "ipmi://[fd00::7]:6230?cipher_suite=3",
+            "ipmi://bmc:6230?port=ttyS1&cipher_suite=17",
         ] {
             let console: SerialConsole = text.parse().unwrap();
             assert_eq!(console.to_string(), text);
@@ -239,6 +279,11 @@ mod tests {
             "ipmi://-U",
             "ipmi://bmc?port=ttyS9",
             "ipmi://bmc?port=sda",
+            "ipmi://bmc:0",
+            "ipmi://bmc:ssh",
+            "ipmi://bmc?cipher_suite=18",
+            "ipmi://bmc?user=root",
+            "tcp://console:7001?cipher_suite=3",
         ] {
             let error = text.parse::<SerialConsole>().unwrap_err().to_string();
             assert!(error.contains("tcp://HOST:PORT"), "{text}: {error}");

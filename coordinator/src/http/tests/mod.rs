@@ -25,7 +25,6 @@ mod notify;
 mod openapi;
 mod operator;
 mod pdu;
-mod peer_port;
 mod power;
 mod power_cut;
 mod redfish;

@@ -12,9 +12,9 @@ use vetting_protocol::run::RunState;
 use warp::Filter as _;
 use warp::reply::Reply as _;
 
-use super::peer_port::PeerPort;
 use super::*;
 use crate::http::listener::listen;
+use crate::peer_port::PeerPort;
 
 const COMMUNITY: &str = "c0mmun1ty \"quoted\"";
 const PASSPHRASE: &str = "pa55phrase # of us";

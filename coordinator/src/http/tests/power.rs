@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use vetting_protocol::power::{PowerState, PowerView};
 use vetting_protocol::run::RunState;
 
-use super::peer_port::PeerPort;
 use super::*;
+use crate::peer_port::PeerPort;
 
 const PASSWORD: &str = "s3cr3tword";
 

@@ -14,9 +14,9 @@ use vetting_protocol::run::RunState;
 use warp::Filter as _;
 use warp::reply::{Reply as _, Response};
 
-use super::peer_port::PeerPort;
 use super::*;
 use crate::http::listener::listen;
+use crate::peer_port::PeerPort;
 use crate::tls;
 
 const PASSWORD: &str = "s3cr3tword";

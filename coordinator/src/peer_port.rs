@@ -9,7 +9,7 @@ use std::ops::Range;
 const PORTS: Range<u16> = 10_000..30_000;
 
 /// A port, held while the peer lives.
-pub(super) struct PeerPort {
+pub(crate) struct PeerPort {
     pub number: u16,
     _lock: File,
 }
