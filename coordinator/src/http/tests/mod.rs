@@ -4,6 +4,7 @@ mod agent;
 mod boot;
 mod browser;
 mod command_line;
+mod contrast;
 mod crash;
 mod crash_points;
 mod cut_short;
