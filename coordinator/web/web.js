@@ -2,18 +2,47 @@
 // reads the same after a reload.
 "use strict";
 
-const replaceRegion = ({ id, html }) => {
+// lists whose items come and go: what is in each, in order
+const lists = new Map();
+
+const keepList = (list, ids) => {
+  const box = document.getElementById(list);
+  if (!box) return;
+  lists.set(list, ids);
+  const wanted = new Set(ids);
+  [...box.children].forEach((item) => { if (!wanted.has(item.id)) item.remove(); });
+  let at = box.firstElementChild;
+  for (const item of ids.map((id) => document.getElementById(id)).filter(Boolean)) {
+    if (item === at) at = at.nextElementSibling;
+    else box.insertBefore(item, at);
+  }
+};
+
+const elementOf = (html) => {
+  const holder = document.createElement("template");
+  holder.innerHTML = html;
+  return holder.content.firstElementChild;
+};
+
+const addItem = (id, html) => {
+  for (const [list, ids] of lists) {
+    const position = ids.indexOf(id);
+    if (position < 0) continue;
+    const next = ids.slice(position + 1).map((other) => document.getElementById(other)).find(Boolean);
+    document.getElementById(list).insertBefore(elementOf(html), next ?? null);
+  }
+};
+
+const replaceRegion = (id, html) => {
   const old = document.getElementById(id);
-  if (!old) return;
+  if (!old) { addItem(id, html); return; }
   const tail = old.querySelector(".tail");
   const atTail = tail !== null && tail === document.activeElement;
   // somebody is at it: what they opened, focused or scrolled back to stays until they leave it
   if (old.contains(document.activeElement) && document.activeElement !== document.body && !atTail) return;
   if (tail !== null && tail.scrollTop < -1) return;
   if (old.querySelector("details[open]")) return;
-  const holder = document.createElement("template");
-  holder.innerHTML = html;
-  const fresh = holder.content.firstElementChild;
+  const fresh = elementOf(html);
   if (!fresh || old.isEqualNode(fresh)) return;
   // a table that was scrolled sideways stays where it was
   const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
@@ -27,7 +56,11 @@ const follow = (path) => {
   const open = () => {
     if (source) return;
     source = new EventSource(path);
-    source.onmessage = (event) => replaceRegion(JSON.parse(event.data));
+    source.onmessage = (event) => {
+      const { id, html, list, ids } = JSON.parse(event.data);
+      if (list) keepList(list, ids);
+      else replaceRegion(id, html);
+    };
     source.onopen = () => document.body.classList.remove("away");
     source.onerror = () => document.body.classList.add("away");
   };

@@ -202,7 +202,7 @@ async fn get(request: &Request) -> Result<Response, ApiError> {
         ["hosts", name] => host::page(&visitor, name).await,
         ["hosts", name, "spec"] => spec::page(&visitor, name).await,
         ["hosts", name, "start"] => start::page(&visitor, name).await,
-        ["runs"] => runs::page(&visitor).await,
+        ["runs"] => runs::page(&visitor, query).await,
         ["runs", run] => run::page(&visitor, run_id(run)?).await,
         ["runs", run, "report"] => runs::report(&visitor, run_id(run)?, &request.headers).await,
         ["runs", run, "files", kind] => {
@@ -217,7 +217,7 @@ async fn get(request: &Request) -> Result<Response, ApiError> {
         ["models", "compare"] => models::comparison(&visitor, query.require("model")?).await,
         ["events"] => events::page(&visitor, query).await,
         ["settings"] => settings::page(&visitor).await,
-        ["live", rest @ ..] => live::stream(visitor, rest),
+        ["live", rest @ ..] => live::stream(visitor, rest, query),
         _ => Err(no_page()),
     }
 }
