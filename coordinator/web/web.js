@@ -36,19 +36,21 @@ const addItem = (id, html) => {
 const replaceRegion = (id, html) => {
   const old = document.getElementById(id);
   if (!old) { addItem(id, html); return; }
+  // a box that is scrolled by keys keeps the focus; what else somebody is at stays until they leave it
+  const boxes = (of) => [...of.querySelectorAll(".scroll, .tail")];
+  const held = boxes(old).indexOf(document.activeElement);
+  if (held < 0 && old.contains(document.activeElement) && document.activeElement !== document.body) return;
+  // and so does what they opened or scrolled back to
   const tail = old.querySelector(".tail");
-  const atTail = tail !== null && tail === document.activeElement;
-  // somebody is at it: what they opened, focused or scrolled back to stays until they leave it
-  if (old.contains(document.activeElement) && document.activeElement !== document.body && !atTail) return;
   if (tail !== null && tail.scrollTop < -1) return;
   if (old.querySelector("details[open]")) return;
   const fresh = elementOf(html);
   if (!fresh || old.isEqualNode(fresh)) return;
   // a table that was scrolled sideways stays where it was
-  const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+  const scrolled = boxes(old).map((box) => box.scrollLeft);
   old.replaceWith(fresh);
-  fresh.querySelectorAll(".scroll").forEach((box, position) => { box.scrollLeft = scrolled[position] ?? 0; });
-  if (atTail) fresh.querySelector(".tail")?.focus({ preventScroll: true });
+  boxes(fresh).forEach((box, position) => { box.scrollLeft = scrolled[position] ?? 0; });
+  if (held >= 0) boxes(fresh)[held]?.focus({ preventScroll: true });
 };
 
 const follow = (path) => {

@@ -41,6 +41,8 @@ mod web_hosts;
 mod web_log;
 mod web_many;
 mod web_million;
+mod web_people;
+mod web_shown;
 mod webdriver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -61,13 +61,18 @@ impl Browser {
             .body(body)
     }
 
+    /// Proves that a form is of this session.
+    pub(super) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     /// Sends a form of this session.
     pub(super) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let fields = [&[("csrf", self.csrf.as_str())], fields].concat();
         Self::page(self.posting(path, &fields).send().await.unwrap()).await
     }
 
-    async fn try_log_in(&mut self, name: &str, password: &str) -> Response {
+    pub(super) async fn try_log_in(&self, name: &str, password: &str) -> Response {
         self.posting("/login", &[("name", name), ("password", password), ("next", "/hosts")])
             .send()
             .await
@@ -148,7 +153,7 @@ async fn log_ins_are_counted_by_name_and_the_right_password_does_not_help_for_a_
     let lab = Lab::open().await;
     lab.add_user("alice", "operator").await;
     lab.add_user("bob", "operator").await;
-    let mut browser = Browser::of(&lab);
+    let browser = Browser::of(&lab);
     for _ in 0..10 {
         assert_eq!(browser.try_log_in("alice", "wrong horse battery").await.status(), 401);
     }

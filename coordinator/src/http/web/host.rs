@@ -106,7 +106,7 @@ fn head(visitor: &Visitor, host: &HostView) -> Markup {
 fn part_table(parts: &[PartLine]) -> Markup {
     html! {
         @if parts.is_empty() { p.empty { "No inventory told of parts with serial numbers yet." } } @else {
-            div.scroll { table {
+            div.scroll tabindex="0" role="region" aria-label="Parts" { table {
                 thead { tr { th { "Part" } th { "Place" } th { "Model" } th { "Serial number" } th { "Here since" } th { "Before in" } } }
                 tbody { @for part in parts { tr {
                     td { (part.kind) }

@@ -54,7 +54,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
             span.note { (format::count(found.len() as u64, "machine", "machines")) }
         }
         @if found.is_empty() { p.empty { "No machine is like that." } } @else {
-            section { div.scroll { table.hosts {
+            section { div.scroll tabindex="0" role="region" aria-label="Hosts" { table.hosts {
                 thead { tr { th { "Host" } th { "State" } th { "Profile" } th { "Stage" } th { "Started" } th { "Model" } th { "MAC" } th { "Notes" } } }
                 tbody { @for line in rest().take(MOST_ROWS) { (row(line)) } }
             } } }

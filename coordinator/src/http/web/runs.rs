@@ -55,7 +55,7 @@ pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, Api
 /// Runs, with the names of their hosts where they are of several.
 pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Runs" { table {
             thead { tr { th { "Run" } @if with_hosts { th { "Host" } } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
             tbody { @for run in rows { tr {
                 th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
