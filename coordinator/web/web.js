@@ -2,24 +2,55 @@
 // reads the same after a reload.
 "use strict";
 
-const replaceRegion = ({ id, html }) => {
-  const old = document.getElementById(id);
-  if (!old) return;
-  const tail = old.querySelector(".tail");
-  const atTail = tail !== null && tail === document.activeElement;
-  // somebody is at it: what they opened, focused or scrolled back to stays until they leave it
-  if (old.contains(document.activeElement) && document.activeElement !== document.body && !atTail) return;
-  if (tail !== null && tail.scrollTop < -1) return;
-  if (old.querySelector("details[open]")) return;
+// lists whose items come and go: what is in each, in order
+const lists = new Map();
+
+const keepList = (list, ids) => {
+  const box = document.getElementById(list);
+  if (!box) return;
+  lists.set(list, ids);
+  const wanted = new Set(ids);
+  [...box.children].forEach((item) => { if (!wanted.has(item.id)) item.remove(); });
+  let at = box.firstElementChild;
+  for (const item of ids.map((id) => document.getElementById(id)).filter(Boolean)) {
+    if (item === at) at = at.nextElementSibling;
+    else box.insertBefore(item, at);
+  }
+};
+
+const elementOf = (html) => {
   const holder = document.createElement("template");
   holder.innerHTML = html;
-  const fresh = holder.content.firstElementChild;
+  return holder.content.firstElementChild;
+};
+
+const addItem = (id, html) => {
+  for (const [list, ids] of lists) {
+    const position = ids.indexOf(id);
+    if (position < 0) continue;
+    const next = ids.slice(position + 1).map((other) => document.getElementById(other)).find(Boolean);
+    document.getElementById(list).insertBefore(elementOf(html), next ?? null);
+  }
+};
+
+const replaceRegion = (id, html) => {
+  const old = document.getElementById(id);
+  if (!old) { addItem(id, html); return; }
+  // a box that is scrolled by keys keeps the focus; what else somebody is at stays until they leave it
+  const boxes = (of) => [...of.querySelectorAll(".scroll, .tail")];
+  const held = boxes(old).indexOf(document.activeElement);
+  if (held < 0 && old.contains(document.activeElement) && document.activeElement !== document.body) return;
+  // and so does what they opened or scrolled back to
+  const tail = old.querySelector(".tail");
+  if (tail !== null && tail.scrollTop < -1) return;
+  if (old.querySelector("details[open]")) return;
+  const fresh = elementOf(html);
   if (!fresh || old.isEqualNode(fresh)) return;
   // a table that was scrolled sideways stays where it was
-  const scrolled = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+  const scrolled = boxes(old).map((box) => box.scrollLeft);
   old.replaceWith(fresh);
-  fresh.querySelectorAll(".scroll").forEach((box, position) => { box.scrollLeft = scrolled[position] ?? 0; });
-  if (atTail) fresh.querySelector(".tail")?.focus({ preventScroll: true });
+  boxes(fresh).forEach((box, position) => { box.scrollLeft = scrolled[position] ?? 0; });
+  if (held >= 0) boxes(fresh)[held]?.focus({ preventScroll: true });
 };
 
 const follow = (path) => {
@@ -27,7 +58,11 @@ const follow = (path) => {
   const open = () => {
     if (source) return;
     source = new EventSource(path);
-    source.onmessage = (event) => replaceRegion(JSON.parse(event.data));
+    source.onmessage = (event) => {
+      const { id, html, list, ids } = JSON.parse(event.data);
+      if (list) keepList(list, ids);
+      else replaceRegion(id, html);
+    };
     source.onopen = () => document.body.classList.remove("away");
     source.onerror = () => document.body.classList.add("away");
   };

@@ -121,6 +121,15 @@ impl Accounts {
         password: Secret,
         address: IpAddr,
     ) -> Result<LoggedIn, LoginError> {
+        let user = self.check(name, password, address).await?;
+        self.begin(user, LoginWay::Password, address).await
+    }
+
+    /// Whether somebody knows their password. It counts as a log-in: who found a page open must not guess without end.
+    ///
+    /// # Errors
+    /// As of [`Self::log_in`].
+    pub async fn check(&self, name: &str, password: Secret, address: IpAddr) -> Result<UserRow, LoginError> {
         if !self.may_try(name, address) {
             tracing::warn!(%address, "too many log-ins were tried");
             return Err(LoginError::TooMany);
@@ -132,9 +141,7 @@ impl Accounts {
         let stored = found.as_ref().map(|user| user.password_hash.clone());
         let fits = self.hashed(move || password::verify(&password, stored.as_deref())).await?;
         match found {
-            Some(user) if fits && user.disabled_at_ms.is_none() => {
-                self.begin(user, LoginWay::Password, address).await
-            }
+            Some(user) if fits && user.disabled_at_ms.is_none() => Ok(user),
             known => {
                 self.note_refusal(known, address).await?;
                 Err(LoginError::Refused)

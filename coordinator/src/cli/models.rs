@@ -104,7 +104,8 @@ pub(super) enum ComponentCommand {
 impl ComponentCommand {
     pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
         let Self::Show { serial } = self;
-        let places: Vec<ComponentView> = client.get(&["components", &serial], &[]).await?;
+        let places: Vec<ComponentView> =
+            client.get(&["components", &serial], &[("limit", "1000".to_owned())]).await?;
         if json {
             return Ok(output::json(&places)?);
         }

@@ -4,13 +4,15 @@ use bytes::Buf;
 use futures_util::Stream;
 use http::StatusCode;
 use serde::Deserialize;
-use vetting_protocol::housekeeping::{RetriedView, SweepOrder};
+use vetting_protocol::housekeeping::{NotificationState, RetriedView, SweepOrder};
 use warp::reply::{Reply, Response};
 
 use super::operator::{MAX_BODY_BYTES, ok};
+use super::paging;
 use super::problem::{ApiError, ProblemKind};
 use super::{App, body};
 use crate::error_chain;
+use crate::store::outbox::Place;
 
 /// Body of `POST notifications/retry`.
 #[derive(Debug, Deserialize)]
@@ -35,9 +37,31 @@ where
     Ok(ok(&view))
 }
 
+/// Query of `GET notifications`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotificationsQuery {
+    /// Only those that were delivered.
+    #[serde(default)]
+    delivered: bool,
+    /// Only older ones than this.
+    before: Option<i64>,
+    /// So many.
+    limit: Option<u32>,
+}
+
 /// `GET notifications`.
-pub async fn notifications(app: App) -> Result<Response, ApiError> {
-    Ok(ok(&app.notifier.view().await?))
+pub async fn notifications(app: App, query: NotificationsQuery) -> Result<Response, ApiError> {
+    let limit = paging::limit(query.limit);
+    let from = Place { delivered: query.delivered, before: query.before.unwrap_or(i64::MAX) };
+    let mut view = app.notifier.view(from, limit + 1).await?;
+    let more = view.notifications.len() > limit as usize;
+    view.notifications.truncate(limit as usize);
+    let next = view.notifications.last().filter(|_| more).map(|last| {
+        let delivered = last.state == NotificationState::Delivered;
+        vec![("delivered", delivered.to_string()), ("before", last.id.to_string())]
+    });
+    Ok(paging::linked("notifications", &view, limit, next))
 }
 
 /// `POST notifications/retry`.

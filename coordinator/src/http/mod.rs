@@ -150,7 +150,7 @@ impl App {
         match self.driver.token_of(bearer(headers)?.sha256()).await? {
             Some(token) => {
                 let caller = Caller { name: token.name.into(), role: token.role };
-                Ok(Self { caller: Some(caller), if_match: version::wanted(headers), ..self })
+                Ok(Self { caller: Some(caller), ..self })
             }
             None => Err(ApiError::new(
                 ProblemKind::TokenUnknown,
@@ -159,11 +159,24 @@ impl App {
         }
     }
 
-    /// Lets a valid token pass that may change things.
+    /// Lets a valid token pass that may change things, if the request does not ask for a version of what has none.
     pub async fn operator(self, headers: &HeaderMap) -> Result<Self, ApiError> {
         let app = self.viewer(headers).await?;
         app.require_operator()?;
+        version::check_unnamed(headers)?;
         Ok(app)
+    }
+
+    /// Lets a valid token pass that may change things. What is changed has versions: `If-Match` is to be held against it.
+    pub async fn editor(self, headers: &HeaderMap) -> Result<Self, ApiError> {
+        let app = self.viewer(headers).await?;
+        app.require_operator()?;
+        Ok(Self { if_match: version::wanted(headers), ..app })
+    }
+
+    /// The same, for an edit that was made on the version with this tag.
+    pub(crate) fn on_version(&self, tag: &str) -> Self {
+        Self { if_match: Some(tag.into()), ..self.clone() }
     }
 
     /// Refuses everybody who may not change things.

@@ -3,21 +3,21 @@
 use bytes::Buf;
 use futures_util::Stream;
 use http::StatusCode;
+use serde::Deserialize;
 use vetting_judge::spec::Spec;
+use vetting_protocol::ids::RunId;
 use vetting_protocol::models::{ComponentView, ModelCreate, ModelEdit, ModelView};
 use warp::reply::{Reply, Response};
 
 use super::hosts::check_name;
 use super::operator::{MAX_BODY_BYTES, created, ok};
+use super::paging::{self, page};
 use super::problem::{ApiError, ProblemKind};
 use super::version::{self, tagged};
 use super::{App, body};
 use crate::run::{specs, views};
 use crate::store::models::ModelRow;
 use crate::store::{Connection, StoreError, components, events, models, runs};
-
-/// Earlier places of a part that are told.
-const MOST_PLACES: u32 = 200;
 
 fn check_model_spec(yaml: &str) -> Result<(), ApiError> {
     Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
@@ -33,15 +33,32 @@ fn view_of(connection: &Connection, name: &str) -> Result<ModelView, StoreError>
     view(connection, row)
 }
 
+/// Query of `GET models`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelsQuery {
+    /// Only those whose names come after this one.
+    after: Option<String>,
+    /// So many; all, if absent.
+    limit: Option<u32>,
+}
+
 /// `GET models`.
-pub async fn list(app: App) -> Result<Response, ApiError> {
-    let job = |connection: &Connection| {
-        models::list(connection)?
+pub async fn list(app: App, query: ModelsQuery) -> Result<Response, ApiError> {
+    let limit = query.limit.map(|limit| paging::limit(Some(limit)));
+    let job = move |connection: &Connection| {
+        let mut hosts = specs::hosts_by_model(connection)?;
+        models::page(connection, query.after.as_deref(), limit.map(|limit| limit + 1))?
             .into_iter()
-            .map(|row| view(connection, row))
+            .map(|row| {
+                let hosts = hosts.remove(&row.name).unwrap_or_default();
+                views::model(row, hosts)
+            })
             .collect::<Result<Vec<_>, StoreError>>()
     };
-    Ok(ok(&app.driver.store.read(job).await?))
+    let views = app.driver.store.read(job).await?;
+    let Some(limit) = limit else { return Ok(ok(&views)) };
+    Ok(page("models", views, limit, |last: &ModelView| vec![("after", last.name.clone())]))
 }
 
 /// `GET models/{name}`.
@@ -110,11 +127,24 @@ pub async fn remove(app: App, name: String) -> Result<Response, ApiError> {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `GET components/{serial}`: where a part was, the newest run first.
-pub async fn component(app: App, serial: String) -> Result<Response, ApiError> {
+/// Query of `GET components/{serial}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacesQuery {
+    /// Only older runs than this.
+    before: Option<RunId>,
+    /// The newest so many runs.
+    limit: Option<u32>,
+}
+
+/// `GET components/{serial}`: where a part was, the newest run first. A run that told the number of several parts has a
+/// place for each, all on one page.
+pub async fn component(app: App, serial: String, query: PlacesQuery) -> Result<Response, ApiError> {
+    let limit = paging::limit(query.limit);
     let missing = format!("no run saw a part with the serial number {serial}");
+    let list = format!("components/{serial}");
     let job = move |connection: &Connection| {
-        components::by_serial(connection, &serial, MOST_PLACES)?
+        components::by_serial(connection, &serial, query.before, limit + 1)?
             .into_iter()
             .map(|part| {
                 let run = views::summary(&runs::get(connection, part.run)?)?;
@@ -123,6 +153,15 @@ pub async fn component(app: App, serial: String) -> Result<Response, ApiError> {
             })
             .collect::<Result<Vec<_>, StoreError>>()
     };
-    let found = app.driver.store.read(job).await?;
-    if found.is_empty() { Err(ApiError::not_found(missing)) } else { Ok(ok(&found)) }
+    let mut found = app.driver.store.read(job).await?;
+    if found.is_empty() && query.before.is_none() {
+        return Err(ApiError::not_found(missing));
+    }
+    let mut runs: Vec<RunId> = found.iter().map(|place| place.run.id).collect();
+    runs.dedup();
+    let last = runs.get(limit as usize).map(|beyond| {
+        found.retain(|place| place.run.id > *beyond);
+        vec![("before", runs[limit as usize - 1].to_string())]
+    });
+    Ok(paging::linked(&list, &found, limit, last))
 }

@@ -17,7 +17,7 @@ use crate::run::error::RunError;
 use crate::run::{secrets, views};
 use crate::store::events::{self, Of};
 use crate::store::tokens::{self, TokenValues};
-use crate::store::{StoreError, hosts};
+use crate::store::{Connection, StoreError, hosts};
 
 /// Largest request body, bytes: a spec is the longest thing in there.
 pub(super) const MAX_BODY_BYTES: u64 = 1024 * 1024;
@@ -98,7 +98,11 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let new: TokenCreate = body::json(body, MAX_BODY_BYTES).await?;
+    Ok(created(&make_token(&app, body::json(body, MAX_BODY_BYTES).await?).await?))
+}
+
+/// Makes a token, and tells its text.
+pub(super) async fn make_token(app: &App, new: TokenCreate) -> Result<TokenCreated, ApiError> {
     check_name(&new.name)?;
     let token = secrets::fresh().map_err(RunError::from)?;
     let now_ms = app.driver.clock.now_ms();
@@ -110,15 +114,12 @@ where
         expires_at_ms: valid_ms.map(|valid_ms| now_ms.saturating_add(valid_ms)),
     };
     let line = app.did(None, "token_created", &format!("made the {} token {}", values.role, values.name));
-    let row = app
-        .driver
-        .store
-        .write(move |connection| {
-            events::insert(connection, &line)?;
-            views::token(tokens::create(connection, &values, now_ms)?)
-        })
-        .await?;
-    Ok(created(&TokenCreated { view: row, token }))
+    let job = move |connection: &Connection| {
+        events::insert(connection, &line)?;
+        views::token(tokens::create(connection, &values, now_ms)?)
+    };
+    let view = app.driver.store.write(job).await?;
+    Ok(TokenCreated { view, token })
 }
 
 /// `DELETE tokens/{id}`.

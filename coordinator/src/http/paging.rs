@@ -28,14 +28,24 @@ pub fn page<T: Serialize>(
     let limit_rows = limit as usize;
     let more = rows.len() > limit_rows;
     rows.truncate(limit_rows);
-    let link = rows.last().filter(|_| more).and_then(|last| {
-        let mut query = next(last);
+    let next = rows.last().filter(|_| more).map(next);
+    linked(list, &rows, limit, next)
+}
+
+/// An answer that is a page of a list below `/api/v1/`, with the query of the next one.
+pub fn linked(
+    list: &str,
+    page: &impl Serialize,
+    limit: u32,
+    next: Option<Vec<(&'static str, String)>>,
+) -> Response {
+    let mut response = ok(page);
+    let address = next.and_then(|mut query| {
         query.push(("limit", limit.to_string()));
         address(list, &query)
     });
-    let mut response = ok(&rows);
-    if let Some(link) = link {
-        response.headers_mut().insert(header::LINK, link);
+    if let Some(address) = address {
+        response.headers_mut().insert(header::LINK, address);
     }
     response
 }

@@ -76,6 +76,8 @@ problem_kinds! {
     NotNow = CONFLICT, "not-now", "The run's state does not allow it";
     /// An edit of an older version.
     OtherVersion = PRECONDITION_FAILED, "other-version", "It was changed meanwhile";
+    /// `If-Match` where nothing can be matched.
+    NoVersions = BAD_REQUEST, "no-versions", "What the request changes has no versions";
     /// A body of another kind.
     MediaType = UNSUPPORTED_MEDIA_TYPE, "media-type", "The body is of a kind that is not taken";
     /// A batch is missing before this one.

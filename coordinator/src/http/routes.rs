@@ -209,7 +209,7 @@ fn agent_routes(app: &App) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-/// Who may use `$method`: everybody may read.
+/// Who may use `$method`: everybody may read. `versioned` is what looks at `If-Match`.
 macro_rules! admitted {
     (get, $app:expr, $headers:expr) => {
         $app.viewer($headers).await
@@ -217,18 +217,21 @@ macro_rules! admitted {
     ($method:ident, $app:expr, $headers:expr) => {
         $app.operator($headers).await
     };
+    ($method:ident versioned, $app:expr, $headers:expr) => {
+        $app.editor($headers).await
+    };
 }
 
 /// `$method $path` with the token checked before anything is read, then `$handler`.
 macro_rules! operator_route {
-    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*| $handler:expr) => {
+    ($app:expr, $path:expr, $method:ident $($versioned:ident)?, |$app_name:ident $(, $argument:ident)*| $handler:expr) => {
         $path
             .and(warp::$method())
             .and(with($app))
             .and(warp::header::headers_cloned())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap| async move {
                 answer(async {
-                    let $app_name = admitted!($method, $app_name, &headers)?;
+                    let $app_name = admitted!($method $($versioned)?, $app_name, &headers)?;
                     $handler.await
                 }.await)
             })
@@ -238,7 +241,7 @@ macro_rules! operator_route {
 
 /// The same with a query.
 macro_rules! operator_route_with_query {
-    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*; $query:ident: $asked:ty| $handler:expr) => {
+    ($app:expr, $path:expr, $method:ident $($versioned:ident)?, |$app_name:ident $(, $argument:ident)*; $query:ident: $asked:ty| $handler:expr) => {
         $path
             .and(warp::$method())
             .and(with($app))
@@ -246,7 +249,7 @@ macro_rules! operator_route_with_query {
             .and(warp::query::<$asked>())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap, $query| async move {
                 answer(async {
-                    let $app_name = admitted!($method, $app_name, &headers)?;
+                    let $app_name = admitted!($method $($versioned)?, $app_name, &headers)?;
                     $handler.await
                 }.await)
             })
@@ -256,7 +259,7 @@ macro_rules! operator_route_with_query {
 
 /// The same with a body.
 macro_rules! operator_route_with_body {
-    ($app:expr, $path:expr, $method:ident, |$app_name:ident $(, $argument:ident)*; $body:ident| $handler:expr) => {
+    ($app:expr, $path:expr, $method:ident $($versioned:ident)?, |$app_name:ident $(, $argument:ident)*; $body:ident| $handler:expr) => {
         $path
             .and(warp::$method())
             .and(with($app))
@@ -264,7 +267,7 @@ macro_rules! operator_route_with_body {
             .and(warp::body::stream())
             .then(|$($argument,)* $app_name: App, headers: HeaderMap, $body| async move {
                 answer(async {
-                    let $app_name = admitted!($method, $app_name, &headers)?;
+                    let $app_name = admitted!($method $($versioned)?, $app_name, &headers)?;
                     body::check_json(&headers)?;
                     $handler.await
                 }.await)
@@ -321,12 +324,12 @@ fn host_routes(app: &App) -> BoxedFilter<(Response,)> {
         hosts::host(app, name)
     });
     let edit = operator_route_with_body!(
-        app, warp::path!("api" / "v1" / "hosts" / String), patch, |app, name; body| {
+        app, warp::path!("api" / "v1" / "hosts" / String), patch versioned, |app, name; body| {
             hosts::edit_host(app, name, body)
         }
     );
     let remove = operator_route_with_query!(
-        app, warp::path!("api" / "v1" / "hosts" / String), delete, |app, name; query: hosts::RemoveQuery| {
+        app, warp::path!("api" / "v1" / "hosts" / String), delete versioned, |app, name; query: hosts::RemoveQuery| {
             hosts::remove_host(app, name, query)
         }
     );
@@ -514,15 +517,18 @@ fn run_routes(app: &App) -> BoxedFilter<(Response,)> {
 fn model_routes(app: &App) -> BoxedFilter<(Response,)> {
     let all = || warp::path!("api" / "v1" / "models");
     let one = || warp::path!("api" / "v1" / "models" / String);
-    let list = operator_route!(app, all(), get, |app| models::list(app));
+    let list = operator_route_with_query!(app, all(), get, |app; query: models::ModelsQuery| {
+        models::list(app, query)
+    });
     let add = operator_route_with_body!(app, all(), post, |app; body| models::add(app, body));
     let show = operator_route!(app, one(), get, |app, name| models::show(app, name));
-    let edit = operator_route_with_body!(app, one(), patch, |app, name; body| models::edit(app, name, body));
-    let remove = operator_route!(app, one(), delete, |app, name| models::remove(app, name));
-    let component =
-        operator_route!(app, warp::path!("api" / "v1" / "components" / String), get, |app, serial| {
-            models::component(app, serial)
-        });
+    let edit = operator_route_with_body!(app, one(), patch versioned, |app, name; body| models::edit(app, name, body));
+    let remove = operator_route!(app, one(), delete versioned, |app, name| models::remove(app, name));
+    let component = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "components" / String), get, |app, serial; query: models::PlacesQuery| {
+            models::component(app, serial, query)
+        }
+    );
     list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().or(component).unify().boxed()
 }
 
@@ -547,9 +553,11 @@ fn housekeeping_routes(app: &App) -> BoxedFilter<(Response,)> {
     let sweep = operator_route_with_body!(app, warp::path!("api" / "v1" / "janitor"), post, |app; body| {
         housekeeping::sweep(app, body)
     });
-    let list = operator_route!(app, warp::path!("api" / "v1" / "notifications"), get, |app| {
-        housekeeping::notifications(app)
-    });
+    let list = operator_route_with_query!(
+        app, warp::path!("api" / "v1" / "notifications"), get, |app; query: housekeeping::NotificationsQuery| {
+            housekeeping::notifications(app, query)
+        }
+    );
     let retry = operator_route_with_body!(
         app, warp::path!("api" / "v1" / "notifications" / "retry"), post, |app; body| {
             housekeeping::retry(app, body)

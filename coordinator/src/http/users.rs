@@ -2,7 +2,7 @@
 
 use bytes::Buf;
 use futures_util::Stream;
-use vetting_protocol::users::{UserCreate, UserEdit};
+use vetting_protocol::users::{UserCreate, UserEdit, UserView};
 use warp::reply::Response;
 
 use super::hosts::check_name;
@@ -12,7 +12,7 @@ use super::{App, body};
 use crate::accounts::password::{self, PasswordError};
 use crate::run::views;
 use crate::store::users::{self, UserChange, UserValues};
-use crate::store::{StoreError, events};
+use crate::store::{Connection, StoreError, events};
 
 impl From<PasswordError> for ApiError {
     fn from(error: PasswordError) -> Self {
@@ -43,20 +43,21 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let UserCreate { name, role, password } = body::json(body, MAX_BODY_BYTES).await?;
+    Ok(created(&add_user(&app, body::json(body, MAX_BODY_BYTES).await?).await?))
+}
+
+/// Checks a new person and adds them.
+pub(super) async fn add_user(app: &App, new: UserCreate) -> Result<UserView, ApiError> {
+    let UserCreate { name, role, password } = new;
     check_name(&name)?;
     let password_hash = app.accounts.hashed(move || password::hash(&password)).await??;
     let line = app.did(None, "user_added", &format!("added the user {name} as {role}"));
     let (values, now_ms) = (UserValues { name, role, password_hash }, app.driver.clock.now_ms());
-    let view = app
-        .driver
-        .store
-        .write(move |connection| {
-            events::insert(connection, &line)?;
-            views::user(users::create(connection, &values, now_ms)?)
-        })
-        .await?;
-    Ok(created(&view))
+    let job = move |connection: &Connection| {
+        events::insert(connection, &line)?;
+        views::user(users::create(connection, &values, now_ms)?)
+    };
+    Ok(app.driver.store.write(job).await?)
 }
 
 /// What an edit changes, in words.
@@ -82,7 +83,11 @@ where
     S: Stream<Item = Result<B, warp::Error>>,
     B: Buf,
 {
-    let edit: UserEdit = body::json(body, MAX_BODY_BYTES).await?;
+    Ok(ok(&change_user(&app, name, body::json(body, MAX_BODY_BYTES).await?).await?))
+}
+
+/// Checks changes to a person and carries them out.
+pub(super) async fn change_user(app: &App, name: String, edit: UserEdit) -> Result<UserView, ApiError> {
     let line = app.did(None, "user_changed", &format!("changed user {name}: {}", edited(&edit)));
     let password_hash = match edit.password {
         Some(password) => Some(app.accounts.hashed(move || password::hash(&password)).await??),
@@ -90,14 +95,10 @@ where
     };
     let change = UserChange { role: edit.role, password_hash, disabled: edit.disabled };
     let now_ms = app.driver.clock.now_ms();
-    let view = app
-        .driver
-        .store
-        .write(move |connection| {
-            let view = views::user(users::change(connection, &name, &change, now_ms)?)?;
-            events::insert(connection, &line)?;
-            Ok::<_, StoreError>(view)
-        })
-        .await?;
-    Ok(ok(&view))
+    let job = move |connection: &Connection| {
+        let view = views::user(users::change(connection, &name, &change, now_ms)?)?;
+        events::insert(connection, &line)?;
+        Ok::<_, StoreError>(view)
+    };
+    Ok(app.driver.store.write(job).await?)
 }

@@ -43,6 +43,7 @@ impl Versioned for HostView {
             self.expected_spec_yaml.clone(),
             self.notes.clone(),
             self.serial_console.clone().unwrap_or_default(),
+            self.burn_watts.map(|watts| watts.to_string()).unwrap_or_default(),
         ]
     }
 }
@@ -67,6 +68,16 @@ pub fn wanted(headers: &HeaderMap) -> Option<Arc<str>> {
     let named: Vec<&str> =
         headers.get_all(header::IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
     (!named.is_empty()).then(|| named.join(",").into())
+}
+
+/// Lets a request pass that names no version: what it changes has none.
+///
+/// # Errors
+/// 400: it names one, and would be carried out whatever was changed meanwhile.
+pub fn check_unnamed(headers: &HeaderMap) -> Result<(), ApiError> {
+    let detail =
+        "what this changes has no versions, so `If-Match` would protect nothing; send it without the header";
+    wanted(headers).map_or(Ok(()), |_| Err(ApiError::new(ProblemKind::NoVersions, detail)))
 }
 
 /// Lets an edit pass that was made on this version, or does not say on which.

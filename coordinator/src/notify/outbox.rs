@@ -16,7 +16,7 @@ use crate::clock::{Clock, seconds_text};
 use crate::error_chain;
 use crate::power::secrets::PowerSecrets;
 use crate::store::events::{self, EventRow};
-use crate::store::outbox::{self, NotificationRow, NotificationValues};
+use crate::store::outbox::{self, NotificationRow, NotificationValues, Place};
 use crate::store::{Connection, Store, StoreError, hosts, runs, settings};
 
 /// Pause between two looks at the event log, and at what is due.
@@ -38,8 +38,6 @@ const MOST_PENDING: u32 = 10_000;
 /// Messages that are done and still known, and for how long, ms.
 const MOST_DONE: u32 = 1_000;
 const DONE_MS: i64 = 7 * 24 * 3_600_000;
-/// Messages in a list.
-const MOST_LISTED: u32 = 200;
 
 /// See the module. Cheap to clone.
 #[derive(Clone)]
@@ -228,10 +226,10 @@ impl Notifier {
         Ok(retried)
     }
 
-    /// Receivers and messages.
-    pub async fn view(&self) -> Result<NotificationsView, StoreError> {
-        let read = self.0.store.read(|connection| {
-            Ok::<_, StoreError>((outbox::counts(connection)?, outbox::latest(connection, MOST_LISTED)?))
+    /// Receivers, and so many messages from there.
+    pub async fn view(&self, from: Place, limit: u32) -> Result<NotificationsView, StoreError> {
+        let read = self.0.store.read(move |connection| {
+            Ok::<_, StoreError>((outbox::counts(connection)?, outbox::latest(connection, from, limit)?))
         });
         let (counts, rows) = read.await?;
         let mut receivers: BTreeMap<String, ReceiverView> = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! The spec that a run is ordered with: the host's, on top of the model's where it names one.
 
+use std::collections::HashMap;
+
 use vetting_judge::spec::{HostSpec, Spec};
 
 use crate::store::models::{self, RunSpec};
@@ -26,11 +28,16 @@ pub fn resolve(connection: &Connection, yaml_text: &str) -> Result<RunSpec, Stor
 
 /// The hosts whose spec names a model, by name.
 pub fn hosts_of(connection: &Connection, model: &str) -> Result<Vec<String>, StoreError> {
-    let hosts = hosts::list(connection)?;
-    let names = |yaml: &str| HostSpec::parse(yaml).is_ok_and(|spec| spec.model.as_deref() == Some(model));
-    Ok(hosts
-        .into_iter()
-        .filter(|host| names(&host.host.expected_spec_yaml))
-        .map(|host| host.host.name)
-        .collect())
+    Ok(hosts_by_model(connection)?.remove(model).unwrap_or_default())
+}
+
+/// The hosts of every model that a spec names, by name.
+pub fn hosts_by_model(connection: &Connection) -> Result<HashMap<String, Vec<String>>, StoreError> {
+    let mut by_model: HashMap<String, Vec<String>> = HashMap::new();
+    for (name, yaml) in hosts::specs(connection)? {
+        if let Ok(HostSpec { model: Some(model), .. }) = HostSpec::parse(&yaml) {
+            by_model.entry(model).or_default().push(name);
+        }
+    }
+    Ok(by_model)
 }

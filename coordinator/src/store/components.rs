@@ -42,7 +42,9 @@ const FORGET: &str = "DELETE FROM run_components WHERE run_id = ?1";
 const INSERT: &str =
     "INSERT INTO run_components (run_id, kind, serial, model, place) VALUES (?1, ?2, ?3, ?4, ?5)
      ON CONFLICT DO NOTHING";
-const BY_SERIAL: &str = "SELECT * FROM run_components WHERE serial = ?1 ORDER BY run_id DESC LIMIT ?2";
+const BY_SERIAL: &str = "SELECT * FROM run_components WHERE serial = ?1 AND run_id IN
+       (SELECT DISTINCT run_id FROM run_components WHERE serial = ?1 AND run_id < ?2 ORDER BY run_id DESC LIMIT ?3)
+     ORDER BY run_id DESC, kind";
 const EARLIER: &str = "SELECT o.* FROM run_components AS o
      JOIN run_components AS c ON c.serial = o.serial AND c.kind = o.kind
      JOIN runs AS mine ON mine.id = c.run_id JOIN runs AS other ON other.id = o.run_id
@@ -91,9 +93,15 @@ pub fn replace(connection: &Connection, run: RunId, parts: &[ComponentRow]) -> R
     Ok(())
 }
 
-/// Where parts of a serial number were, the newest first.
-pub fn by_serial(connection: &Connection, serial: &str, limit: u32) -> Result<Vec<ComponentRow>, StoreError> {
-    connection.prepare_cached(BY_SERIAL)?.query_and_then(params![serial, limit], component)?.collect()
+/// Where parts of a serial number were, in the newest `runs` that saw one and are older than `before`; the newest first.
+pub fn by_serial(
+    connection: &Connection,
+    serial: &str,
+    before: Option<RunId>,
+    runs: u32,
+) -> Result<Vec<ComponentRow>, StoreError> {
+    let before = before.map_or(i64::MAX, |run| run.0);
+    connection.prepare_cached(BY_SERIAL)?.query_and_then(params![serial, before, runs], component)?.collect()
 }
 
 /// Where the parts of a run were before, in other machines, the newest first.

@@ -97,6 +97,7 @@ const BY_ID: &str = "SELECT * FROM hosts WHERE id = ?1";
 const BY_NAME: &str = "SELECT * FROM hosts WHERE name = ?1";
 const BY_MAC: &str = "SELECT * FROM hosts WHERE mac = ?1";
 const PAGE: &str = "SELECT * FROM hosts WHERE name > ?1 ORDER BY name LIMIT ?2";
+const SPECS: &str = "SELECT name, expected_spec_yaml FROM hosts ORDER BY name";
 const DELETE: &str = "DELETE FROM hosts WHERE id = ?1";
 const SEEN: &str = "UPDATE hosts SET last_seen_at = ?2 WHERE id = ?1";
 
@@ -243,6 +244,13 @@ pub fn page(
         .query_and_then(params![after.unwrap_or_default(), limit], host)?
         .collect::<Result<_, _>>()?;
     hosts.into_iter().map(|host| with_run(connection, host)).collect()
+}
+
+/// The names of all machines, each with its spec.
+pub fn specs(connection: &Connection) -> Result<Vec<(String, String)>, StoreError> {
+    let mut statement = connection.prepare_cached(SPECS)?;
+    let told = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(told.collect::<Result<_, _>>()?)
 }
 
 /// Deletes a machine with its runs and all that hangs from them.

@@ -32,7 +32,7 @@ const INSERT: &str =
     "INSERT INTO models (name, expected_spec_yaml, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)";
 const UPDATE: &str = "UPDATE models SET expected_spec_yaml = ?2, updated_at = ?3 WHERE name = ?1";
 const GET: &str = "SELECT * FROM models WHERE name = ?1";
-const LIST: &str = "SELECT * FROM models ORDER BY name";
+const PAGE: &str = "SELECT * FROM models WHERE name > ?1 ORDER BY name LIMIT ?2";
 const DELETE: &str = "DELETE FROM models WHERE name = ?1";
 const INSERT_RUN: &str = "INSERT INTO run_specs (run_id, model, expected_spec_yaml) VALUES (?1, ?2, ?3)";
 const OF_RUN: &str = "SELECT model, expected_spec_yaml FROM run_specs WHERE run_id = ?1";
@@ -82,7 +82,18 @@ pub fn get(connection: &Connection, name: &str) -> Result<Option<ModelRow>, Stor
 
 /// Every model, by name.
 pub fn list(connection: &Connection) -> Result<Vec<ModelRow>, StoreError> {
-    connection.prepare_cached(LIST)?.query_and_then([], model)?.collect()
+    page(connection, None, None)
+}
+
+/// Models by name after this name; at most `limit`.
+pub fn page(
+    connection: &Connection,
+    after: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Vec<ModelRow>, StoreError> {
+    // a negative limit is none
+    let values = params![after.unwrap_or_default(), limit.map_or(-1, i64::from)];
+    connection.prepare_cached(PAGE)?.query_and_then(values, model)?.collect()
 }
 
 /// Forgets a model. What runs were ordered with stays.

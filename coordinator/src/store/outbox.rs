@@ -51,7 +51,9 @@ const HASTEN: &str = "UPDATE notifications SET next_attempt_ms = ?2
      WHERE state = 'pending' AND attempts > 0 AND (?1 IS NULL OR receiver = ?1)";
 const COUNTS: &str = "SELECT receiver, sum(state = 'pending'), sum(state = 'failed') FROM notifications
      GROUP BY receiver ORDER BY receiver";
-const LATEST: &str = "SELECT * FROM notifications ORDER BY state = 'delivered', id DESC LIMIT ?1";
+const LATEST: &str = "SELECT * FROM notifications
+     WHERE (state = 'delivered') > ?1 OR ((state = 'delivered') = ?1 AND id < ?2)
+     ORDER BY state = 'delivered', id DESC LIMIT ?3";
 const FORGET_OLD: &str = "DELETE FROM notifications WHERE state <> 'pending' AND finished_at < ?1";
 const FORGET_MANY: &str =
     "DELETE FROM notifications WHERE state <> 'pending' AND id <= (SELECT id FROM notifications
@@ -136,9 +138,19 @@ pub fn counts(connection: &Connection) -> Result<Vec<(String, u64, u64)>, StoreE
     Ok(counted.collect::<Result<_, _>>()?)
 }
 
-/// The newest `limit`: first what is pending or failed, then what was delivered.
-pub fn latest(connection: &Connection, limit: u32) -> Result<Vec<NotificationRow>, StoreError> {
-    connection.prepare_cached(LATEST)?.query_and_then([limit], notification)?.collect()
+/// Where a list of messages goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Beyond what is pending or failed.
+    pub delivered: bool,
+    /// Only older ones than this.
+    pub before: i64,
+}
+
+/// So many messages from there: first what is pending or failed, then what was delivered; the newest first.
+pub fn latest(connection: &Connection, from: Place, limit: u32) -> Result<Vec<NotificationRow>, StoreError> {
+    let values = params![from.delivered, from.before, limit];
+    connection.prepare_cached(LATEST)?.query_and_then(values, notification)?.collect()
 }
 
 /// Forgets what was done before `before_ms`, and all but the newest `most` of what is done.

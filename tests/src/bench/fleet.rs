@@ -18,7 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use vetting_agent::clock;
-use vetting_protocol::agent_api::MAX_BATCH_RECORDS;
+use vetting_protocol::agent_api::{MAX_BATCH_RECORDS, Record};
+use vetting_protocol::ids::StageName;
 
 use super::process::usage;
 use super::raw_inserts::{Raw, database};
@@ -168,6 +169,41 @@ impl Fleet {
             boot_all(&site, enlisted, shape.sensors, &tally).await
         })?;
         Ok(Self { site, size: shape, runtime, tally, machines })
+    }
+
+    /// Where their coordinator is.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// Each of them says the same.
+    pub fn say(&mut self, records: &[Record]) -> anyhow::Result<()> {
+        self.runtime.block_on(async {
+            for (_, machine, _) in &mut self.machines {
+                machine.say(records.to_vec()).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Each of them delivers so many sampling rounds, of the time until now. Says how many samples they were.
+    pub fn fill(&mut self, rounds: u32) -> anyhow::Result<u64> {
+        let before = self.tally.samples();
+        let interval_ms = i64::try_from(self.size.interval.as_millis())?;
+        let begin_ms = clock::now_ms() - i64::from(rounds) * interval_ms;
+        self.runtime.block_on(async {
+            for (_, machine, sensors) in &mut self.machines {
+                let mut records = Vec::new();
+                for round in 0..rounds {
+                    records.extend(sensors.sample_at(StageName::CpuStress, true, begin_ms + i64::from(round) * interval_ms));
+                    if records.len() + self.size.sensors > MAX_BATCH_RECORDS || round + 1 == rounds {
+                        machine.say(std::mem::take(&mut records)).await?;
+                    }
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(self.tally.samples() - before)
     }
 
     /// All of them sample at their interval, and nothing else happens.

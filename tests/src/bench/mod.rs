@@ -7,6 +7,7 @@ pub mod boot;
 pub mod fleet;
 pub mod ingest;
 pub mod inventory;
+pub mod pages;
 mod process;
 mod raw_inserts;
 pub mod sampling;

@@ -1,21 +1,22 @@
-//! `make bench`: one table of ratios. `vetting-bench boot inventory ingest sampling fleet` takes only those it names.
+//! `make bench`: one table of ratios. `vetting-bench boot inventory ingest sampling fleet pages` takes only those it names.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
-use vetting_tests::bench::{Comparison, boot, fleet, ingest, inventory, sampling, table};
+use vetting_tests::bench::{Comparison, boot, fleet, ingest, inventory, pages, sampling, table};
 use vetting_tests::site::Built;
 
 type Compare = fn(&Built, &Path) -> anyhow::Result<Vec<Comparison>>;
 
 /// In the order of the table.
-const BENCHES: [(&str, Compare); 5] = [
+const BENCHES: [(&str, Compare); 6] = [
     ("boot", |built, folder| Ok(vec![boot::compare(built, folder)?])),
     ("inventory", |built, _| Ok(vec![inventory::compare(built)?])),
     ("ingest", |built, folder| Ok(vec![ingest::compare(built, folder)?])),
     ("sampling", sampling::compare),
     ("fleet", |built, folder| Ok(vec![fleet::compare(built, folder)?])),
+    ("pages", pages::compare),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use vetting_protocol::agent_api::TLS_SERVER_NAME;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{HostCreate, HostView, RunCreate, RunDetail, RunSummary};
+use vetting_protocol::secret::Secret;
+use vetting_protocol::users::{Role, UserCreate, UserView};
 
 use crate::site::Site;
 
@@ -43,6 +45,13 @@ impl Operator {
     /// Registers a machine.
     pub async fn register(&self, host: &HostCreate) -> anyhow::Result<HostView> {
         self.send(self.http.post(format!("{}/hosts", self.base)).json(host)).await
+    }
+
+    /// Adds somebody who may read the web page.
+    pub async fn add_viewer(&self, name: &str, password: &str) -> anyhow::Result<UserView> {
+        let password = Secret::new(password.to_owned());
+        let user = UserCreate { name: name.to_owned(), role: Role::Viewer, password };
+        self.send(self.http.post(format!("{}/users", self.base)).json(&user)).await
     }
 
     /// Starts a run.

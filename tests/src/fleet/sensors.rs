@@ -69,7 +69,11 @@ impl Sensors {
 
     /// One sampling round, in a stage that works the machine or lets it rest.
     pub fn sample(&mut self, stage: StageName, works: bool) -> Vec<Record> {
-        let ts_ms = clock::now_ms();
+        self.sample_at(stage, works, clock::now_ms())
+    }
+
+    /// The same at another time, ms since the epoch.
+    pub fn sample_at(&mut self, stage: StageName, works: bool, ts_ms: i64) -> Vec<Record> {
         let noise = &mut self.noise;
         let read = |sensor: &mut Sensor| {
             let target = if works { sensor.load } else { sensor.rest };

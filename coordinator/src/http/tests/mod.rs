@@ -4,6 +4,7 @@ mod agent;
 mod boot;
 mod browser;
 mod command_line;
+mod contrast;
 mod crash;
 mod crash_points;
 mod cut_short;
@@ -39,6 +40,8 @@ mod web_hosts;
 mod web_log;
 mod web_many;
 mod web_million;
+mod web_people;
+mod web_shown;
 mod webdriver;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -61,13 +61,18 @@ impl Browser {
             .body(body)
     }
 
+    /// Proves that a form is of this session.
+    pub(super) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     /// Sends a form of this session.
     pub(super) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Page {
         let fields = [&[("csrf", self.csrf.as_str())], fields].concat();
         Self::page(self.posting(path, &fields).send().await.unwrap()).await
     }
 
-    async fn try_log_in(&mut self, name: &str, password: &str) -> Response {
+    pub(super) async fn try_log_in(&self, name: &str, password: &str) -> Response {
         self.posting("/login", &[("name", name), ("password", password), ("next", "/hosts")])
             .send()
             .await
@@ -148,7 +153,7 @@ async fn log_ins_are_counted_by_name_and_the_right_password_does_not_help_for_a_
     let lab = Lab::open().await;
     lab.add_user("alice", "operator").await;
     lab.add_user("bob", "operator").await;
-    let mut browser = Browser::of(&lab);
+    let browser = Browser::of(&lab);
     for _ in 0..10 {
         assert_eq!(browser.try_log_in("alice", "wrong horse battery").await.status(), 401);
     }
@@ -327,12 +332,49 @@ async fn every_answer_keeps_other_sites_out() {
     assert_eq!(lab.http(Method::GET, "/").send().await.unwrap().status(), 404, "not on the plain listener");
 }
 
+/// The version that a form was made of.
+fn version_of(form: &str) -> String {
+    let (_, rest) = form.split_once("name=\"seen\" value=\"").unwrap();
+    rest.split('"').next().unwrap().replace("&quot;", "\"")
+}
+
+#[tokio::test]
+async fn of_two_edits_within_a_second_the_second_is_told_of_the_first() {
+    let (lab, browser) = with_people().await;
+    lab.add_host("node1", MAC).await;
+    let save = async |seen: &str, spec: &str| {
+        browser.post("/hosts/node1/spec", &[("seen", seen), ("spec", spec)]).await
+    };
+    // the clock stands still
+    let seen = version_of(&browser.get("/hosts/node1/spec").await.text);
+    assert_eq!(save(&seen, "memory: {total_gib: 2}\r\n").await.status, 303);
+    let second = save(&seen, "memory: {total_gib: 3}\r\n").await;
+    assert_eq!(second.status, 412);
+    for word in ["Not saved", "memory: {total_gib: 2}", "memory: {total_gib: 3}"] {
+        assert!(second.text.contains(word), "{word}: {}", second.text);
+    }
+    let host: Value = good(lab.operator(Method::GET, "hosts/node1")).await;
+    assert_eq!(host["expected_spec_yaml"], "memory: {total_gib: 2}\n");
+    // a mistake does not make the page any newer
+    assert_eq!(save(&seen, "memory: 3\r\n").await.status, 422);
+    assert_eq!(version_of(&save(&seen, "memory: 3\r\n").await.text), seen);
+    // whoever has seen both may decide
+    assert_eq!(save(&version_of(&second.text), "memory: {total_gib: 3}\r\n").await.status, 303);
+    // what power draw is expected is the machine's as well
+    let seen = version_of(&browser.get("/hosts/node1/spec").await.text);
+    let _: Value = good(lab.operator(Method::PATCH, "hosts/node1").json(&json!({"burn_watts": 650}))).await;
+    assert_eq!(save(&seen, "memory: {total_gib: 4}\r\n").await.status, 412);
+    let seen = version_of(&browser.get("/hosts/node1/spec").await.text);
+    let gone = save(&seen, "model: gone\r\n").await;
+    assert!(gone.text.contains("model: gone"), "what was typed stays: {} {}", gone.status, gone.text);
+}
+
 #[tokio::test]
 async fn a_spec_is_checked_where_it_is_edited_and_a_newer_one_is_not_overwritten() {
     let (lab, browser) = with_people().await;
     lab.add_host("node1", MAC).await;
     let editor = browser.get("/hosts/node1/spec").await.text;
-    let seen = editor.split_once("name=\"seen\" value=\"").unwrap().1.split('"').next().unwrap().to_owned();
+    let seen = version_of(&editor);
     let save = async |spec: &str| {
         browser.post("/hosts/node1/spec", &[("seen", seen.as_str()), ("spec", spec)]).await
     };
@@ -347,7 +389,7 @@ async fn a_spec_is_checked_where_it_is_edited_and_a_newer_one_is_not_overwritten
     assert_eq!(save("memory: {total_gib: 2}\r\n").await.status, 303);
     let host: Value = good(lab.operator(Method::GET, "hosts/node1")).await;
     assert_eq!(host["expected_spec_yaml"], "memory: {total_gib: 2}\n");
-    assert_eq!(save("memory: {total_gib: 3}\r\n").await.status, 409, "the page is older than the spec");
+    assert_eq!(save("memory: {total_gib: 3}\r\n").await.status, 412, "the page is older than the spec");
     let said = lab.events().await.into_iter().any(|event| event.message == "alice edited spec of host node1");
     assert!(said);
 }

@@ -69,6 +69,7 @@ async fn a_dashboard_of_a_thousand_machines_costs_no_more_than_their_list() {
         took_ms[1] = took_ms[1].min(steady.steady_ms() - begun_ms);
         assert_eq!(list.len(), MACHINES as usize);
     }
+    every_machine_and_every_run_is_on_a_page(&browser).await;
     // a ratio: the machine's speed and the build's profile are in both
     println!(
         "dashboard of {MACHINES} machines: {} ms, their list by the API: {} ms, ratio {:.2}",
@@ -76,4 +77,44 @@ async fn a_dashboard_of_a_thousand_machines_costs_no_more_than_their_list() {
         took_ms[1],
         took_ms[0] as f64 / took_ms[1].max(1) as f64
     );
+}
+
+/// The address behind a link with these words.
+fn linked<'a>(page: &'a str, words: &str) -> Option<&'a str> {
+    let (before, _) = page.split_once(&format!("\">{words}</a>"))?;
+    before.rsplit('"').next()
+}
+
+async fn every_machine_and_every_run_is_on_a_page(browser: &Browser) {
+    // a filter goes along
+    for (first, row, links, rows) in [
+        ("/hosts", "<a href=\"/hosts/fleet-", ("Further ones", "From the first"), &[500, 500][..]),
+        (
+            "/hosts?q=fleet-0&show=active",
+            "<a href=\"/hosts/fleet-0",
+            ("Further ones", "From the first"),
+            &[500, 500],
+        ),
+        ("/hosts?q=fleet-00", "<a href=\"/hosts/fleet-00", ("Further ones", "From the first"), &[100]),
+        (
+            "/runs",
+            "scope=\"row\"><a href=\"/runs/",
+            ("Older ones", "The newest"),
+            &[300, 300, 300, 300, 300, 300, 200],
+        ),
+        ("/runs?host=fleet-0007", "scope=\"row\"><a href=\"/runs/", ("Older ones", "The newest"), &[2]),
+    ] {
+        let mut path = first.to_owned();
+        let mut seen = Vec::new();
+        loop {
+            let page = browser.get(&path).await;
+            assert_eq!(page.status, 200, "{path}");
+            seen.push(page.text.matches(row).count());
+            assert_eq!(linked(&page.text, links.1).is_some(), seen.len() > 1, "{path}");
+            let Some(next) = linked(&page.text, links.0) else { break };
+            path = next.replace("&amp;", "&");
+        }
+        assert_eq!(seen, rows, "{first}");
+    }
+    assert_eq!(browser.get("/runs?host=nobody").await.status, 404);
 }

@@ -146,17 +146,39 @@ impl Chromium {
         let media = json!({"media": media, "features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.devtools("Emulation.setEmulatedMedia", media).await;
         self.devtools("Emulation.setDeviceMetricsOverride", size(900)).await;
-        let wide = self.value("[document.documentElement.scrollWidth, window.innerWidth]").await;
-        if wide[0] != wide[1] {
-            self.sticking_out.borrow_mut().push(format!("{page} {}: {wide}", look.name));
+        // by the browser and not by a script: the page may allow none
+        let metrics = self.devtools("Page.getLayoutMetrics", json!({})).await;
+        let content = &metrics["cssContentSize"];
+        if content["width"] != look.width {
+            self.sticking_out.borrow_mut().push(format!("{page} {}: {content}", look.name));
         }
-        let height = self.value("Math.min(document.documentElement.scrollHeight, 6000)").await;
-        self.devtools("Emulation.setDeviceMetricsOverride", size(height.as_u64().unwrap().max(600))).await;
+        let height = content["height"].as_u64().unwrap().clamp(600, 6_000);
+        self.devtools("Emulation.setDeviceMetricsOverride", size(height)).await;
         let taken = self.devtools("Page.captureScreenshot", json!({"format": "png"})).await;
         let bytes = STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
         let folder = pictures();
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(format!("{page}-{}.png", look.name)), bytes).unwrap();
+    }
+
+    /// Whether pages may run scripts.
+    pub(super) async fn let_scripts_run(&self, may: bool) {
+        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": !may })).await;
+    }
+
+    /// The page as it is now, asked of the browser and not of a script.
+    pub(super) async fn html(&self) -> String {
+        let document = self.devtools("DOM.getDocument", json!({"depth": 0})).await;
+        let node = json!({"nodeId": document["root"]["nodeId"]});
+        let html = self.devtools("DOM.getOuterHTML", node).await;
+        html["outerHTML"].as_str().unwrap().to_owned()
+    }
+
+    /// Presses a key, whatever has the focus.
+    pub(super) async fn press(&self, key: &str) {
+        let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        self.order("actions", json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}))
+            .await;
     }
 
     /// The pages that were wider than their window.

@@ -176,7 +176,7 @@ fn draw(drawn: &Drawn) -> Markup {
         @for (kind, _, heading, less) in DRAWN {
             @let members: Vec<&Series> = drawn.series.iter().filter(|line| line.kind == kind && line.points.len() > 1).collect();
             @if !members.is_empty() {
-                div.scroll.chart { (Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw()) }
+                div.scroll.chart tabindex="0" role="region" aria-label=(heading) { (Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw()) }
             }
         }
         @if drawn.series.is_empty() { p.empty { "Nothing was measured yet." } }

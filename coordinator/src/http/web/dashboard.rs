@@ -20,6 +20,9 @@ use crate::store::{StoreError, enrolment};
 /// Machines that need a person that are named; the rest is counted.
 const MOST_NAMED: usize = 50;
 
+/// The element that has the tiles.
+pub(super) const TILES: &str = "tiles";
+
 /// In which of the filters of the list a machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Group {
@@ -41,6 +44,11 @@ impl Group {
         (Self::Never, "never", "never vetted"),
     ];
 
+    /// The one with this word in the address.
+    pub(super) fn named(word: Option<&str>) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known, _)| Some(*known) == word).map(|(group, ..)| group)
+    }
+
     pub(super) fn of(line: &HostLine) -> Self {
         let Some(run) = &line.run else { return Self::Never };
         match (run.state, run.result) {
@@ -60,6 +68,13 @@ struct Shown {
     waiting: usize,
 }
 
+impl Shown {
+    /// The machines of one group, or all.
+    fn of(&self, group: Option<Group>) -> impl Iterator<Item = &HostLine> {
+        self.lines.iter().filter(move |line| group.is_none_or(|group| Group::of(line) == group))
+    }
+}
+
 async fn look(visitor: &Visitor) -> Result<Shown, ApiError> {
     let driver = &visitor.app.driver;
     let (lines, waiting) = driver
@@ -74,13 +89,36 @@ async fn look(visitor: &Visitor) -> Result<Shown, ApiError> {
 /// `GET /`.
 pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, ApiError> {
     let shown = look(visitor).await?;
-    let group =
-        query.get("show").and_then(|word| Group::ALL.into_iter().find(|(_, known, _)| *known == word));
-    let tiles = shown.lines.iter().filter(|line| group.is_none_or(|(group, ..)| Group::of(line) == group));
+    let word = query.get("show");
+    let group = Group::named(word);
     let body = html! {
         h1.off-screen { "Dashboard" }
         (summary(&shown).markup())
         (attention(&shown).markup())
+        (welcome(visitor, &shown).markup())
+        @if let Some((.., words)) = Group::ALL.into_iter().find(|(of, ..)| Some(*of) == group) {
+            p.note { "Only those that are " (words) ". " a href="/" { "Show all" } }
+        }
+        ol.tiles id=(TILES) { @for line in shown.of(group) { (tile(line, &shown.glances).markup()) } }
+    };
+    let mut live = live::path(&["dashboard"]);
+    if let Some(word) = word.filter(|_| group.is_some()) {
+        live.push_str(&format!("?show={word}"));
+    }
+    Ok(whole_page(visitor, Place::Dashboard, "Dashboard", Some(&live), &body))
+}
+
+/// What of the page changes by itself, where it shows one group or all.
+pub(super) async fn regions(visitor: &Visitor, group: Option<Group>) -> Result<Vec<Region>, ApiError> {
+    let shown = look(visitor).await?;
+    let mut regions = vec![summary(&shown), attention(&shown), welcome(visitor, &shown)];
+    regions.extend(shown.of(group).map(|line| tile(line, &shown.glances)));
+    Ok(regions)
+}
+
+/// What to do first.
+fn welcome(visitor: &Visitor, shown: &Shown) -> Region {
+    let content = html! {
         @if shown.lines.is_empty() {
             section.narrow {
                 h2 { "No machine is registered yet" }
@@ -90,18 +128,8 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
                       "vetting-coordinator run start rack1-u07 --profile quick" }
             }
         }
-        @if let Some((_, _, words)) = group { p.note { "Only those that are " (words) ". " a href="/" { "Show all" } } }
-        ol.tiles { @for line in tiles { (tile(line, &shown.glances).markup()) } }
     };
-    Ok(whole_page(visitor, Place::Dashboard, "Dashboard", Some(&live::path(&["dashboard"])), &body))
-}
-
-/// What of the page changes by itself.
-pub(super) async fn regions(visitor: &Visitor) -> Result<Vec<Region>, ApiError> {
-    let shown = look(visitor).await?;
-    let mut regions = vec![summary(&shown), attention(&shown)];
-    regions.extend(shown.lines.iter().map(|line| tile(line, &shown.glances)));
-    Ok(regions)
+    Region::new("welcome", &content)
 }
 
 fn summary(shown: &Shown) -> Region {
@@ -180,7 +208,7 @@ fn tile(line: &HostLine, glances: &HashMap<RunId, Glance>) -> Region {
             }
         }
     };
-    Region { id, html: content.0 }
+    Region { id, html: content.0, list: Some(TILES) }
 }
 
 fn tile_body(run: &RunLine, glance: Option<&Glance>) -> Markup {

@@ -57,7 +57,7 @@ pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, Api
 /// Lines of the log.
 pub(super) fn table(lines: &[EventView]) -> Markup {
     html! {
-        div.scroll { table.events {
+        div.scroll tabindex="0" role="region" aria-label="Events" { table.events {
             thead { tr { th { "When (UTC)" } th { "Level" } th { "Kind" } th { "What" } th { "Run" } } }
             tbody { @for line in lines { tr {
                 td.nowrap { (line.ts.split('.').next().unwrap_or(&line.ts)) }

@@ -6,6 +6,7 @@ use vetting_protocol::run::RunState;
 use warp::reply::Response;
 
 use super::layout::{Place, or_dash, page as whole_page, run_badge};
+use super::run::query;
 use super::visitor::Visitor;
 use crate::http::hosts::host_view;
 use crate::http::problem::ApiError;
@@ -51,6 +52,7 @@ pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiE
         section {
             h2 { "Runs" }
             @if runs.is_empty() { p.empty { "It was never vetted." } } @else { (super::runs::table(&runs, false)) }
+            @if runs.len() == MOST_RUNS as usize { p.links { a href=(format!("/runs?{}", query(&[("host", &host.name)]))) { "All runs" } } }
         }
         section { h2 { "Parts" } (part_table(&parts)) }
         section {
@@ -61,7 +63,9 @@ pub(super) async fn page(visitor: &Visitor, name: &str) -> Result<Response, ApiE
             @if visitor.is_operator() { p.buttons { a.button href=(format!("/hosts/{}/spec", host.name)) { "Edit the spec" } } }
         }
         section { h2 { "Log" }
-            @if events.is_empty() { p.empty { "Nothing was logged." } } @else { (super::events::table(&events)) } }
+            @if events.is_empty() { p.empty { "Nothing was logged." } } @else { (super::events::table(&events)) }
+            @if events.len() == MOST_EVENTS as usize { p.links { a href=(format!("/events?{}", query(&[("host", &host.name)]))) { "The whole log" } } }
+        }
     };
     Ok(whole_page(visitor, Place::Hosts, &host.name, None, &body))
 }
@@ -102,7 +106,7 @@ fn head(visitor: &Visitor, host: &HostView) -> Markup {
 fn part_table(parts: &[PartLine]) -> Markup {
     html! {
         @if parts.is_empty() { p.empty { "No inventory told of parts with serial numbers yet." } } @else {
-            div.scroll { table {
+            div.scroll tabindex="0" role="region" aria-label="Parts" { table {
                 thead { tr { th { "Part" } th { "Place" } th { "Model" } th { "Serial number" } th { "Here since" } th { "Before in" } } }
                 tbody { @for part in parts { tr {
                     td { (part.kind) }

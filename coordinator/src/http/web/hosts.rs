@@ -22,16 +22,20 @@ fn matches(line: &HostLine, words: &str) -> bool {
     words.to_lowercase().split_whitespace().all(|word| text.contains(word))
 }
 
-/// `GET /hosts?q=…&show=…`.
+/// `GET /hosts?q=…&show=…&after=…`.
 pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, ApiError> {
     let lines = visitor.app.driver.store.read(overview::hosts).await?;
     let words = query.get("q").unwrap_or_default();
     let show = query.get("show").unwrap_or_default();
-    let group = Group::ALL.into_iter().find(|(_, word, _)| *word == show).map(|(group, ..)| group);
+    let group = Group::named(Some(show));
+    let after = query.get("after").unwrap_or_default();
     let found: Vec<&HostLine> = lines
         .iter()
         .filter(|line| matches(line, words) && group.is_none_or(|group| Group::of(line) == group))
         .collect();
+    // in the order of the names, as they came
+    let rest = || found.iter().filter(|line| line.name.as_str() > after);
+    let last = rest().nth(MOST_ROWS).and_then(|_| rest().nth(MOST_ROWS - 1));
     let body = html! {
         header.title {
             h1 { "Hosts" }
@@ -50,11 +54,14 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
             span.note { (format::count(found.len() as u64, "machine", "machines")) }
         }
         @if found.is_empty() { p.empty { "No machine is like that." } } @else {
-            section { div.scroll { table.hosts {
+            section { div.scroll tabindex="0" role="region" aria-label="Hosts" { table.hosts {
                 thead { tr { th { "Host" } th { "State" } th { "Profile" } th { "Stage" } th { "Started" } th { "Model" } th { "MAC" } th { "Notes" } } }
-                tbody { @for line in found.iter().take(MOST_ROWS) { (row(line)) } }
+                tbody { @for line in rest().take(MOST_ROWS) { (row(line)) } }
             } } }
-            @if found.len() > MOST_ROWS { p.note { "Only the first " (MOST_ROWS) " are shown; search for the others." } }
+            @if !after.is_empty() { p { a href=(format!("/hosts?{}", super::run::query(&[("q", words), ("show", show)]))) { "From the first" } } }
+            @if let Some(last) = last {
+                p { a href=(format!("/hosts?{}", super::run::query(&[("q", words), ("show", show), ("after", &last.name)]))) { "Further ones" } }
+            }
         }
     };
     Ok(whole_page(visitor, Place::Hosts, "Hosts", None, &body))

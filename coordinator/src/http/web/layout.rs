@@ -231,12 +231,14 @@ pub(super) struct Region {
     pub id: String,
     /// The element, whole.
     pub html: String,
+    /// The element that it is an item of, where items come and go.
+    pub list: Option<&'static str>,
 }
 
 impl Region {
     /// `<div id=ID>…</div>`.
     pub(super) fn new(id: &str, content: &Markup) -> Self {
-        Self { id: id.to_owned(), html: html! { div id=(id) { (content) } }.0 }
+        Self { id: id.to_owned(), html: html! { div id=(id) { (content) } }.0, list: None }
     }
 
     /// For the first look.

@@ -1,9 +1,9 @@
 //! Pages that follow what happens (server-sent events): after each change of the database the parts of the page are made
 //! anew, and those that differ are sent. A page that cannot be followed is as readable as one that can.
 
-use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
+use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::layout::Region;
 use super::visitor::Visitor;
-use super::{charts, dashboard, no_page, run, run_id};
+use super::{Form, charts, dashboard, no_page, run, run_id};
 use crate::http::problem::{ApiError, ProblemKind};
 
 /// Least time between two looks at the database for one page.
@@ -29,8 +29,18 @@ pub(super) fn path(segments: &[&str]) -> String {
 
 #[derive(Debug, Clone, Copy)]
 enum Subject {
-    Dashboard,
+    Dashboard(Option<dashboard::Group>),
     Run(vetting_protocol::ids::RunId),
+}
+
+impl Subject {
+    /// Elements whose items come and go: the page is told of them even when they are empty.
+    fn lists(self) -> &'static [&'static str] {
+        match self {
+            Self::Dashboard(_) => &[dashboard::TILES],
+            Self::Run(_) => &[],
+        }
+    }
 }
 
 struct Following {
@@ -44,9 +54,9 @@ struct Following {
 }
 
 /// `GET /live/…`.
-pub(super) fn stream(visitor: Visitor, segments: &[&str]) -> Result<Response, ApiError> {
+pub(super) fn stream(visitor: Visitor, segments: &[&str], query: &Form) -> Result<Response, ApiError> {
     let subject = match segments {
-        ["dashboard"] => Subject::Dashboard,
+        ["dashboard"] => Subject::Dashboard(dashboard::Group::named(query.get("show"))),
         ["runs", run] => Subject::Run(run_id(run)?),
         _ => return Err(no_page()),
     };
@@ -119,24 +129,44 @@ impl Following {
 
     async fn regions(&self) -> Result<Vec<Region>, ApiError> {
         match self.subject {
-            Subject::Dashboard => dashboard::regions(&self.visitor).await,
+            Subject::Dashboard(group) => dashboard::regions(&self.visitor, group).await,
             Subject::Run(run) => run::regions(&self.visitor, run, charts::LIVE_PATIENCE).await,
         }
     }
 
     fn changed(&mut self, regions: Vec<Region>) -> String {
         let mut text = String::new();
-        for region in regions {
-            let mut hasher = DefaultHasher::new();
-            region.html.hash(&mut hasher);
-            let hash = hasher.finish();
-            if self.sent.insert(region.id.clone(), hash) != Some(hash) {
-                // JSON has no line breaks of its own
-                text.push_str("data: ");
-                text.push_str(&json!({"id": region.id, "html": region.html}).to_string());
-                text.push_str("\n\n");
-            }
+        for list in self.subject.lists() {
+            let items = regions.iter().filter(|region| region.list == Some(*list));
+            let ids: Vec<&str> = items.map(|region| region.id.as_str()).collect();
+            self.send(&mut text, list, &ids, &json!({"list": list, "ids": ids}));
+        }
+        // what went and comes again is new to the page
+        let there: HashSet<&str> = regions.iter().map(|region| region.id.as_str()).collect();
+        let lists = self.subject.lists();
+        self.sent.retain(|id, _| there.contains(id.as_str()) || lists.contains(&id.as_str()));
+        for Region { id, html, .. } in &regions {
+            self.send(&mut text, id, html, &json!({"id": id, "html": html}));
         }
         text
+    }
+
+    /// Adds a message, if what it tells of `id` was not told last.
+    fn send(
+        &mut self,
+        text: &mut String,
+        id: &str,
+        what: &(impl Hash + ?Sized),
+        message: &serde_json::Value,
+    ) {
+        let mut hasher = DefaultHasher::new();
+        what.hash(&mut hasher);
+        let hash = hasher.finish();
+        if self.sent.insert(id.to_owned(), hash) != Some(hash) {
+            // JSON has no line breaks of its own
+            text.push_str("data: ");
+            text.push_str(&message.to_string());
+            text.push_str("\n\n");
+        }
     }
 }

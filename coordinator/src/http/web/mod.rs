@@ -16,11 +16,13 @@ mod models;
 mod new_host;
 mod orders;
 mod output;
+mod people;
 mod run;
 mod runs;
 pub mod settings;
 mod spec;
 mod start;
+mod tokens;
 mod visitor;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -202,7 +204,7 @@ async fn get(request: &Request) -> Result<Response, ApiError> {
         ["hosts", name] => host::page(&visitor, name).await,
         ["hosts", name, "spec"] => spec::page(&visitor, name).await,
         ["hosts", name, "start"] => start::page(&visitor, name).await,
-        ["runs"] => runs::page(&visitor).await,
+        ["runs"] => runs::page(&visitor, query).await,
         ["runs", run] => run::page(&visitor, run_id(run)?).await,
         ["runs", run, "report"] => runs::report(&visitor, run_id(run)?, &request.headers).await,
         ["runs", run, "files", kind] => {
@@ -217,7 +219,12 @@ async fn get(request: &Request) -> Result<Response, ApiError> {
         ["models", "compare"] => models::comparison(&visitor, query.require("model")?).await,
         ["events"] => events::page(&visitor, query).await,
         ["settings"] => settings::page(&visitor).await,
-        ["live", rest @ ..] => live::stream(visitor, rest),
+        ["settings", "password"] => Ok(people::password_page(&visitor, None)),
+        ["settings", "users", "new"] => people::new_page(&visitor),
+        ["settings", "users", name, order] => people::order_page(&visitor, name, order),
+        ["settings", "tokens", "new"] => tokens::new_page(&visitor),
+        ["settings", "tokens", id, "revoke"] => tokens::revoke_page(&visitor, id).await,
+        ["live", rest @ ..] => live::stream(visitor, rest, query),
         _ => Err(no_page()),
     }
 }
@@ -237,11 +244,18 @@ async fn post(request: &Request, bytes: &[u8]) -> Result<Response, ApiError> {
     if segments == ["logout"] {
         return login::log_out(&visitor).await;
     }
+    if segments == ["settings", "password"] {
+        return people::set_password(&visitor, request.connection.remote.ip(), &form).await;
+    }
     visitor.app.require_operator()?;
     match segments.as_slice() {
         ["new-host"] => new_host::save(&visitor, &form).await,
         ["hosts", name, "spec"] => spec::save(&visitor, name, &form).await,
         ["hosts", name, "start"] => start::start(&visitor, name, &form).await,
+        ["settings", "users", "new"] => people::add(&visitor, &form).await,
+        ["settings", "users", name, order] => people::carry_out(&visitor, name, order).await,
+        ["settings", "tokens", "new"] => tokens::make(&visitor, &form).await,
+        ["settings", "tokens", id, "revoke"] => tokens::revoke(&visitor, id).await,
         ["runs", run, order] => orders::carry_out(&visitor, run_id(run)?, order, &form).await,
         _ => Err(no_page()),
     }

@@ -99,7 +99,7 @@ fn table(machines: &[Machine]) -> Markup {
         })
         .collect();
     html! {
-        div.scroll { table.compare {
+        div.scroll tabindex="0" role="region" aria-label="Comparison" { table.compare {
             thead { tr { th { "Stage" } th { "What" }
                 @for machine in machines { th.num { a href=(format!("/runs/{}", machine.run)) { (machine.host) } } } } }
             tbody { @for ((stage, kind, key, unit), values) in &rows { tr {

@@ -159,7 +159,7 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
         @if !verdict.waivers.is_empty() {
             section {
                 h2 { "Waivers" }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Waivers" { table {
                     thead { tr { th { "Nr" } th { "What does not count" } th { "Why" } th { "By" } th { "Given" } th { "Withdrawn" } } }
                     tbody { @for waiver in &verdict.waivers { tr {
                         td { (waiver.id) } td { (waiver.found) } td { (waiver.reason) } td { (waiver.by) } td.nowrap { (waiver.given_at) }
@@ -270,7 +270,7 @@ fn findings(run: &RunDetail) -> Markup {
         @if !run.diffs.is_empty() {
             section {
                 h2 { "Not as ordered" }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Not as ordered" { table {
                     thead { tr { th { "Field" } th { "Expected" } th { "Found" } th { "Severity" } } }
                     tbody { @for diff in &run.diffs { tr {
                         th scope="row" { code { (diff.field) } }
@@ -284,7 +284,7 @@ fn findings(run: &RunDetail) -> Markup {
         @if !run.breaches.is_empty() {
             section {
                 h2 { "Limits that were breached" }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Limits that were breached" { table {
                     thead { tr { th { "Stage" } th { "What" } th { "Rule" } th.num { "Worst" } th.num { "Samples" } th { "First" } th { "Severity" } } }
                     tbody { @for breach in &run.breaches { (breach_row(breach)) } }
                 } }
@@ -313,7 +313,7 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
         @if !run.artifacts.is_empty() {
             section {
                 h2 { "Files" }
-                div.scroll { table {
+                div.scroll tabindex="0" role="region" aria-label="Files" { table {
                     thead { tr { th { "Kind" } th.num { "Size" } th { "SHA-256" } } }
                     tbody { @for file in run.artifacts.iter().filter(may_have) { tr {
                         th scope="row" { (file_link(run, file)) }

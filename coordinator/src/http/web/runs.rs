@@ -6,11 +6,14 @@ use vetting_judge::report::format;
 use vetting_protocol::ids::RunId;
 use warp::reply::Response;
 
+use super::Form;
 use super::layout::{Place, or_dash, page as whole_page, run_badge};
+use super::run::query;
 use super::visitor::Visitor;
 use crate::http::hosts::check_name;
 use crate::http::problem::ApiError;
 use crate::http::runs::{artifact, artifact_file, stored_artifact};
+use crate::store::hosts;
 use crate::store::runs::{self, RunRow};
 
 /// Rows of a page.
@@ -20,14 +23,30 @@ const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; fram
 /// Files of machines under test: whatever they hold, it is not shown as ours.
 const FILE_POLICY: &str = "default-src 'none'; sandbox";
 
-/// `GET /runs`.
-pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
-    let rows = visitor.app.driver.store.read(|connection| runs::list(connection, None, MOST_ROWS)).await?;
+/// `GET /runs?host=…&before=…`.
+pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, ApiError> {
+    let host = form.get("host").unwrap_or_default().trim().to_owned();
+    let before: Option<RunId> =
+        form.get("before").filter(|text| !text.is_empty()).map(super::run_id).transpose()?;
+    let of_host = host.clone();
+    let read = visitor.app.driver.store.read(move |connection| {
+        let of = (!of_host.is_empty()).then(|| hosts::require_by_name(connection, &of_host)).transpose()?;
+        runs::list_before(connection, of.map(|host| host.id), before, MOST_ROWS + 1)
+    });
+    let mut rows: Vec<RunRow> = read.await?;
+    let more = rows.len() > MOST_ROWS as usize;
+    rows.truncate(MOST_ROWS as usize);
+    let oldest = rows.last().filter(|_| more).map(|run| run.id.to_string());
     let body = html! {
         h1 { "Runs" }
-        @if rows.is_empty() { p.empty { "There were none yet." } } @else {
-            section { (table(&rows, true)) }
-            @if rows.len() == MOST_ROWS as usize { p.note { "The newest " (MOST_ROWS) "; older ones are on the pages of their hosts." } }
+        form.filters method="get" action="/runs" role="search" {
+            label { span.off-screen { "Host" } input type="search" name="host" value=(host) placeholder="host"; }
+            button type="submit" { "Show" }
+        }
+        @if rows.is_empty() { p.empty { "There are none." } } @else { section { (table(&rows, true)) } }
+        @if before.is_some() { p { a href=(format!("/runs?{}", query(&[("host", &host)]))) { "The newest" } } }
+        @if let Some(oldest) = oldest {
+            p { a href=(format!("/runs?{}", query(&[("host", &host), ("before", &oldest)]))) { "Older ones" } }
         }
     };
     Ok(whole_page(visitor, Place::Runs, "Runs", None, &body))
@@ -36,7 +55,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
 /// Runs, with the names of their hosts where they are of several.
 pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" role="region" aria-label="Runs" { table {
             thead { tr { th { "Run" } @if with_hosts { th { "Host" } } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
             tbody { @for run in rows { tr {
                 th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }

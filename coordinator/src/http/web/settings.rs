@@ -1,5 +1,5 @@
-//! What the coordinator was told, its people and its tokens; read only: the configuration is a file, and people and tokens
-//! are the command line's.
+//! What the coordinator was told, its people and its tokens. The configuration is a file and read only; what changes people
+//! and tokens has pages of its own.
 
 use maud::{Markup, html};
 use vetting_protocol::operator_api::TokenView;
@@ -75,11 +75,13 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
     let now = seconds_text(visitor.app.driver.clock.now_ms()).map_err(StoreError::from)?;
     let body = html! {
         h1 { "Settings" }
-        p.note { "Read only. The configuration is the file that " code { "serve" } " was started with; people are changed by "
-            code { "vetting-coordinator user" } ", tokens by " code { "vetting-coordinator token" } "." }
-        section { h2 { "Users" } (user_table(&users)) }
-        section { h2 { "Tokens" } (token_table(&tokens, &now)) }
+        p.buttons { a.button href="/settings/password" { "Change your password…" } }
+        section { h2 { "Users" } (user_table(visitor, &users))
+            @if visitor.is_operator() { p.buttons { a.button href="/settings/users/new" { "Add a user…" } } } }
+        section { h2 { "Tokens" } (token_table(visitor, &tokens, &now))
+            @if visitor.is_operator() { p.buttons { a.button href="/settings/tokens/new" { "Make a token…" } } } }
         section { h2 { "Configuration" }
+            p.note { "Read only: it is the file that " code { "serve" } " was started with." }
             table.settings { tbody { @for setting in &visitor.app.web.settings { tr {
                 th scope="row" { code { (setting.key) } } td { (setting.value) }
             } } } }
@@ -89,15 +91,20 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
     Ok(whole_page(visitor, Place::Settings, "Settings", None, &body))
 }
 
-fn user_table(users: &[UserView]) -> Markup {
+fn user_table(visitor: &Visitor, users: &[UserView]) -> Markup {
+    let order = |user: &UserView| if user.disabled_at.is_some() { "enable" } else { "disable" };
     html! {
-        div.scroll { table {
-            thead { tr { th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Password set" } th { "Last log-in" } } }
+        div.scroll tabindex="0" role="region" aria-label="Users" { table {
+            thead { tr { th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Password set" } th { "Last log-in" }
+                @if visitor.is_operator() { th { span.off-screen { "Order" } } } } }
             tbody { @for user in users { tr {
                 th scope="row" { (user.name) } td { (user.role) }
                 td { @if user.disabled_at.is_some() { (badge(Tone::Warn, "disabled")) } @else { (badge(Tone::Good, "can log in")) } }
                 td.nowrap { (user.created_at) } td.nowrap { (user.password_set_at) }
                 td.nowrap { (or_dash(user.last_login_at.as_deref())) }
+                @if visitor.is_operator() { td { @if user.name != visitor.name() {
+                    a href=(format!("/settings/users/{}/{}", user.name, order(user))) aria-label=(format!("{} {}", order(user), user.name)) { (order(user)) "…" }
+                } } }
             } } }
         } }
     }
@@ -112,15 +119,19 @@ fn token_badge(token: &TokenView, now: &str) -> Markup {
     }
 }
 
-fn token_table(tokens: &[TokenView], now: &str) -> Markup {
+fn token_table(visitor: &Visitor, tokens: &[TokenView], now: &str) -> Markup {
     html! {
-        div.scroll { table {
-            thead { tr { th { "Nr" } th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Last used" } th { "Expires" } } }
+        div.scroll tabindex="0" role="region" aria-label="Tokens" { table {
+            thead { tr { th { "Nr" } th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Last used" } th { "Expires" }
+                @if visitor.is_operator() { th { span.off-screen { "Order" } } } } }
             tbody { @for token in tokens { tr {
                 td { (token.id) } th scope="row" { (token.name) } td { (token.role) }
                 td { (token_badge(token, now)) }
                 td.nowrap { (token.created_at) }
                 td.nowrap { (or_dash(token.last_used_at.as_deref())) } td.nowrap { (or_dash(token.expires_at.as_deref())) }
+                @if visitor.is_operator() { td { @if token.revoked_at.is_none() {
+                    a href=(format!("/settings/tokens/{}/revoke", token.id)) aria-label=(format!("revoke {}", token.name)) { "revoke…" }
+                } } }
             } } }
         } }
     }

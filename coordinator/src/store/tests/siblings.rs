@@ -72,7 +72,7 @@ fn a_part_was_before_in_other_machines_only() {
         assert_eq!(earlier, [first]);
         assert!(components::earlier(db, first, 10)?.is_empty());
         let all: Vec<_> =
-            components::by_serial(db, "S3Z8NX0K", 10)?.into_iter().map(|part| part.run).collect();
+            components::by_serial(db, "S3Z8NX0K", None, 10)?.into_iter().map(|part| part.run).collect();
         assert_eq!(all, [second, first]);
         Ok(())
     });

@@ -237,7 +237,10 @@ fn models() -> Vec<Operation> {
     let model = "/api/v1/models/{name}";
     let part = "/api/v1/components/{serial}";
     vec![
-        operation("get", "/api/v1/models", "Models", Nothing, Json(list::<ModelView>)),
+        operation("get", "/api/v1/models", "Models", Nothing, Json(list::<ModelView>))
+            .asking("after", "string", "Only those whose names come after this one")
+            .asking("limit", "integer", "So many, at most 1000; all, if absent")
+            .with(&[Paged]),
         operation(
             "post",
             "/api/v1/models",
@@ -256,7 +259,10 @@ fn models() -> Vec<Operation> {
             "Where a part was, the newest run first",
             Nothing,
             Json(list::<ComponentView>),
-        ),
+        )
+        .asking("before", "integer", "Only older runs than this")
+        .asking("limit", "integer", "The newest so many runs: 200, at most 1000")
+        .with(&[Paged]),
     ]
 }
 
@@ -429,7 +435,11 @@ fn rest() -> Vec<Operation> {
             "Receivers and what they are told",
             Nothing,
             Json(of::<NotificationsView>),
-        ),
+        )
+        .asking("delivered", "boolean", "Only those that were delivered")
+        .asking("before", "integer", "Only older ones than this; of those that are pending or failed, and all that were delivered, unless `delivered` is said")
+        .asking("limit", "integer", "So many: 200, at most 1000")
+        .with(&[Paged]),
         operation(
             "post",
             again,
