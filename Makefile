@@ -4,7 +4,7 @@
 #   make test     everything that decides whether a change is good, real netboots included
 #   make check    formatting, lints, import walls, licences
 #   make image    the live image: kernel + initramfs, disc and USB stick, into target/image
-#   make deb      the coordinator as a Debian package, into target/debian
+#   make deb      coordinator and agent as Debian packages, into target/debian
 #   make fuzz-api the API, asked by schemathesis for five minutes (FUZZ_SECONDS)
 #   make openapi  docs/api/openapi.json anew, after a change of the API
 #   make bench    ratios against what else does the job, side by side in one run
@@ -27,14 +27,13 @@ MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools xorriso mtools dosfstools debian-archive-keyring \
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
             smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client python3-venv \
-            python3-aiosmtpd snmp snmpd chromium chromium-driver fonts-dejavu-core fonts-liberation
-DEB_PACKAGES   := dpkg-dev
+            adduser dpkg-dev python3-aiosmtpd snmp snmpd chromium chromium-driver fonts-dejavu-core fonts-liberation
 BENCH_PACKAGES := lshw prometheus-node-exporter
 
 demo: build image
 	target/release/vetting-demo
 
-test: build image nextest emulators
+test: build image deb nextest emulators
 	cargo nextest run --workspace --no-fail-fast
 	cargo nextest run --workspace --profile qemu --no-fail-fast
 
@@ -55,9 +54,9 @@ bench: build image
 	target/release/vetting-bench
 
 deb: build
-	@$(MAKE) --no-print-directory packages PACKAGES="$(DEB_PACKAGES)"
 	@cargo deb --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deb
 	cargo deb --quiet --no-build --package vetting-coordinator --output target/debian/
+	cargo deb --quiet --no-build --package vetting-agent --target $(MUSL_TARGET) --output target/debian/
 
 fuzz-api: packages target/tools/fuzz-api/.installed
 	cargo build --package vetting-coordinator

@@ -10,6 +10,14 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 use site::{MAC, Site, json, program};
 
+/// A profile of one's own.
+const SOAK: (&str, &str) = (
+    "soak.yaml",
+    "name: soak\ndescription: only a look\nsampling_interval: 5s\nstages:\n- {stage: Inventory, limit: 2m}\n\
+     thresholds:\n- {stage: '*', kind: temp, key: 'cpu/*', op: lt, threshold: 95, unit: celsius, severity: critical, \
+     note: below Tjunction}\n",
+);
+
 /// A client on a box without a coordinator, whose home is `home`.
 fn elsewhere(home: &Path, words: &[&str]) -> Output {
     program(home, words).env("HOME", home).env_remove("XDG_CONFIG_HOME").output().unwrap()
@@ -143,54 +151,62 @@ fn a_watch_is_live_on_a_terminal_and_plain_elsewhere() {
 }
 
 #[test]
-fn programs_get_json_of_the_rarer_verbs_too() {
-    // `command_line.rs` has those of everyday
-    let lab = Site::open();
-    std::fs::write(lab.folder.path().join("model.yaml"), "memory: {total_gib: 2}\n").unwrap();
-    lab.add("node1", MAC);
-    for words in [
-        "host mac add node1 52:54:00:ab:cd:02",
-        "host mac remove node1 52:54:00:ab:cd:02",
-        "host forget-identity node1",
-        "host agent-token node1",
-        "host agent-revoke node1",
-        "host pending",
-        "host power node1 status",
-        "host bmc node1 --none",
-        "host pdu node1 status",
-        "host pdu node1 remove",
-        "model add m1 --spec model.yaml",
-        "model list",
-        "model show m1",
-        "model edit m1 --spec spec.yaml",
-        "model remove m1",
-        "spec check spec.yaml",
-        "spec schema",
-        "report schema",
-        "profile list",
-        "profile show quick",
-        "profile show quick --yaml",
-        "run start node1",
-        "run verdict 1",
-        "run abort 1",
-        "run watch 1",
-        "enrolment create",
-        "enrolment list",
-        "enrolment revoke 1",
-        "user list",
-        "netboot status",
-        "netboot config dnsmasq --address 192.0.2.1",
-        "backup backup.tar",
-        "completions bash",
-        "man pages",
-        "host remove node1 --with-runs",
-    ] {
-        let output = lab.say(&words.split(' ').chain(["--json"]).collect::<Vec<_>>());
-        let code = if words == "run watch 1" { 2 } else { 0 };
-        assert_eq!(output.status.code(), Some(code), "{words}: {output:?}");
-        let read = serde_json::from_slice::<Value>(&output.stdout);
-        assert!(read.is_ok_and(|value| value.is_object() || value.is_array()), "{words}: {output:?}");
+fn another_box_asks_the_coordinator_for_profiles_and_where_machines_boot_from() {
+    let lab = Site::open_with("public_address: '192.0.2.10:8443'\nprofiles: {soak: soak.yaml}\n", &[SOAK]);
+    let (url, ca) = announced(&lab);
+    let token = lab.folder.path().join("var/operator.token");
+    let home = tempfile::tempdir().unwrap();
+    let whom = ["--url", &url, "--ca", &ca, "--token-file", token.to_str().unwrap()];
+    let say = |words: &[&str]| elsewhere(home.path(), &[words, &whom].concat());
+    let text = |words: &[&str]| {
+        let output = say(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // what it loaded at its start, not what the file says by now
+    std::fs::remove_file(lab.folder.path().join("soak.yaml")).unwrap();
+    assert_eq!(text(&["profile", "show", "soak", "--yaml"]).trim_end(), SOAK.1.trim_end());
+    let list = json(&say(&["profile", "list", "--json"]));
+    let whose: Vec<_> = list.as_array().unwrap().iter().map(|one| (&one["name"], &one["own"])).collect();
+    assert_eq!(whose[1..], [(&"deep".into(), &false.into()), (&"soak".into(), &true.into())]);
+    let soak = text(&["profile", "show", "soak"]);
+    for part in ["soak: only a look", "temp cpu/*", "must be < 95", "critical", "Tjunction"] {
+        assert!(soak.contains(part), "{part}: {soak}");
     }
+
+    let config = text(&["netboot", "config", "dnsmasq"]);
+    let told = std::fs::read(lab.folder.path().join("var/coordinator.json")).unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    let port = told["http"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+    assert!(config.contains(&format!("http://192.0.2.10:{port}/boot/ipxe")), "{config}");
+    let named = text(&["netboot", "config", "dnsmasq", "--address", "192.0.2.11"]);
+    assert!(named.contains(&format!("http://192.0.2.11:{port}/boot/ipxe")), "{named}");
+    assert!(said(&say(&["netboot", "config", "dnsmasq", "--ipv6"])).contains("--address"));
+}
+
+#[test]
+fn another_coordinator_is_not_named_in_vain() {
+    let home = tempfile::tempdir().unwrap();
+    let url = "https://192.0.2.10:8443";
+    let here = ["init", "migrate", "serve", "backup b.tar", "restore b.tar", "import results"];
+    for words in here.map(|words| words.split(' ').collect::<Vec<_>>()) {
+        let refused = said(&elsewhere(home.path(), &[words.as_slice(), &["--url", url]].concat()));
+        assert!(
+            refused.contains(&format!("`{}` works on the coordinator of this box", words[0])),
+            "{refused}"
+        );
+        let by_variable = program(home.path(), &words).env("VETTING_URL", url).output().unwrap();
+        assert!(said(&by_variable).contains("VETTING_URL"), "{words:?}");
+    }
+    assert!(std::fs::read_dir(home.path()).unwrap().next().is_none(), "something was done");
+
+    std::fs::write(home.path().join("spec.yaml"), "memory: {total_gib: 1}\n").unwrap();
+    let check = ["spec", "check", "spec.yaml"];
+    let refused = said(&elsewhere(home.path(), &[&check[..], &["--url", url]].concat()));
+    assert!(refused.contains("asks no coordinator"), "{refused}");
+    // said for all commands, it is no mistake
+    let good = program(home.path(), &check).env("VETTING_URL", url).output().unwrap();
+    assert!(good.status.success(), "{good:?}");
 }
 
 #[test]

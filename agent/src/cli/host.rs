@@ -23,7 +23,7 @@ use crate::uplink::{self, Client, Timing};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "The configuration file:
   coordinator: https://10.0.0.1:8443
-  ca: sha256:…                     # `vetting-coordinator init` shows it
+  ca: sha256:…                     # `ca_fingerprint` in the coordinator's <state_dir>/coordinator.json
   token_file: /etc/vetting/agent.token
   # proxy: http://proxy.example:3128
 
@@ -117,6 +117,13 @@ mod tests {
             let CliError::Config { mistake, .. } = config(&text).unwrap_err() else { panic!("{text}") };
             assert!(mistake.to_string().starts_with(place), "{mistake}");
         }
+    }
+
+    #[test]
+    fn the_example_of_the_package_is_good() {
+        let example = config(include_str!("../../../packaging/agent.yaml")).unwrap();
+        assert_eq!(example.coordinator.port, 8443);
+        assert_eq!(example.token_file, Path::new("/etc/vetting/agent.token"));
     }
 
     #[test]

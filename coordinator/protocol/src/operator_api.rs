@@ -525,6 +525,10 @@ pub struct NetbootView {
     pub answer: String,
     /// Packets since the start, by what became of them.
     pub packets: BTreeMap<String, u64>,
+    /// Port of the boot endpoints.
+    pub http_port: u16,
+    /// `HOST` or `HOST:PORT` that machines are told to call, where the configuration names one.
+    pub public_address: Option<String>,
 }
 
 /// An interface that the netboot server serves.

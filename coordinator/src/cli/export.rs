@@ -12,12 +12,11 @@ use vetting_protocol::named_enum;
 use vetting_protocol::operator_api::{HostView, RunDetail, RunSummary};
 
 use super::client::Client;
+use super::run_pages::RunPages;
 use super::{CommandError, netbox, output};
 
 /// Samples of one request.
-const PAGE: u32 = 20_000;
-/// Runs at most, as the API gives them.
-const MOST_RUNS: u32 = 1_000;
+const PAGE: u32 = 10_000;
 
 named_enum! {
     /// How rows are written.
@@ -38,9 +37,9 @@ pub(super) enum ExportCommand {
         /// Only those of this machine.
         #[arg(long)]
         host: Option<String>,
-        /// The newest so many.
-        #[arg(long, default_value_t = MOST_RUNS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_RUNS)))]
-        limit: u32,
+        /// The newest so many; all, if left out.
+        #[arg(long)]
+        limit: Option<usize>,
         #[command(flatten)]
         rows: Rows,
     },
@@ -74,29 +73,29 @@ pub(super) enum ExportCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct Rows {
-    /// How rows are written.
-    #[arg(long, default_value_t = RowFormat::Csv)]
-    format: RowFormat,
+    /// How rows are written [default: csv, and with --json jsonl].
+    #[arg(long)]
+    format: Option<RowFormat>,
     /// The file to write; without it standard output.
     #[arg(long, short)]
     output: Option<PathBuf>,
 }
 
 impl ExportCommand {
-    pub(super) async fn run(self, client: &Client) -> Result<(), CommandError> {
+    pub(super) async fn run(self, client: &Client, json: bool) -> Result<(), CommandError> {
         match self {
             Self::Runs { host, limit, rows } => {
-                let mut query = vec![("limit", limit.to_string())];
-                query.extend(host.map(|host| ("host", host)));
-                let runs: Vec<RunSummary> = client.get(&["runs"], &query).await?;
-                let mut writer = RowWriter::open(&rows)?;
-                for run in runs {
-                    writer.write(&RunLine::from(run))?;
+                let mut pages = RunPages::new(client, host, None, limit);
+                let mut writer = RowWriter::open(&rows, json)?;
+                while let Some(page) = pages.next().await? {
+                    for run in page {
+                        writer.write(&RunLine::from(run))?;
+                    }
                 }
                 writer.finish()
             }
             Self::Measurements { run, rows } => {
-                let mut writer = RowWriter::open(&rows)?;
+                let mut writer = RowWriter::open(&rows, json)?;
                 let (run, mut after) = (run.to_string(), 0_i64);
                 loop {
                     let query = [("after", after.to_string()), ("limit", PAGE.to_string())];
@@ -175,7 +174,7 @@ enum RowWriter {
 }
 
 impl RowWriter {
-    fn open(rows: &Rows) -> Result<Self, CommandError> {
+    fn open(rows: &Rows, json: bool) -> Result<Self, CommandError> {
         let sink: Box<dyn Write> = match &rows.output {
             None => Box::new(std::io::stdout().lock()),
             Some(path) => Box::new(
@@ -183,7 +182,8 @@ impl RowWriter {
                     .map_err(|source| CommandError::Write { path: path.clone(), source })?,
             ),
         };
-        Ok(match rows.format {
+        let otherwise = if json { RowFormat::JsonLines } else { RowFormat::Csv };
+        Ok(match rows.format.unwrap_or(otherwise) {
             RowFormat::Csv => Self::Csv(Box::new(csv::Writer::from_writer(sink))),
             RowFormat::JsonLines => Self::JsonLines(BufWriter::new(sink)),
         })

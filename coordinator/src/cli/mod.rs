@@ -25,6 +25,7 @@ mod profiles;
 mod progress;
 mod queue;
 mod report;
+mod run_pages;
 mod runs;
 mod shell;
 mod specs;
@@ -47,6 +48,9 @@ use authority::Authority;
 use client::{Client, Elsewhere};
 
 pub use client::ClientError;
+
+/// Environment variable that may name a coordinator.
+const URL_VARIABLE: &str = "VETTING_URL";
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
@@ -88,7 +92,7 @@ pub struct CommandLine {
 #[derive(Debug, Clone, Args)]
 struct Remote {
     /// A coordinator on another box: `https://HOST:PORT`.
-    #[arg(long, global = true, env = "VETTING_URL")]
+    #[arg(long, global = true, env = URL_VARIABLE)]
     url: Option<String>,
     /// What it is known by: a copy of its `<state_dir>/tls/ca.pem`, or the fingerprint of that certificate,
     /// `sha256:HEX`.
@@ -185,9 +189,72 @@ enum Command {
     Man(shell::ManualPages),
 }
 
+/// What a command works on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The coordinator's own files: on its box alone.
+    ThisBox,
+    /// Nothing but what it is given.
+    Nowhere,
+    /// A coordinator, here or elsewhere.
+    Coordinator,
+}
+
+impl Command {
+    /// Where it works, and how it is called.
+    fn place(&self) -> (Place, &'static str) {
+        match self {
+            Self::Init(_) => (Place::ThisBox, "init"),
+            Self::Migrate => (Place::ThisBox, "migrate"),
+            Self::Serve { .. } => (Place::ThisBox, "serve"),
+            Self::Backup(_) => (Place::ThisBox, "backup"),
+            Self::Restore(_) => (Place::ThisBox, "restore"),
+            Self::Import(_) => (Place::ThisBox, "import"),
+            Self::Report(_) => (Place::Nowhere, "report"),
+            Self::Spec(command) if command.is_local() => (Place::Nowhere, "spec check and spec schema"),
+            Self::Profile(command) if command.is_local() => (Place::Nowhere, "profile check"),
+            Self::Completions(_) => (Place::Nowhere, "completions"),
+            Self::Man(_) => (Place::Nowhere, "man"),
+            Self::Janitor(_)
+            | Self::Notify(_)
+            | Self::Netboot(_)
+            | Self::Host(_)
+            | Self::Run(_)
+            | Self::Queue(_)
+            | Self::Model(_)
+            | Self::Spec(_)
+            | Self::Profile(_)
+            | Self::Component(_)
+            | Self::Export(_)
+            | Self::User(_)
+            | Self::Token(_)
+            | Self::Enrolment(_)
+            | Self::Usb(_)
+            | Self::Events(_) => (Place::Coordinator, "this command"),
+        }
+    }
+}
+
 /// What a command could not do.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// Another coordinator was named for what is done to this one.
+    #[error(
+        "`{verb}` works on the coordinator of this box, and {url} is another: say it on that box, or leave out --url \
+         (VETTING_URL)"
+    )]
+    OnlyHere {
+        /// The command.
+        verb: &'static str,
+        /// As given.
+        url: String,
+    },
+    /// A coordinator was named for what needs none.
+    #[error("{verb} asks no coordinator; leave out --url")]
+    AsksNobody {
+        /// The command.
+        verb: &'static str,
+    },
     /// The configuration.
     #[error("the configuration cannot be used")]
     Config(#[from] ConfigError),
@@ -289,6 +356,7 @@ impl CommandLine {
 
     /// Does what was said.
     pub async fn run(self) -> Result<ExitCode, CommandError> {
+        self.remote.check(self.command.place())?;
         match self.command {
             Command::Init(init) => init.run(&self.config, self.json).await?,
             Command::Migrate => init::migrate(&Config::load(&self.config)?, self.json)?,
@@ -306,14 +374,14 @@ impl CommandLine {
                 command.run(&connect(&self.config, &self.remote)?, self.json).await?;
             }
             Command::Netboot(command) => {
-                command.run(&self.config, &|| connect(&self.config, &self.remote), self.json).await?;
+                command.run(&self.config, &self.remote, self.json).await?;
             }
             Command::Import(import) => import.run(&Config::load(&self.config)?, self.json).await?,
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;
             }
-            Command::Export(command) => command.run(&connect(&self.config, &self.remote)?).await?,
+            Command::Export(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Queue(queue) => queue.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Report(command) => command.run(self.json)?,
             Command::Model(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
@@ -323,7 +391,9 @@ impl CommandLine {
             Command::Spec(command) => {
                 command.run(&|| connect(&self.config, &self.remote), self.json).await?;
             }
-            Command::Profile(command) => command.run(&self.config, self.json)?,
+            Command::Profile(command) => {
+                command.run(&|| connect(&self.config, &self.remote), self.json).await?;
+            }
             Command::User(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Token(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Enrolment(command) => {
@@ -342,6 +412,20 @@ impl CommandLine {
 }
 
 impl Remote {
+    /// Refuses a coordinator that was named in vain.
+    fn check(&self, (place, verb): (Place, &'static str)) -> Result<(), CommandError> {
+        let Some(url) = &self.url else { return Ok(()) };
+        match place {
+            Place::Coordinator => Ok(()),
+            Place::ThisBox => Err(CommandError::OnlyHere { verb, url: url.clone() }),
+            // the variable is meant for the commands that ask one
+            Place::Nowhere if std::env::var(URL_VARIABLE).is_ok_and(|in_general| in_general == *url) => {
+                Ok(())
+            }
+            Place::Nowhere => Err(CommandError::AsksNobody { verb }),
+        }
+    }
+
     /// The coordinator on another box, if it is one: as said, or else as the client's file says, which counts where
     /// neither a coordinator was named nor this box has one.
     fn elsewhere(&self, config: &Path) -> Result<Option<Elsewhere>, CommandError> {

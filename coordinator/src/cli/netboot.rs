@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::str::FromStr;
 
 use clap::Subcommand;
 use vetting_protocol::operator_api::{NetbootInterface, NetbootView};
 
 use super::client::Client;
-use super::{CommandError, output};
+use super::{CommandError, Remote, connect, output};
 use crate::config::Config;
 use crate::netboot::foreign::{DhcpServer, snippet, snippet_ipv6};
 use crate::netboot::interface::{Interface, InterfaceError};
@@ -19,12 +20,12 @@ use crate::netboot::uefi_loader::UefiLoader;
 pub enum NetbootError {
     /// Nobody says where machines find us.
     #[error(
-        "which IPv4 address do machines reach this box at? Say --address, or name netboot.interfaces in the configuration"
+        "which IPv4 address do machines reach the coordinator at? Say --address, or name public_address or netboot.interfaces in its configuration"
     )]
     NoAddress,
     /// The same with IPv6.
     #[error(
-        "which IPv6 address do machines reach this box at? Say --address, or name an interface that has a global or unique local one under netboot.interfaces in the configuration"
+        "which IPv6 address do machines reach the coordinator at? Say --address, or name an interface that has a global or unique local one under netboot.interfaces in its configuration"
     )]
     NoIpv6Address,
     /// `--ipv6` beside an address of the other kind.
@@ -61,7 +62,8 @@ pub enum NetbootCommand {
     Config {
         /// That server.
         server: DhcpServer,
-        /// This box's address as machines reach it; left out, it is taken from the configuration.
+        /// The coordinator's address as machines reach it; left out, it is the coordinator's `public_address`, or that of
+        /// its first interface for booting.
         #[arg(long)]
         address: Option<IpAddr>,
         /// For UEFI machines that boot over IPv6: DHCPv6 with the boot file's URL.
@@ -79,18 +81,25 @@ pub enum NetbootCommand {
 
 impl NetbootCommand {
     /// Prints.
-    pub(super) async fn run(
-        &self,
-        config: &Path,
-        connect: &dyn Fn() -> Result<Client, CommandError>,
-        json: bool,
-    ) -> Result<(), CommandError> {
+    pub(super) async fn run(&self, config: &Path, remote: &Remote, json: bool) -> Result<(), CommandError> {
         match self {
             Self::Config { server, address, ipv6, secure_boot } => {
-                let config = Config::load(config)?;
-                let http_port = config.listen.http.port();
+                let reach = match remote.elsewhere(config)? {
+                    Some(elsewhere) => {
+                        Client::elsewhere(&elsewhere)?.get::<NetbootView>(&["netboot"], &[]).await?.into()
+                    }
+                    None => Reach::configured(
+                        &Config::load(config)?,
+                        match (address, ipv6) {
+                            (Some(_), _) => Wanted::Nothing,
+                            (None, false) => Wanted::Ipv4,
+                            (None, true) => Wanted::Ipv6,
+                        },
+                    )?,
+                };
+                let http_port = reach.http_port;
                 let uefi_loader = if *secure_boot { UefiLoader::Shim } else { UefiLoader::Ipxe };
-                let text = match address_of(&config, *address, *ipv6)? {
+                let text = match reach.address(*address, *ipv6)? {
                     IpAddr::V4(address) => snippet(*server, address, http_port, uefi_loader),
                     IpAddr::V6(_) if *secure_boot => return Err(NetbootError::SecureBootIpv6.into()),
                     IpAddr::V6(address) => snippet_ipv6(*server, address, http_port),
@@ -101,7 +110,7 @@ impl NetbootCommand {
                 std::io::stdout().write_all(text.as_bytes())?;
             }
             Self::Status => {
-                let view: NetbootView = connect()?.get(&["netboot"], &[]).await?;
+                let view: NetbootView = connect(config, remote)?.get(&["netboot"], &[]).await?;
                 if json {
                     return Ok(output::json(&view)?);
                 }
@@ -121,68 +130,150 @@ impl NetbootCommand {
     }
 }
 
-/// The address that machines reach this box at: as said, else as configured.
-fn address_of(config: &Config, said: Option<IpAddr>, ipv6: bool) -> Result<IpAddr, NetbootError> {
-    let address = match said {
-        Some(IpAddr::V4(address)) if ipv6 => return Err(NetbootError::NotIpv6 { address }),
-        Some(address) => address,
-        None if ipv6 => configured_ipv6_address(config)?.into(),
-        None => configured_address(config)?.into(),
+/// Where machines find a coordinator.
+struct Reach {
+    http_port: u16,
+    public_address: Option<String>,
+    /// Its addresses in the networks that it serves.
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+}
+
+impl Reach {
+    /// The coordinator of a configuration, which need not run. Only an address that is `wanted` is looked for.
+    fn configured(config: &Config, wanted: Wanted) -> Result<Self, NetbootError> {
+        let (mut ipv4, mut ipv6) = (None, None);
+        if let Some(interface) = config.netboot.interfaces.first() {
+            match wanted {
+                Wanted::Ipv4 if said_publicly::<Ipv4Addr>(config.public_address.as_deref()).is_none() => {
+                    ipv4 = Some(Interface::find(interface)?.address);
+                }
+                Wanted::Ipv6 if said_publicly::<Ipv6Addr>(config.public_address.as_deref()).is_none() => {
+                    ipv6 = Interface::find_ipv6(interface)?.map(|interface| interface.address);
+                }
+                Wanted::Ipv4 | Wanted::Ipv6 | Wanted::Nothing => {}
+            }
+        }
+        let public_address = config.public_address.clone();
+        Ok(Self { http_port: config.listen.http.port(), public_address, ipv4, ipv6 })
+    }
+
+    /// The address that machines reach it at: as said, else as it tells.
+    fn address(&self, said: Option<IpAddr>, ipv6: bool) -> Result<IpAddr, NetbootError> {
+        let address = match said {
+            Some(IpAddr::V4(address)) if ipv6 => return Err(NetbootError::NotIpv6 { address }),
+            Some(address) => address,
+            None if ipv6 => {
+                let public = said_publicly(self.public_address.as_deref());
+                public.or(self.ipv6).ok_or(NetbootError::NoIpv6Address)?.into()
+            }
+            None => {
+                let public = said_publicly(self.public_address.as_deref());
+                public.or(self.ipv4).ok_or(NetbootError::NoAddress)?.into()
+            }
+        };
+        match address {
+            IpAddr::V6(address) if address.is_unicast_link_local() => {
+                Err(NetbootError::LinkLocal { address })
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => Ok(address),
+        }
+    }
+}
+
+impl From<NetbootView> for Reach {
+    fn from(view: NetbootView) -> Self {
+        let addresses = || view.interfaces.iter().map(|interface| interface.address);
+        let ipv4 =
+            addresses().find_map(|address| if let IpAddr::V4(ipv4) = address { Some(ipv4) } else { None });
+        let ipv6 =
+            addresses().find_map(|address| if let IpAddr::V6(ipv6) = address { Some(ipv6) } else { None });
+        Self { http_port: view.http_port, public_address: view.public_address, ipv4, ipv6 }
+    }
+}
+
+/// Which address is to be found out.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Ipv4,
+    Ipv6,
+    /// It was said.
+    Nothing,
+}
+
+/// The address of a `public_address`, with or without port, where it is one of that kind and no name.
+fn said_publicly<T: FromStr>(public: Option<&str>) -> Option<T> {
+    let public = public?;
+    let bare = match public.strip_prefix('[') {
+        Some(rest) => rest.split(']').next()?,
+        // more than one colon: an IPv6 address without brackets
+        None if public.matches(':').count() == 1 => public.split(':').next()?,
+        None => public,
     };
-    match address {
-        IpAddr::V6(address) if address.is_unicast_link_local() => Err(NetbootError::LinkLocal { address }),
-        IpAddr::V4(_) | IpAddr::V6(_) => Ok(address),
-    }
-}
-
-fn configured_ipv6_address(config: &Config) -> Result<Ipv6Addr, NetbootError> {
-    let public = config
-        .public_address
-        .as_deref()
-        .map(|public| public.strip_prefix('[').and_then(|rest| rest.split(']').next()).unwrap_or(public));
-    if let Some(address) = public.and_then(|public| public.parse().ok()) {
-        return Ok(address);
-    }
-    let interface = config.netboot.interfaces.first().ok_or(NetbootError::NoIpv6Address)?;
-    let found = Interface::find_ipv6(interface)?.ok_or(NetbootError::NoIpv6Address)?;
-    Ok(found.address)
-}
-
-fn configured_address(config: &Config) -> Result<Ipv4Addr, NetbootError> {
-    let public = config.public_address.as_deref().map(|public| public.split(':').next().unwrap_or(public));
-    if let Some(address) = public.and_then(|public| public.parse().ok()) {
-        return Ok(address);
-    }
-    let interface = config.netboot.interfaces.first().ok_or(NetbootError::NoAddress)?;
-    Ok(Interface::find(interface)?.address)
+    bare.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn configured(public: &str) -> Config {
-        Config { public_address: Some(public.to_owned()), ..Config::default() }
+    fn reach(public: Option<&str>) -> Reach {
+        Reach { http_port: 8080, public_address: public.map(str::to_owned), ipv4: None, ipv6: None }
     }
 
     #[test]
     fn an_ipv6_address_is_found_with_and_without_brackets_and_port() {
         let expected: IpAddr = "fd00::10".parse().unwrap();
         for public in ["fd00::10", "[fd00::10]", "[fd00::10]:8443"] {
-            assert_eq!(address_of(&configured(public), None, true).unwrap(), expected, "{public}");
+            assert_eq!(reach(Some(public)).address(None, true).unwrap(), expected, "{public}");
         }
         for public in ["192.0.2.10", "lab.example:8443"] {
-            let found = address_of(&configured(public), None, true);
+            let found = reach(Some(public)).address(None, true);
             assert!(matches!(found, Err(NetbootError::NoIpv6Address)), "{public}");
         }
     }
 
     #[test]
+    fn an_ipv4_address_is_found_with_and_without_port() {
+        let expected: IpAddr = "192.0.2.10".parse().unwrap();
+        for public in ["192.0.2.10", "192.0.2.10:8443"] {
+            assert_eq!(reach(Some(public)).address(None, false).unwrap(), expected, "{public}");
+        }
+        for public in ["fd00::10", "lab.example:8443"] {
+            let found = reach(Some(public)).address(None, false);
+            assert!(matches!(found, Err(NetbootError::NoAddress)), "{public}");
+        }
+    }
+
+    #[test]
+    fn another_box_is_told_the_addresses_of_the_served_networks() {
+        let interface = |address: &str| NetbootInterface {
+            name: "eth1".to_owned(),
+            address: address.parse().unwrap(),
+            boot_url: String::new(),
+        };
+        let mut view = NetbootView {
+            interfaces: vec![interface("192.0.2.10"), interface("fd00::10")],
+            answer: "registered".to_owned(),
+            packets: std::collections::BTreeMap::new(),
+            http_port: 8888,
+            public_address: None,
+        };
+        let told = Reach::from(view.clone());
+        assert_eq!(told.http_port, 8888);
+        assert_eq!(told.address(None, false).unwrap().to_string(), "192.0.2.10");
+        assert_eq!(told.address(None, true).unwrap().to_string(), "fd00::10");
+        view.public_address = Some("198.51.100.1".to_owned());
+        assert_eq!(Reach::from(view.clone()).address(None, false).unwrap().to_string(), "198.51.100.1");
+        view = NetbootView { interfaces: Vec::new(), public_address: None, ..view };
+        assert!(matches!(Reach::from(view).address(None, false), Err(NetbootError::NoAddress)));
+    }
+
+    #[test]
     fn what_machines_cannot_use_is_refused() {
-        let config = Config::default();
-        let refused = address_of(&config, Some("fe80::1".parse().unwrap()), false);
+        let refused = reach(None).address(Some("fe80::1".parse().unwrap()), false);
         assert!(matches!(refused, Err(NetbootError::LinkLocal { .. })));
-        let refused = address_of(&config, Some("192.0.2.1".parse().unwrap()), true);
+        let refused = reach(None).address(Some("192.0.2.1".parse().unwrap()), true);
         assert!(matches!(refused, Err(NetbootError::NotIpv6 { .. })));
     }
 }

@@ -1,6 +1,6 @@
 //! `host pdu`: the outlet that a machine hangs on.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::json;
 use vetting_protocol::power::{
@@ -44,7 +44,8 @@ enum Wish {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "way", required = true)]
+#[group(skip)]
+#[command(group = ArgGroup::new("kind").required(true))]
 struct Set {
     /// Name or address of a PDU that speaks SNMP.
     #[arg(long, value_name = "HOST", group = "kind", requires = "model", requires = "secret")]

@@ -1,16 +1,15 @@
-//! `profile …`: the profiles that this box's configuration has. Needs no running coordinator.
+//! `profile …`: the profiles that the coordinator has. `check` looks at a file of this box and needs no coordinator.
 
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::json;
 use vetting_judge::duration::HumanDuration;
-use vetting_judge::profile::{Profile, ProfileError, Registry, builtin_text};
-use vetting_protocol::profile::ProfileName;
+use vetting_judge::profile::{ProfileError, Registry};
+use vetting_protocol::profile::{ProfileName, ProfileView};
 
+use super::client::Client;
 use super::{CommandError, hosts, output};
-use crate::config::Config;
-use crate::serve;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ProfileCommand {
@@ -26,7 +25,7 @@ pub(super) enum ProfileCommand {
         #[arg(long)]
         yaml: bool,
     },
-    /// Whether a file can replace a profile.
+    /// Whether a file can replace a profile. Needs no coordinator.
     Check {
         /// YAML file.
         file: PathBuf,
@@ -34,71 +33,53 @@ pub(super) enum ProfileCommand {
 }
 
 impl ProfileCommand {
-    pub(super) fn run(self, config: &Path, as_json: bool) -> Result<(), CommandError> {
+    /// Whether it needs no coordinator.
+    pub(super) fn is_local(&self) -> bool {
         match self {
-            Self::List => list(&serve::profiles(&Config::load(config)?)?, as_json),
-            Self::Show { name, yaml: true } => yaml(&Config::load(config)?, name, as_json),
-            Self::Show { name, yaml: false } => {
-                show(serve::profiles(&Config::load(config)?)?.get(name), as_json)
+            Self::Check { .. } => true,
+            Self::List | Self::Show { .. } => false,
+        }
+    }
+
+    pub(super) async fn run(
+        self,
+        connect: &dyn Fn() -> Result<Client, CommandError>,
+        as_json: bool,
+    ) -> Result<(), CommandError> {
+        match self {
+            Self::List => list(&connect()?.get(&["profiles"], &[]).await?, as_json),
+            Self::Show { name, yaml } => {
+                let profile: ProfileView = connect()?.get(&["profiles", name.as_str()], &[]).await?;
+                match (as_json, yaml) {
+                    (true, true) => Ok(output::json(&json!({"yaml": profile.yaml}))?),
+                    (true, false) => Ok(output::json(&profile)?),
+                    (false, true) => Ok(output::line(profile.yaml.trim_end())?),
+                    (false, false) => show(&profile),
+                }
             }
             Self::Check { file } => check(&file, as_json),
         }
     }
 }
 
-fn longest_ms(profile: &Profile) -> u64 {
-    profile.stages.iter().map(|stage| stage.limit_ms).sum()
-}
-
-fn list(registry: &Registry, as_json: bool) -> Result<(), CommandError> {
-    let profiles = ProfileName::ALL.iter().map(|name| registry.get(*name));
+fn list(profiles: &Vec<ProfileView>, as_json: bool) -> Result<(), CommandError> {
     if as_json {
-        let all: Vec<_> = profiles
-            .map(|profile| {
-                json!({
-                    "name": profile.name, "own": profile.own, "description": profile.description,
-                    "stages": profile.stages.len(), "rules": profile.rules().count(), "longest_ms": longest_ms(profile),
-                })
-            })
-            .collect();
-        return Ok(output::json(&all)?);
+        return Ok(output::json(profiles)?);
     }
-    let rows = profiles.map(|profile| {
+    let rows = profiles.iter().map(|profile| {
         [
             profile.name.to_string(),
             if profile.own { "own" } else { "shipped" }.to_owned(),
-            HumanDuration::from_ms(longest_ms(profile)).to_string(),
+            HumanDuration::from_ms(profile.longest_ms).to_string(),
             profile.stages.len().to_string(),
-            profile.rules().count().to_string(),
+            profile.rules.len().to_string(),
             profile.description.clone(),
         ]
     });
     Ok(output::table(&["PROFILE", "WHOSE", "AT MOST", "STAGES", "RULES", "WHAT FOR"], rows, "")?)
 }
 
-fn yaml(config: &Config, name: ProfileName, as_json: bool) -> Result<(), CommandError> {
-    let text = match config.profiles.get(&name) {
-        Some(path) => hosts::read(path)?,
-        None => builtin_text(name).to_owned(),
-    };
-    if as_json {
-        return Ok(output::json(&json!({"yaml": text}))?);
-    }
-    Ok(output::line(text.trim_end())?)
-}
-
-fn show(profile: &Profile, as_json: bool) -> Result<(), CommandError> {
-    if as_json {
-        let rules: Vec<_> = profile
-            .thresholds
-            .iter()
-            .map(|threshold| json!({"rule": threshold.rule, "note": threshold.note}))
-            .collect();
-        return Ok(output::json(&json!({
-            "name": profile.name, "own": profile.own, "description": profile.description,
-            "sampling_interval_ms": profile.sampling_interval_ms, "stages": profile.stages, "rules": rules,
-        }))?);
-    }
+fn show(profile: &ProfileView) -> Result<(), CommandError> {
     output::line(&format!("{}: {}", profile.name, profile.description))?;
     output::line(&format!(
         "sensors are sampled every {}",
@@ -114,15 +95,14 @@ fn show(profile: &Profile, as_json: bool) -> Result<(), CommandError> {
     });
     output::table(&["STAGE", "AT MOST", "MUST PASS"], stages, "")?;
     output::line("")?;
-    let rules = profile.thresholds.iter().map(|threshold| {
-        let rule = &threshold.rule;
+    let rules = profile.rules.iter().map(|rule| {
         [
             rule.stage.map_or("*", |stage| stage.as_str()).to_owned(),
             format!("{} {}", rule.kind, rule.key),
-            rule.describe(),
+            rule.good.clone(),
             rule.severity.to_string(),
             if rule.ends_stage { "ends the stage" } else { "" }.to_owned(),
-            threshold.note.clone(),
+            rule.note.clone(),
         ]
     });
     Ok(output::table(&["STAGE", "WHAT", "GOOD", "WEIGHT", "", "NOTE"], rules, "no rules")?)

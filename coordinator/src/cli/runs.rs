@@ -13,6 +13,7 @@ use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunPlace;
 
 use super::client::Client;
+use super::run_pages::RunPages;
 use super::{CommandError, output, queue, report, ssh, verdict, watch};
 
 #[derive(Debug, Subcommand)]
@@ -23,13 +24,19 @@ pub(super) enum RunCommand {
                             vetting-coordinator run start rack1-u07 --host-mode")]
     Start(Start),
     /// Runs, newest first.
+    #[command(
+        after_help = "Example:\n  vetting-coordinator run list --limit 20 --before 112   # the twenty before run 112"
+    )]
     List {
         /// Only those of this machine.
         #[arg(long)]
         host: Option<String>,
+        /// Only older ones than this run.
+        #[arg(long, value_name = "RUN")]
+        before: Option<RunId>,
         /// At most so many.
         #[arg(long, default_value_t = 50)]
-        limit: u32,
+        limit: usize,
     },
     /// One run: stages, diffs, breaches, files.
     Show {
@@ -157,10 +164,13 @@ impl RunCommand {
                     RunCreate { host, profile, non_destructive, wipe, erase, place, after_pass, after_fail };
                 said(&client.put_in(Method::POST, &["runs"], &body).await?, json)?;
             }
-            Self::List { host, limit } => {
-                let mut query = vec![("limit", limit.to_string())];
-                query.extend(host.map(|host| ("host", host)));
-                list(&client.get(&["runs"], &query).await?, json)?;
+            Self::List { host, before, limit } => {
+                let mut pages = RunPages::new(client, host, before, Some(limit));
+                let mut runs = Vec::new();
+                while let Some(page) = pages.next().await? {
+                    runs.extend(page);
+                }
+                list(&runs, json)?;
             }
             Self::Show { id } => show(&client.get(&["runs", &id.to_string()], &[]).await?, json)?,
             Self::Report(arguments) => report::run(client, arguments, json).await?,

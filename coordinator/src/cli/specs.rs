@@ -55,6 +55,14 @@ pub enum SpecCommandError {
 }
 
 impl SpecCommand {
+    /// Whether it needs no coordinator.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Check { .. } | Self::Schema => true,
+            Self::FromRun { .. } | Self::Diff { .. } => false,
+        }
+    }
+
     pub(super) async fn run(
         self,
         connect: &dyn Fn() -> Result<Client, CommandError>,

@@ -20,6 +20,7 @@ pub mod operator;
 mod paging;
 mod power;
 pub mod problem;
+mod profiles;
 mod routes;
 pub mod runs;
 #[cfg(test)]

@@ -145,5 +145,5 @@ pub async fn queue(app: App) -> Result<Response, ApiError> {
 
 /// `GET netboot`.
 pub fn netboot(app: &App) -> Response {
-    ok(&app.netboot.view())
+    ok(&app.netboot.view(app.public_host.clone()))
 }

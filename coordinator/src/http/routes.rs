@@ -15,7 +15,7 @@ use super::operator;
 use super::problem::{answer, recover};
 use super::{
     App, body, boot, enrolment, exchange, host_agent, hosts, housekeeping, metrics, models, openapi, power,
-    runs, users, web,
+    profiles, runs, users, web,
 };
 use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
@@ -290,6 +290,8 @@ fn operator_routes(app: &App) -> BoxedFilter<(Response,)> {
         .unify()
         .or(model_routes(app))
         .unify()
+        .or(profile_routes(app))
+        .unify()
         .or(housekeeping_routes(app))
         .unify()
         .or(user_routes(app))
@@ -530,6 +532,16 @@ fn model_routes(app: &App) -> BoxedFilter<(Response,)> {
         }
     );
     list.or(add).unify().or(show).unify().or(edit).unify().or(remove).unify().or(component).unify().boxed()
+}
+
+fn profile_routes(app: &App) -> BoxedFilter<(Response,)> {
+    let list = operator_route!(app, warp::path!("api" / "v1" / "profiles"), get, |app| {
+        std::future::ready(Ok(profiles::list(&app)))
+    });
+    let show = operator_route!(app, warp::path!("api" / "v1" / "profiles" / String), get, |app, name| {
+        std::future::ready(profiles::show(&app, String::as_str(&name)))
+    });
+    list.or(show).unify().boxed()
 }
 
 fn waiver_routes(app: &App) -> BoxedFilter<(Response,)> {

@@ -42,6 +42,7 @@ pub struct NetbootServer {
     config: Netboot,
     files: BootFiles,
     counters: Arc<Counters>,
+    http_port: u16,
 }
 
 /// An interface over IPv6: TFTP only. Where to boot from is told by the lab's own DHCPv6 server; there is no proxy.
@@ -73,15 +74,18 @@ pub struct NetbootStatus {
     answer: Answer,
     interfaces: Vec<NetbootInterface>,
     counters: Arc<Counters>,
+    http_port: u16,
 }
 
 impl NetbootStatus {
-    /// As it is now.
-    pub fn view(&self) -> NetbootView {
+    /// As it is now. `public_address` is the configuration's.
+    pub fn view(&self, public_address: Option<String>) -> NetbootView {
         NetbootView {
             interfaces: self.interfaces.clone(),
             answer: self.answer.to_string(),
             packets: self.counters.all(),
+            http_port: self.http_port,
+            public_address,
         }
     }
 }
@@ -112,6 +116,7 @@ impl NetbootServer {
             config: config.clone(),
             files: BootFiles::of_image(image),
             counters: Arc::default(),
+            http_port: http.port(),
         })
     }
 
@@ -146,6 +151,7 @@ impl NetbootServer {
             answer: self.config.answer,
             interfaces: ipv4.chain(ipv6).collect(),
             counters: self.counters(),
+            http_port: self.http_port,
         }
     }
 

@@ -50,9 +50,17 @@ pub fn serve(folder: &Path) -> Child {
 
 impl Site {
     pub fn open() -> Self {
+        Self::open_with("", &[])
+    }
+
+    /// With more in its configuration, and further files beside that.
+    pub fn open_with(more: &str, files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = "listen: {https: '127.0.0.1:0', http: '127.0.0.1:0'}\n";
+        let config = format!("listen: {{https: '127.0.0.1:0', http: '127.0.0.1:0'}}\n{more}");
         std::fs::write(folder.path().join("vetting.yaml"), config).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
         std::fs::write(folder.path().join("spec.yaml"), SPEC).unwrap();
         let made = json(&program(folder.path(), &["init", "--keep-config", "--json"]).output().unwrap());
         assert_eq!(made["config"], "vetting.yaml");

@@ -20,6 +20,8 @@ mod document;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::plan::{PlannedStage, StageWork};
@@ -156,6 +158,7 @@ pub struct Registry {
     quick: Profile,
     deep: Profile,
     soak: Profile,
+    own_texts: BTreeMap<ProfileName, String>,
 }
 
 impl Registry {
@@ -165,6 +168,7 @@ impl Registry {
             quick: document::parse(builtin_text(ProfileName::Quick), "quick.yaml (built in)")?,
             deep: document::parse(builtin_text(ProfileName::Deep), "deep.yaml (built in)")?,
             soak: document::parse(builtin_text(ProfileName::Soak), "soak.yaml (built in)")?,
+            own_texts: BTreeMap::new(),
         })
     }
 
@@ -188,6 +192,7 @@ impl Registry {
             ProfileName::Deep => self.deep = profile,
             ProfileName::Soak => self.soak = profile,
         }
+        self.own_texts.insert(name, yaml_text.to_owned());
         Ok(self)
     }
 
@@ -198,5 +203,10 @@ impl Registry {
             ProfileName::Deep => &self.deep,
             ProfileName::Soak => &self.soak,
         }
+    }
+
+    /// The YAML that one of them was read from.
+    pub fn text(&self, name: ProfileName) -> &str {
+        self.own_texts.get(&name).map_or_else(|| builtin_text(name), String::as_str)
     }
 }

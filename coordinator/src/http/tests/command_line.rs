@@ -1,5 +1,6 @@
 //! The command line against a coordinator on another box, as scripts use it: what the exit codes tell.
 
+use std::io::{Read as _, Seek as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -12,13 +13,30 @@ use super::*;
 use crate::cli::{CommandError, CommandLine};
 
 /// Says it from outside, with a token and the authority's fingerprint.
-async fn say(lab: &Lab, words: &[&str]) -> Result<ExitCode, CommandError> {
+pub(super) async fn say(lab: &Lab, words: &[&str]) -> Result<ExitCode, CommandError> {
     let url = format!("https://{}", lab.server.https);
     let ca = format!("sha256:{}", lab.server.ca_fingerprint);
     let file = lab.path("token");
     std::fs::write(&file, lab.operator.expose()).unwrap();
     let whom = ["vetting-coordinator", "--url", &url, "--ca", &ca, "--token-file", file.to_str().unwrap()];
-    CommandLine::try_parse_from([&whom, words].concat()).unwrap().run().await
+    let command = CommandLine::try_parse_from([&whom, words].concat()).unwrap();
+    Box::pin(command.run()).await
+}
+
+/// Runs a command and catches what it prints. The process has one standard output, and each test is a process of its own.
+pub(super) async fn caught(
+    command: impl Future<Output = Result<ExitCode, CommandError>>,
+) -> (Result<ExitCode, CommandError>, String) {
+    let mut file = tempfile::tempfile().unwrap();
+    let own = nix::unistd::dup(std::io::stdout()).unwrap();
+    nix::unistd::dup2_stdout(&file).unwrap();
+    let done = command.await;
+    std::io::stdout().flush().unwrap();
+    nix::unistd::dup2_stdout(own).unwrap();
+    let mut text = String::new();
+    file.rewind().unwrap();
+    file.read_to_string(&mut text).unwrap();
+    (done, text)
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ const CARD: &str = "b8:ca:3a:00:00:01";
 const SECOND_CARD: &str = "b8:ca:3a:00:00:02";
 const HOUR_MS: u64 = 3_600_000;
 
-fn identity(uuid: &str, cards: &[&str]) -> Identity {
+pub(super) fn identity(uuid: &str, cards: &[&str]) -> Identity {
     Identity {
         system_uuid: Some(uuid.to_owned()),
         manufacturer: Some("Dell Inc.".to_owned()),
@@ -48,7 +48,7 @@ impl Lab {
         })
     }
 
-    async fn enrol(
+    pub async fn enrol(
         &self,
         identity: &Identity,
         token: Option<&Secret>,

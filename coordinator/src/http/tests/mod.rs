@@ -4,6 +4,8 @@ mod agent;
 mod boot;
 mod browser;
 mod command_line;
+mod command_line_export;
+mod command_line_json;
 mod contrast;
 mod crash;
 mod crash_points;

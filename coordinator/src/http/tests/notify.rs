@@ -19,7 +19,7 @@ use super::*;
 const SECRETS: &str = "hook: s3cret-of-hook\nphone: tk_phone\nmail: s3cret-of-mail\n";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Answer {
+pub(super) enum Answer {
     Status(u16),
     Nothing,
 }
@@ -42,14 +42,14 @@ impl Request {
 }
 
 /// An HTTP server that takes what comes and answers as it is told.
-struct Receiver {
+pub(super) struct Receiver {
     address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
     requests: UnboundedReceiver<Request>,
 }
 
 impl Receiver {
-    async fn open(answer: Answer) -> Self {
+    pub async fn open(answer: Answer) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (heard, requests) = unbounded_channel();
@@ -107,7 +107,7 @@ async fn lab(notifications: &str) -> Lab {
     Lab::open_configured(edit).await
 }
 
-fn webhook(name: &str, receiver: &Receiver, on: &str) -> String {
+pub(super) fn webhook(name: &str, receiver: &Receiver, on: &str) -> String {
     format!(
         "  {name}:\n    webhook: {{url: 'http://{}/hook', secret: hook}}\n    on: [{on}]\n",
         receiver.address

@@ -19,6 +19,7 @@ use vetting_protocol::operator_api::{
     RunRetry, RunSummary, TokenCreate, TokenCreated, TokenView, VerdictView, WaiverCreate, WaiverWithdraw,
 };
 use vetting_protocol::power::{BmcSettings, MediaOrder, PduSettings, PduView, PowerView};
+use vetting_protocol::profile::ProfileView;
 use vetting_protocol::queue::QueueView;
 use vetting_protocol::users::{UserCreate, UserEdit, UserView};
 
@@ -253,6 +254,8 @@ fn models() -> Vec<Operation> {
         operation("patch", model, "Edits a model", Takes::Json(of::<ModelEdit>), Json(of::<ModelView>))
             .with(&[Tagged, Conditional]),
         operation("delete", model, "Removes a model", Nothing, Gives::Nothing).with(&[Conditional]),
+        operation("get", "/api/v1/profiles", "The three profiles", Nothing, Json(list::<ProfileView>)),
+        operation("get", "/api/v1/profiles/{name}", "A profile", Nothing, Json(of::<ProfileView>)),
         operation(
             "get",
             part,
