@@ -414,7 +414,7 @@ mod tests {
         let csv = "name,mac,model,wol_port\nr1/u01,nonsense,m,\nr2,3c:ec:ef:00:00:02,m,99999\nr2,3c:ec:ef:00:00:02,m,0\nr4\n";
         let mistakes = told(&from_csv(csv, None).unwrap_err());
         for (mistake, begin) in mistakes.iter().zip([
-            "line 2, column 1: name: `r1/u01` is no host name",
+            "line 2, column 1: name: `r1/u01` is no name",
             "line 2, column 2: mac: `nonsense` is not",
             "line 3, column 4: wol_port: `99999` is no UDP port",
             "line 4, column 4: wol_port: it must be 1 to 65535",

@@ -55,7 +55,7 @@ pub(crate) fn name_mistake(name: &str) -> Option<String> {
     let plain = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    (!plain).then(|| format!("`{name}` is no host name; use letters, digits, `.`, `_`, `-`, at most 63"))
+    (!plain).then(|| format!("`{name}` is no name; use letters, digits, `.`, `_`, `-`, at most 63"))
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {

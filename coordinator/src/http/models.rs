@@ -159,9 +159,9 @@ pub async fn component(app: App, serial: String, query: PlacesQuery) -> Result<R
     }
     let mut runs: Vec<RunId> = found.iter().map(|place| place.run.id).collect();
     runs.dedup();
-    let last = runs.get(limit as usize).map(|beyond| {
+    let next = runs.get(limit as usize).map(|beyond| {
         found.retain(|place| place.run.id > *beyond);
         vec![("before", runs[limit as usize - 1].to_string())]
     });
-    Ok(paging::linked(&list, &found, limit, last))
+    Ok(paging::linked(&list, &found, limit, next))
 }

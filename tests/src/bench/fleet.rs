@@ -195,7 +195,11 @@ impl Fleet {
             for (_, machine, sensors) in &mut self.machines {
                 let mut records = Vec::new();
                 for round in 0..rounds {
-                    records.extend(sensors.sample_at(StageName::CpuStress, true, begin_ms + i64::from(round) * interval_ms));
+                    records.extend(sensors.sample_at(
+                        StageName::CpuStress,
+                        true,
+                        begin_ms + i64::from(round) * interval_ms,
+                    ));
                     if records.len() + self.size.sensors > MAX_BATCH_RECORDS || round + 1 == rounds {
                         machine.say(std::mem::take(&mut records)).await?;
                     }

@@ -312,6 +312,37 @@ async fn add_a_machine(chromium: &Chromium, base: &str) {
         .await;
 }
 
+/// As it is on a desk and on a phone; some also in the dark and on paper.
+async fn look_at_every_page(chromium: &Chromium, base: &str, run: &str, held: &str) {
+    let report = format!("{held}/report");
+    let output = format!("{held}/output/SMART.jsonl");
+    let pages = [
+        ("dashboard", "/"),
+        ("hosts", "/hosts"),
+        ("host", "/hosts/rack1-u04"),
+        ("run", run),
+        ("held", held),
+        ("output", output.as_str()),
+        ("report", report.as_str()),
+        ("start", "/hosts/rack1-u09/start"),
+        ("runs", "/runs"),
+        ("models", "/models"),
+        ("events", "/events"),
+        ("settings", "/settings"),
+        ("password", "/settings/password"),
+        ("new-token", "/settings/tokens/new"),
+    ];
+    for (name, path) in pages {
+        chromium.go(&format!("{base}{path}")).await;
+        // colours and paper are of the style sheet, which all pages share
+        let looks =
+            if ["dashboard", "held", "host", "report"].contains(&name) { &LOOKS[..] } else { &LOOKS[..2] };
+        for look in looks {
+            chromium.picture(name, *look).await;
+        }
+    }
+}
+
 /// New machines get a tile in its place, those that are removed lose theirs, and a filter is kept.
 async fn machines_come_and_go(lab: &Lab, chromium: &Chromium, dashboard: &str) {
     let add = async |name: &str, number: usize| {
@@ -352,10 +383,7 @@ async fn read_without_scripts(chromium: &Chromium, base: &str, held: &str) {
         ("/", &["rack1-u01", "rack1-u12", "Held for you", "29 s left"][..]),
         ("/hosts", &["rack1-u01", "never vetted", "row B, delivery of May"]),
         ("/hosts/rack1-u04", &["total_gib: 256", "fail, held"]),
-        (
-            held,
-            &["sdb: 3 sectors cannot be read", "<svg", "<polyline", "I/O error, dev sdb", "SHA-256"],
-        ),
+        (held, &["sdb: 3 sectors cannot be read", "<svg", "<polyline", "I/O error, dev sdb", "SHA-256"]),
         ("/events", &["run_state", "kernel_log"]),
     ] {
         let mut page = String::new();
@@ -500,35 +528,8 @@ async fn people_use_the_pages_in_a_browser() {
 
     machines_come_and_go(&lab, &chromium, &page("/")).await;
 
-    let held = format!("/runs/{}", running.run.0 + 2);
-    let report = format!("{held}/report");
-    let run = format!("/runs/{}", running.run);
-    let output = format!("{held}/output/SMART.jsonl");
-    let pages = [
-        ("dashboard", "/"),
-        ("hosts", "/hosts"),
-        ("host", "/hosts/rack1-u04"),
-        ("run", run.as_str()),
-        ("held", held.as_str()),
-        ("output", output.as_str()),
-        ("report", report.as_str()),
-        ("start", "/hosts/rack1-u09/start"),
-        ("runs", "/runs"),
-        ("models", "/models"),
-        ("events", "/events"),
-        ("settings", "/settings"),
-        ("password", "/settings/password"),
-        ("new-token", "/settings/tokens/new"),
-    ];
-    for (name, path) in pages {
-        chromium.go(&page(path)).await;
-        // colours and paper are of the style sheet, which all pages share
-        let looks =
-            if ["dashboard", "held", "host", "report"].contains(&name) { &LOOKS[..] } else { &LOOKS[..2] };
-        for look in looks {
-            chromium.picture(name, *look).await;
-        }
-    }
+    let (run, held) = (format!("/runs/{}", running.run), format!("/runs/{}", running.run.0 + 2));
+    look_at_every_page(&chromium, &base, &run, &held).await;
     assert_eq!(chromium.complaints().await, Vec::<String>::new());
     read_without_scripts(&chromium, &base, &held).await;
     walk_by_keyboard(&chromium, &page(&held)).await;

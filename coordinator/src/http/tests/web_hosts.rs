@@ -64,7 +64,7 @@ async fn what_is_wrong_with_a_new_machine_stands_beside_its_field() {
     let (lab, browser) = with_people().await;
     lab.add_host("taken", "52:54:00:ab:cd:09").await;
     let cases: [Case; 8] = [
-        (&[("name", "a b")], &["id=\"wrong-name\"", "is no host name"]),
+        (&[("name", "a b")], &["id=\"wrong-name\"", "is no name"]),
         (&[("name", "")], &["id=\"wrong-name\""]),
         (&[("name", "taken")], &["id=\"wrong-name\"", "exists already"]),
         (&[("mac", "52:54:00")], &["id=\"wrong-mac\"", "aria-describedby=\"wrong-mac\""]),

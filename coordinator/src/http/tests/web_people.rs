@@ -66,7 +66,7 @@ async fn people_are_added_kept_out_and_let_in_again() {
     };
     for (name, password, again, words) in [
         ("alice", NEW, NEW, "exists already"),
-        ("b/ob", NEW, NEW, "is no host name"),
+        ("b/ob", NEW, NEW, "is no name"),
         ("bob", "short", "short", "at least 12"),
         ("bob", NEW, PASSWORD, "are not the same"),
     ] {
@@ -106,7 +106,7 @@ async fn a_token_is_shown_once_does_what_its_role_may_and_is_revoked() {
         browser.post("/settings/tokens/new", &[("name", name), ("role", "viewer"), ("days", days)]).await
     };
     for (name, days, words) in
-        [("gra fana", "", "is no host name"), ("grafana", "0", "no number of days"), ("test", "1", "test")]
+        [("gra fana", "", "is no name"), ("grafana", "0", "no number of days"), ("test", "1", "test")]
     {
         let page = make(name, days).await;
         assert_eq!(page.status, 422, "{name} {days}");

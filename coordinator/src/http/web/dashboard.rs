@@ -103,7 +103,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
     };
     let mut live = live::path(&["dashboard"]);
     if let Some(word) = word.filter(|_| group.is_some()) {
-        live.push_str(&format!("?show={word}"));
+        live = format!("{live}?show={word}");
     }
     Ok(whole_page(visitor, Place::Dashboard, "Dashboard", Some(&live), &body))
 }

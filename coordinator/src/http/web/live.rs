@@ -120,7 +120,7 @@ impl Following {
             }
             self.commits.mark_unchanged();
             let regions = self.regions().await.ok()?;
-            let text = self.changed(regions);
+            let text = self.changed(&regions);
             if !text.is_empty() {
                 return Some(text);
             }
@@ -134,19 +134,19 @@ impl Following {
         }
     }
 
-    fn changed(&mut self, regions: Vec<Region>) -> String {
+    fn changed(&mut self, regions: &[Region]) -> String {
         let mut text = String::new();
         for list in self.subject.lists() {
             let items = regions.iter().filter(|region| region.list == Some(*list));
             let ids: Vec<&str> = items.map(|region| region.id.as_str()).collect();
-            self.send(&mut text, list, &ids, &json!({"list": list, "ids": ids}));
+            self.send(&mut text, list, &ids, || json!({"list": list, "ids": ids}));
         }
         // what went and comes again is new to the page
         let there: HashSet<&str> = regions.iter().map(|region| region.id.as_str()).collect();
         let lists = self.subject.lists();
         self.sent.retain(|id, _| there.contains(id.as_str()) || lists.contains(&id.as_str()));
-        for Region { id, html, .. } in &regions {
-            self.send(&mut text, id, html, &json!({"id": id, "html": html}));
+        for Region { id, html, .. } in regions {
+            self.send(&mut text, id, html, || json!({"id": id, "html": html}));
         }
         text
     }
@@ -157,7 +157,7 @@ impl Following {
         text: &mut String,
         id: &str,
         what: &(impl Hash + ?Sized),
-        message: &serde_json::Value,
+        message: impl FnOnce() -> serde_json::Value,
     ) {
         let mut hasher = DefaultHasher::new();
         what.hash(&mut hasher);
@@ -165,7 +165,7 @@ impl Following {
         if self.sent.insert(id.to_owned(), hash) != Some(hash) {
             // JSON has no line breaks of its own
             text.push_str("data: ");
-            text.push_str(&message.to_string());
+            text.push_str(&message().to_string());
             text.push_str("\n\n");
         }
     }
