@@ -24,6 +24,7 @@ mod network_test;
 mod notify;
 mod openapi;
 mod operator;
+mod order_lines;
 mod pdu;
 mod peer_port;
 mod power;

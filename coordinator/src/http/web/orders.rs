@@ -124,8 +124,7 @@ pub(super) async fn carry_out(
     let app = &visitor.app;
     match order {
         "abort" => {
-            app.driver.abort(run).await?;
-            app.note_order(Some(run), "aborted the run").await;
+            app.driver.abort(run, app.order(Some(run), "aborted the run")).await?;
         }
         "release" => {
             let then = match form.require("then")? {
@@ -136,17 +135,16 @@ pub(super) async fn carry_out(
                     return Err(ApiError::new(ProblemKind::Invalid, detail));
                 }
             };
-            app.driver.release(run, RunRelease { then: Some(then) }).await?;
-            app.note_order(Some(run), "released the machine").await;
+            let line = app.order(Some(run), "released the machine");
+            app.driver.release(run, RunRelease { then: Some(then) }, line).await?;
         }
         "retry" => {
             let stage = form.parsed("stage")?;
-            app.driver.retry(run, stage).await?;
-            app.note_order(Some(run), &format!("had stage {stage} run again")).await;
+            let line = app.order(Some(run), &format!("had stage {stage} run again"));
+            app.driver.retry(run, stage, line).await?;
         }
         "resume" => {
-            app.driver.resume_run(run).await?;
-            app.note_order(Some(run), "had the run go on").await;
+            app.driver.resume_run(run, app.order(Some(run), "had the run go on")).await?;
         }
         "waive" => {
             let (finding, reason) = (form.parsed("finding")?, said(form)?);
