@@ -136,7 +136,7 @@ where
     B: Buf,
 {
     let order: WaiverCreate = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.waive(run, order).await?;
+    app.driver.waive(run, order, app.caller_name()).await?;
     Ok(created(&app.driver.verdict(run).await?))
 }
 
@@ -147,7 +147,7 @@ where
     B: Buf,
 {
     let order: WaiverWithdraw = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.withdraw_waiver(run, number, order).await?;
+    app.driver.withdraw_waiver(run, number, order, app.caller_name()).await?;
     Ok(ok(&app.driver.verdict(run).await?))
 }
 

@@ -276,7 +276,8 @@ impl Driver {
             let kind = "operator_order".to_owned();
             events::insert(connection, &EventValues { run_id: Some(run), kind, message, ..line.clone() })?;
         }
-        line.message += &format!("adopted the machine with code {} as {}", row.code, host.name);
+        let what = format!("adopted the machine with code {} as {}", row.code, host.name);
+        line.message += &what;
         events::insert(connection, &EventValues { host_id: Some(host.id), ..line })?;
         Ok(Adopted { host_id: host.id, name: host.name, run })
     }
