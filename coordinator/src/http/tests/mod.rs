@@ -32,6 +32,7 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod siblings;
 mod turns;
 mod unread;
 mod users;
