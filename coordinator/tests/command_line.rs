@@ -6,7 +6,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
 
+use site::machine::Machine;
 use site::{MAC, SPEC, Site, json, kill, program, serve};
+use vetting_protocol::ids::RunId;
 
 #[test]
 fn every_command_speaks_json() {
@@ -34,6 +36,84 @@ fn every_command_speaks_json() {
     assert_eq!(lab.json(&["token", "revoke", &id])["revoked"], token["view"]["id"]);
     assert_eq!(lab.json(&["host", "remove", "node1", "--with-runs"])["removed"], "node1");
     assert_eq!(lab.json(&["migrate"])["up_to_date"], true);
+}
+
+/// A site with two machines of one kind: the first was too hot, the second has half the memory.
+fn two_runs() -> Site {
+    let lab = Site::open();
+    let (gib, other) = (1_u64 << 30, "52:54:00:ab:cd:02");
+    for (name, mac, machine) in [
+        ("node1", MAC, Machine { mac: MAC, memory_bytes: 2 * gib, celsius: 104.5 }),
+        ("node2", other, Machine { mac: other, memory_bytes: gib, celsius: 50.0 }),
+    ] {
+        lab.add(name, mac);
+        let run = lab.json(&["run", "start", name, "--profile", "quick"])["id"].as_i64().unwrap();
+        machine.is_vetted(&lab, RunId(run));
+    }
+    lab
+}
+
+#[test]
+fn what_comes_after_a_run() {
+    let lab = two_runs();
+    let at = |name: &str| lab.folder.path().join(name);
+    let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
+
+    // reports, in each form, and whether they are what was signed
+    for format in ["html", "json", "junit", "ocp"] {
+        let file = format!("run-1.{format}");
+        assert_eq!(lab.json(&["run", "report", "1", "--format", format, "-o", &file])["file"], file);
+        // those that are made of the signed one here have no signature of their own
+        assert_eq!(at(&format!("{file}.minisig")).exists(), matches!(format, "html" | "json"), "{format}");
+    }
+    assert!(read("run-1.html").contains("FAIL"));
+    let report: serde_json::Value = serde_json::from_str(&read("run-1.json")).unwrap();
+    assert_eq!(
+        (&report["verdict"]["result"], &report["facts"]["host"]["name"]),
+        (&"fail".into(), &"node1".into())
+    );
+    assert!(read("run-1.junit").contains("<failure"), "{}", read("run-1.junit"));
+    let lines = read("run-1.ocp");
+    assert!(lines.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap().is_object()));
+    assert_eq!(lab.text(&["run", "report", "1", "--format", "json"]), read("run-1.json"));
+    let verify = ["report", "verify", "run-1.html", "--key", "var/signing/report.pub"];
+    assert_eq!(lab.json(&verify)["valid"], true);
+    std::fs::write(at("run-1.html"), read("run-1.html").replace("FAIL", "PASS")).unwrap();
+    assert!(lab.refused(&verify).contains("NOT as it was signed"));
+
+    // a finding is waived, and the waiver taken back
+    let verdict = lab.json(&["run", "verdict", "1"]);
+    let finding =
+        verdict["reasons"].as_array().unwrap().iter().find_map(|reason| reason["finding"].as_str()).unwrap();
+    let waive = ["run", "waive", "1", finding, "--reason", "the sensor is wrong", "--by", "ada"];
+    let waived = lab.json(&waive);
+    assert_eq!((&waived["summary"]["result"], &waived["waivers"][0]["by"]), (&"pass".into(), &"ada".into()));
+    assert!(lab.refused(&waive).contains("ada"), "it is waived already");
+    let back = lab.json(&["run", "unwaive", "1", "1", "--reason", "it was not", "--by", "bob"]);
+    assert_eq!(
+        (&back["summary"]["result"], &back["waivers"][0]["withdrawn"]["by"]),
+        (&"fail".into(), &"bob".into())
+    );
+
+    // both machines name the same disk
+    let serial = report["facts"]["inventory"]["disks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|disk| disk["serial"].as_str());
+    let places = lab.json(&["component", "show", serial.unwrap()]);
+    let hosts: Vec<_> = places.as_array().unwrap().iter().map(|place| place["run"]["host"].clone()).collect();
+    assert_eq!(hosts, ["node2", "node1"]);
+
+    // a spec from a good machine, and what another has otherwise
+    std::fs::write(at("good.yaml"), lab.text(&["spec", "from-run", "1"])).unwrap();
+    assert_eq!(lab.json(&["spec", "check", "good.yaml"])["good"], true);
+    assert!(lab.text(&["spec", "diff", "good.yaml", "1"]).contains("no difference"));
+    for expected in ["good.yaml", "1"] {
+        let diffs = lab.json(&["spec", "diff", expected, "2"]);
+        let fields: Vec<_> = diffs.as_array().unwrap().iter().map(|diff| diff["field"].clone()).collect();
+        assert_eq!(fields, ["memory.total_gib"], "{diffs}");
+    }
 }
 
 #[test]

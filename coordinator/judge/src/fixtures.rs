@@ -12,13 +12,15 @@ use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::DiskConsent;
 use vetting_protocol::profile::ProfileName;
-use vetting_protocol::run::RunPlace;
+use vetting_protocol::run::{RunPlace, RunResult};
 
 use crate::facts::{
-    DiffFacts, Ending, EventFacts, HostFacts, RunFacts, RunHeader, Series, StageFacts, SubStepFacts,
+    DiffFacts, Ending, EventFacts, HostFacts, PartBefore, RunFacts, RunHeader, Series, StageFacts,
+    SubStepFacts,
 };
 use crate::profile::Registry;
 use crate::rules::RuleSet;
+use crate::siblings::Outlier;
 use crate::spec::{self, Spec};
 use crate::tally::Tally;
 
@@ -271,7 +273,7 @@ pub fn passing() -> RunFacts {
     facts(stages(), &samples(), server().0)
 }
 
-/// The same with unreadable sectors on one disk, which also ran warm.
+/// The same with unreadable sectors on one disk, which also ran warm, was slow, and failed in another machine before.
 pub fn failing_in_storage() -> RunFacts {
     let mut stages = stages();
     let reason = "sdc: 3 unreadable blocks of 4096 bytes at 48210, 48211, 48214 (sectors 385680 to 385719)";
@@ -298,6 +300,33 @@ pub fn failing_in_storage() -> RunFacts {
         kind: "kernel_log".to_owned(),
         message: "critical medium error, dev sdc, sector 385680 op 0x0:(READ)".to_owned(),
     });
+    let outlier = |kind: &str, key: &str, value, median, unit: &str| Outlier {
+        stage: "Storage".to_owned(),
+        kind: kind.to_owned(),
+        key: key.to_owned(),
+        value,
+        median,
+        unit: unit.to_owned(),
+        siblings: 12,
+    };
+    facts.outliers = vec![
+        outlier("fio", "sdc/read_bandwidth", 96e6, 214e6, "bytes_per_second"),
+        outlier("temp", "disk/sdc", 58.0, 38.5, "celsius"),
+    ];
+    let before = |run, host: &str, days: i64, result, failed_stage: Option<&str>| PartBefore {
+        kind: "disk".to_owned(),
+        serial: "ZC1AB12C".to_owned(),
+        place: "sda".to_owned(),
+        host: host.to_owned(),
+        run: RunId(run),
+        started_ms: T0 - days * 24 * 3_600_000,
+        result: Some(result),
+        failed_stage: failed_stage.map(str::to_owned),
+    };
+    facts.parts_before = vec![
+        before(31, "rack2-node03", 12, RunResult::Fail, Some("Storage")),
+        before(9, "rack2-node01", 40, RunResult::Pass, None),
+    ];
     facts
 }
 

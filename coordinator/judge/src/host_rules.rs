@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::StageName;
 
 use crate::duration::HumanDuration;
-use crate::glob::TextGlob;
+use crate::glob::{GlobError, TextGlob};
 use crate::spec::Spec;
 use crate::threshold::{Change, Op, Rule, RuleChange, RuleSeverity, RuleSource, Sustain, compare_strictness};
 
@@ -24,6 +24,18 @@ pub struct HostRule {
     flat: FlatHostRule,
     stage: Option<StageName>,
     sustain: Sustain,
+    /// It must meet a sample. No entry says so; what a spec asks for of parts does.
+    required: bool,
+}
+
+/// What a stage measures.
+pub(crate) struct Quantity {
+    /// The stage.
+    pub stage: StageName,
+    /// The quantity.
+    pub kind: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
 }
 
 /// Flat, so that an unknown key is reported where it stands.
@@ -81,7 +93,7 @@ impl TryFrom<FlatHostRule> for HostRule {
                     .to_owned(),
             );
         }
-        let rule = Self { flat, stage, sustain };
+        let rule = Self { flat, stage, sustain, required: false };
         if !rule.flat.disabled {
             rule.rule()?.check().map_err(|error| error.to_string())?;
         }
@@ -96,6 +108,36 @@ impl From<HostRule> for FlatHostRule {
 }
 
 impl HostRule {
+    /// One that what a spec asks for of parts becomes: a value must be told, and be no more than `max`.
+    ///
+    /// # Errors
+    /// The key is no glob.
+    pub(crate) fn at_most(
+        what: Quantity,
+        key: &str,
+        max: f64,
+        severity: RuleSeverity,
+        note: &str,
+    ) -> Result<Self, String> {
+        let Quantity { stage, kind, unit } = what;
+        let flat = FlatHostRule {
+            stage: stage.to_string(),
+            kind: kind.to_owned(),
+            key: key.parse().map_err(|error: GlobError| error.to_string())?,
+            op: Op::Lte,
+            threshold: Some(max),
+            nominal: None,
+            unit: Some(unit.to_owned()),
+            severity,
+            samples: None,
+            lasting: None,
+            ends_stage: false,
+            disabled: false,
+            note: note.to_owned(),
+        };
+        Ok(Self { flat, stage: Some(stage), sustain: Sustain::AtOnce, required: true })
+    }
+
     fn is_for(&self, rule: &Rule) -> bool {
         let flat = &self.flat;
         rule.source == RuleSource::Profile
@@ -132,7 +174,7 @@ impl HostRule {
             fallback: false,
             sustain: self.sustain,
             ends_stage: flat.ends_stage,
-            required: false,
+            required: self.required,
             change: Some(self.change(Change::Added, None)),
         })
     }
@@ -142,9 +184,12 @@ impl HostRule {
     }
 }
 
-/// The rules of the host in its spec. None of a spec that cannot be read: no run passes by it whatever the rules.
+/// The rules of the host in its spec: its `thresholds`, and what it asks for of the past of its disks. None of a spec that
+/// cannot be read: no run passes by it whatever the rules.
 pub fn of_spec(yaml_text: &str) -> Vec<HostRule> {
-    Spec::parse(yaml_text).ok().and_then(|spec| spec.thresholds).unwrap_or_default()
+    let Ok(spec) = Spec::parse(yaml_text) else { return Vec::new() };
+    let of_disks = spec.disk_rules();
+    spec.thresholds.into_iter().flatten().chain(of_disks).collect()
 }
 
 /// The rules of a run: those of its profile, with what its host adds, changes and switches off. A rule for a profile that
@@ -159,7 +204,11 @@ pub fn applied<'a>(profile: impl IntoIterator<Item = &'a Rule>, host: &[HostRule
             *rule = match own.rule() {
                 Ok(new) if !own.flat.disabled => {
                     let kind = compare_strictness(&new, rule);
-                    Rule { required: rule.required, change: Some(own.change(kind, Some(rule))), ..new }
+                    Rule {
+                        required: rule.required || own.required,
+                        change: Some(own.change(kind, Some(rule))),
+                        ..new
+                    }
                 }
                 Ok(_) | Err(_) => Rule {
                     source: RuleSource::HostOverride,

@@ -17,7 +17,46 @@ const MAD_TO_SIGMA: f64 = 1.4826;
 /// median.
 const LEAST_SPREAD: f64 = 0.02;
 
-/// The largest value of a quantity in a stage.
+/// On which side a figure is bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worse {
+    /// Heat, power, latency, errors: the largest value of a stage is its figure.
+    More,
+    /// Throughput, and how much was verified: the least value is.
+    Less,
+}
+
+/// The kinds of which some key is compared.
+pub const KINDS: [&str; 7] = ["temp", "power", "fio", "nic", "iperf", "memory", "stress"];
+
+/// On which side a quantity is bad; absent for one that is not compared: of a key that nobody put here it is not known.
+pub fn worse(kind: &str, key: &str) -> Option<Worse> {
+    let last = key.rsplit('/').next().unwrap_or(key);
+    let ends = |ends: &[&str]| ends.iter().any(|end| last == *end || last.ends_with(&format!("_{end}")));
+    let by = |less: &[&str], more: &[&str]| {
+        if ends(less) {
+            Some(Worse::Less)
+        } else if ends(more) {
+            Some(Worse::More)
+        } else {
+            None
+        }
+    };
+    match kind {
+        // of `nic`, all are counters of errors
+        "temp" | "power" | "nic" => Some(Worse::More),
+        "fio" => by(
+            &["bandwidth", "iops", "verify_coverage"],
+            &["latency_p50", "latency_p99", "latency_p999", "errors"],
+        ),
+        "iperf" => by(&["bandwidth", "percent_of_link", "tested_part_of_link"], &["retransmits"]),
+        "memory" => by(&["bandwidth"], &[]),
+        "stress" => by(&["bogo_ops_per_second", "frequency_mean", "frequency_slowest"], &[]),
+        _ => None,
+    }
+}
+
+/// The worst value of a quantity in a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
     /// The stage; `*` between stages.
@@ -26,7 +65,7 @@ pub struct Metric {
     pub kind: String,
     /// Which one.
     pub key: String,
-    /// The largest value.
+    /// The worst value.
     pub value: f64,
     /// Its unit.
     pub unit: String,
@@ -56,8 +95,12 @@ impl Outlier {
     /// `temp cpu/0 reached 88 °C in CPUStress; the median of 12 machines of this model is 71 °C.`
     pub fn in_words(&self) -> String {
         let stage = if self.stage == "*" { String::new() } else { format!(" in {}", self.stage) };
+        let went = match worse(&self.kind, &self.key) {
+            Some(Worse::Less) => "was only",
+            Some(Worse::More) | None => "reached",
+        };
         format!(
-            "{} {} reached {}{stage}; the median of {} machines of this model is {}.",
+            "{} {} {went} {}{stage}; the median of {} machines of this model is {}.",
             self.kind,
             self.key,
             in_words(self.value, &self.unit),
@@ -77,6 +120,7 @@ pub fn outliers(own: &[Metric], siblings: &[Vec<Metric>]) -> Vec<Outlier> {
 }
 
 fn outlier(own: &Metric, siblings: &[Vec<Metric>]) -> Option<Outlier> {
+    let worse = worse(&own.kind, &own.key)?;
     let same = |other: &&Metric| {
         (&other.stage, &other.kind, &other.key, &other.unit) == (&own.stage, &own.kind, &own.key, &own.unit)
     };
@@ -92,7 +136,10 @@ fn outlier(own: &Metric, siblings: &[Vec<Metric>]) -> Option<Outlier> {
     let middle = median(&mut values)?;
     let mut distances: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
     let spread = (median(&mut distances)? * MAD_TO_SIGMA).max(middle.abs() * LEAST_SPREAD);
-    let excess = if less_is_worse(&own.kind, &own.key) { middle - own.value } else { own.value - middle };
+    let excess = match worse {
+        Worse::Less => middle - own.value,
+        Worse::More => own.value - middle,
+    };
     // where all siblings count 0, one is far from them
     let is_far = if spread > 0.0 { excess / spread > OUTLIER } else { excess > 0.0 };
     is_far.then(|| Outlier {
@@ -104,12 +151,6 @@ fn outlier(own: &Metric, siblings: &[Vec<Metric>]) -> Option<Outlier> {
         unit: own.unit.clone(),
         siblings: u32::try_from(values.len()).unwrap_or(u32::MAX),
     })
-}
-
-/// Throughput; of all else that is compared, more is worse.
-fn less_is_worse(kind: &str, key: &str) -> bool {
-    matches!(kind, "fio" | "iperf")
-        && (key.contains("bandwidth") || key.contains("iops") || key.contains("throughput"))
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {
@@ -157,6 +198,46 @@ mod tests {
         let fast = siblings("fio", "sda/read_bandwidth", &[5e8, 5.1e8, 5.05e8, 4.9e8, 5e8]);
         assert_eq!(outliers(&[metric("fio", "sda/read_bandwidth", 3e8)], &fast).len(), 1);
         assert!(outliers(&[metric("fio", "sda/read_bandwidth", 9e8)], &fast).is_empty());
+        let slow = outliers(
+            &[metric("memory", "node0/bandwidth", 3e9)],
+            &siblings("memory", "node0/bandwidth", &[9e9; 5]),
+        );
+        assert!(slow[0].in_words().contains("was only 3"), "{}", slow[0].in_words());
+    }
+
+    #[test]
+    fn each_quantity_that_is_compared_is_bad_on_its_own_side() {
+        for (kind, key, expected) in [
+            ("temp", "disk/sda", Some(Worse::More)),
+            ("power", "rapl/package-0", Some(Worse::More)),
+            ("nic", "eth0/rx_crc_errors", Some(Worse::More)),
+            ("nic", "eth0/carrier_changes", Some(Worse::More)),
+            ("fio", "sda/sequential_bandwidth", Some(Worse::Less)),
+            ("fio", "sda/random_iops", Some(Worse::Less)),
+            ("fio", "sda/verify_coverage", Some(Worse::Less)),
+            ("fio", "sda/verify_errors", Some(Worse::More)),
+            ("fio", "sda/random_errors", Some(Worse::More)),
+            ("fio", "sda/random_latency_p999", Some(Worse::More)),
+            ("iperf", "eth0/send_bandwidth", Some(Worse::Less)),
+            ("iperf", "together/eth0/receive_bandwidth", Some(Worse::Less)),
+            ("iperf", "eth0/send_percent_of_link", Some(Worse::Less)),
+            ("iperf", "eth0/tested_part_of_link", Some(Worse::Less)),
+            ("iperf", "eth0/receive_retransmits", Some(Worse::More)),
+            ("memory", "bandwidth", Some(Worse::Less)),
+            ("memory", "node1/bandwidth", Some(Worse::Less)),
+            ("memory", "coverage", None),
+            ("memory", "faults", None),
+            ("stress", "cpu/bogo_ops_per_second", Some(Worse::Less)),
+            ("stress", "cpu/frequency_slowest", Some(Worse::Less)),
+            ("stress", "cpu/verify_failures", None),
+            ("fan", "fan1", None),
+            // nobody knows
+            ("fio", "sda/new_figure", None),
+            ("iperf", "eth0/parts", None),
+        ] {
+            assert_eq!(worse(kind, key), expected, "{kind} {key}");
+            assert!(expected.is_none() || KINDS.contains(&kind), "{kind} is never asked for");
+        }
     }
 
     #[test]
@@ -169,9 +250,9 @@ mod tests {
 
     #[test]
     fn where_all_count_none_one_is_far_and_where_all_are_alike_a_hair_is_not() {
-        let none = siblings("nic", "eth0/retransmits", &[0.0; 6]);
-        assert_eq!(outliers(&[metric("nic", "eth0/retransmits", 1.0)], &none).len(), 1);
-        assert!(outliers(&[metric("nic", "eth0/retransmits", 0.0)], &none).is_empty());
+        let none = siblings("nic", "eth0/rx_errors", &[0.0; 6]);
+        assert_eq!(outliers(&[metric("nic", "eth0/rx_errors", 1.0)], &none).len(), 1);
+        assert!(outliers(&[metric("nic", "eth0/rx_errors", 0.0)], &none).is_empty());
         let alike = siblings("temp", "cpu/0", &[70.0; 6]);
         assert!(outliers(&[metric("temp", "cpu/0", 71.0)], &alike).is_empty());
         assert_eq!(outliers(&[metric("temp", "cpu/0", 76.0)], &alike).len(), 1);

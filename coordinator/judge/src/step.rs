@@ -12,7 +12,7 @@ use vetting_protocol::outcome::{Outcome, StepState};
 
 use crate::facts::{DiffFacts, StageFacts};
 use crate::tally::Evaluation;
-use crate::verdict::reasons_to_halt;
+use crate::verdict::{Reason, reasons_to_halt};
 
 /// Kind of the event that says the machine was compared with its spec.
 pub const SPEC_COMPARED: &str = "spec_compared";
@@ -116,7 +116,8 @@ pub struct StageEnd {
 
 impl StageEnd {
     /// Judges a stage that the agent reported as over. `evaluations` are those of the run so far, `diffs` what was
-    /// found to differ from the spec so far.
+    /// found to differ from the spec so far. SpecValidate fails by critical differences alone: where each of them is
+    /// waived it has passed, and what the agent said of it is kept. No other stage passes by a waiver.
     pub fn judge<'a>(
         stage: StageName,
         required: bool,
@@ -125,32 +126,39 @@ impl StageEnd {
         evaluations: impl IntoIterator<Item = &'a Evaluation>,
         diffs: &[DiffFacts],
     ) -> Self {
-        let facts = StageFacts {
+        let ended = |outcome: &Outcome| StageFacts {
             name: stage.to_string(),
             required,
-            outcome: Some(reported.clone()),
+            outcome: Some(outcome.clone()),
             reported: None,
             started_ms: None,
             ended_ms: None,
             details: Value::Null,
             sub_steps: Vec::new(),
         };
-        let mut reasons: Vec<String> =
-            reasons_to_halt(&facts, evaluations).into_iter().map(|reason| reason.text).collect();
-        if stage == StageName::SpecValidate {
-            let critical =
-                diffs.iter().filter(|diff| diff.diff.severity == Severity::Critical && !diff.ignored);
-            reasons.extend(critical.map(|DiffFacts { diff, .. }| {
-                let expected = diff.expected.as_deref().unwrap_or("nothing");
-                let actual = diff.actual.as_deref().unwrap_or("nothing");
-                format!("{}: expected {expected}, found {actual}.", diff.field)
-            }));
+        let in_words = |reasons: Vec<Reason>| reasons.into_iter().map(|reason| reason.text);
+        let mut found: Vec<String> = in_words(reasons_to_halt(&ended(&Outcome::Pass), evaluations)).collect();
+        let is_critical =
+            |diff: &&DiffFacts| stage == StageName::SpecValidate && diff.diff.severity == Severity::Critical;
+        let critical: Vec<&DiffFacts> = diffs.iter().filter(is_critical).collect();
+        found.extend(critical.iter().filter(|diff| !diff.ignored).map(|DiffFacts { diff, .. }| {
+            let expected = diff.expected.as_deref().unwrap_or("nothing");
+            let actual = diff.actual.as_deref().unwrap_or("nothing");
+            format!("{}: expected {expected}, found {actual}.", diff.field)
+        }));
+        let all_waived = !critical.is_empty() && found.is_empty() && matches!(reported, Outcome::Fail { .. });
+        let outcome = match &reported {
+            Outcome::Fail { .. } if all_waived => Outcome::Pass,
+            Outcome::Pass if !found.is_empty() => Outcome::fail(found.join(" ")),
+            as_said => as_said.clone(),
+        };
+        let mut reasons = Vec::new();
+        if !all_waived {
+            reasons.extend(in_words(reasons_to_halt(&ended(&reported), [])));
+            reasons.extend(found);
         }
-        let mut summary = StepSummary::ended(reported.clone(), details);
-        if reported == Outcome::Pass && !reasons.is_empty() {
-            summary.outcome = Some(Outcome::fail(reasons.join(" ")));
-            summary.reported = Some(reported);
-        }
+        let mut summary = StepSummary::ended(outcome, details);
+        summary.reported = Some(reported).filter(|reported| summary.outcome.as_ref() != Some(reported));
         Self { summary, reasons_to_halt: reasons }
     }
 
@@ -160,9 +168,12 @@ impl StageEnd {
             Some(Outcome::Pass | Outcome::Skip { .. }) if self.reasons_to_halt.is_empty() => EventLevel::Info,
             Some(_) | None => EventLevel::Warning,
         };
-        let message = match self.summary.reason() {
-            Some(reason) => format!("{stage} {}: {reason}", self.summary.state()),
-            None => format!("{stage} {}", self.summary.state()),
+        let ended = self.summary.state();
+        let waived = self.summary.reported.as_ref().and_then(Outcome::reason);
+        let message = match (self.summary.reason(), waived) {
+            (Some(reason), _) => format!("{stage} {ended}: {reason}"),
+            (None, Some(reason)) => format!("{stage} {ended}, as all that failed it is waived: {reason}"),
+            (None, None) => format!("{stage} {ended}"),
         };
         (level, message)
     }
@@ -182,6 +193,46 @@ mod tests {
         }
         assert_eq!(StepSummary::read(Some(&serde_json::json!({}))).unwrap(), None);
         assert!(StepSummary::read(Some(&serde_json::json!("garbage"))).is_err());
+    }
+
+    fn differs(field: &str, severity: Severity, ignored: bool) -> DiffFacts {
+        let (expected, actual) = (Some("32".to_owned()), Some("16".to_owned()));
+        DiffFacts { diff: SpecDiff { field: field.to_owned(), expected, actual, severity }, ignored }
+    }
+
+    #[test]
+    fn a_spec_stage_passes_once_each_critical_difference_is_waived() {
+        let said = Outcome::fail("memory.total_gib: expected 32, found 16");
+        let judge = |stage, outcome: &Outcome, diffs: &[DiffFacts]| {
+            StageEnd::judge(stage, true, outcome.clone(), Value::Null, [], diffs)
+        };
+        let waived = differs("memory.total_gib", Severity::Critical, true);
+        let warning = differs("cpu.model", Severity::Warning, false);
+        let end = judge(StageName::SpecValidate, &said, &[waived.clone(), warning.clone()]);
+        assert_eq!(
+            (&end.summary.outcome, &end.summary.reported),
+            (&Some(Outcome::Pass), &Some(said.clone()))
+        );
+        assert!(end.reasons_to_halt.is_empty());
+        let (level, message) = end.event(StageName::SpecValidate);
+        assert_eq!(level, EventLevel::Info);
+        assert!(message.contains("waived: memory.total_gib"), "{message}");
+
+        let other = differs("disks", Severity::Critical, false);
+        for (stage, outcome, diffs) in [
+            // one that nobody waived
+            (StageName::SpecValidate, &said, vec![waived.clone(), other]),
+            // nothing explains it
+            (StageName::SpecValidate, &said, Vec::new()),
+            (StageName::SpecValidate, &said, vec![warning]),
+            (StageName::SpecValidate, &Outcome::error("no spec"), vec![waived.clone()]),
+            (StageName::SpecValidate, &Outcome::skip("no spec"), vec![waived.clone()]),
+            (StageName::Smart, &said, vec![waived]),
+        ] {
+            let end = judge(stage, outcome, &diffs);
+            assert_eq!((&end.summary.outcome, &end.summary.reported), (&Some(outcome.clone()), &None));
+            assert!(!end.reasons_to_halt.is_empty(), "{stage}: {diffs:?}");
+        }
     }
 
     #[test]

@@ -27,8 +27,11 @@ pub struct Waiver {
     pub found: String,
     /// Why it does not count.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub by: String,
+    /// The token or user that sent it; absent where that was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// When, ms since the epoch.
     pub given_ms: i64,
     /// Taken back; absent while it stands.
@@ -42,10 +45,29 @@ pub struct Waiver {
 pub struct Withdrawn {
     /// Why.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub by: String,
+    /// The token or user that sent it; absent where that was not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
     /// When, ms since the epoch.
     pub at_ms: i64,
+}
+
+/// Who waived something, or took a waiver back: what was typed can be any name, so who sent it stands beside it where
+/// that is another.
+pub fn author(by: &str, caller: Option<&str>) -> String {
+    match caller.filter(|caller| *caller != by) {
+        Some(caller) => format!("{by} (sent as {caller})"),
+        None => by.to_owned(),
+    }
+}
+
+impl Waiver {
+    /// Who gave it.
+    pub fn author(&self) -> String {
+        author(&self.by, self.caller.as_deref())
+    }
 }
 
 fn id_of(what: &impl Serialize) -> Option<FindingId> {
@@ -85,7 +107,7 @@ pub(crate) fn set_aside(facts: &RunFacts, reasons: &mut Vec<Reason>) -> Vec<Reas
     reasons.retain_mut(|reason| {
         let waiver = standing.iter().find(|waiver| reason.finding.as_ref() == Some(&waiver.finding));
         let Some(waiver) = waiver else { return true };
-        let next = format!("Waived by {}: {}", waiver.by, sentence(&waiver.reason));
+        let next = format!("Waived by {}: {}", waiver.author(), sentence(&waiver.reason));
         aside.push(Reason { next, waiver: Some(waiver.id), ..reason.clone() });
         false
     });
@@ -108,7 +130,11 @@ pub(crate) fn set_aside(facts: &RunFacts, reasons: &mut Vec<Reason>) -> Vec<Reas
         aside.push(Reason {
             cause: Cause::Waiver,
             stage: None,
-            text: format!("{} waived what is not found any more: {}", waiver.by, sentence(&waiver.found)),
+            text: format!(
+                "{} waived what is not found any more: {}",
+                waiver.author(),
+                sentence(&waiver.found)
+            ),
             next: "Look whether something else was found in its place.".to_owned(),
             finding: None,
             waiver: Some(waiver.id),

@@ -445,8 +445,11 @@ pub struct WaiverView {
     pub found: String,
     /// Why it does not count.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub by: String,
+    /// The token or user that sent it; absent where that was not kept.
+    #[serde(default)]
+    pub caller: Option<String>,
     /// UTC.
     pub given_at: String,
     /// Taken back; absent while it stands.
@@ -460,8 +463,11 @@ pub struct WaiverView {
 pub struct WithdrawnView {
     /// Why.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub by: String,
+    /// The token or user that sent it; absent where that was not kept.
+    #[serde(default)]
+    pub caller: Option<String>,
     /// UTC.
     pub at: String,
 }

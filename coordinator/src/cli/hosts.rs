@@ -77,7 +77,8 @@ pub(super) enum HostCommand {
         after_help = "Without a BMC (`host bmc`) and an outlet (`host pdu`) a machine can only be asked to come up, by Wake-on-LAN.\n\n\
                             Examples:\n  vetting-coordinator host power rack1-u07 status\n  \
                             vetting-coordinator host power rack1-u07 cycle\n  \
-                            vetting-coordinator host power rack1-u07 media insert http://10.0.0.5/vetting.iso"
+                            vetting-coordinator host power rack1-u07 media insert \
+                            http://10.0.0.5:8080/boot/files/vetting.iso"
     )]
     Power(power::Power),
     /// Tell how a machine's BMC is reached.

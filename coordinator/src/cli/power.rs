@@ -43,7 +43,7 @@ enum Wish {
 enum Media {
     /// Put an image in; what was in there is taken out.
     #[command(after_help = "Example:\n  vetting-coordinator host power rack1-u07 media insert \
-                            http://10.0.0.5/vetting.iso --boot-once")]
+                            http://10.0.0.5:8080/boot/files/vetting.iso --boot-once")]
     Insert {
         /// Where the BMC fetches it: http, https, nfs or cifs.
         url: String,

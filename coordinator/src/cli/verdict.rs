@@ -2,6 +2,7 @@
 
 use clap::Args;
 use reqwest::Method;
+use vetting_judge::waiver::author;
 use vetting_protocol::ids::{FindingId, RunId};
 use vetting_protocol::operator_api::{
     ReasonView, VerdictView, WaiverCreate, WaiverView, WaiverWithdraw, WithdrawnView,
@@ -78,13 +79,14 @@ pub(super) fn waivers(waivers: &[WaiverView]) -> std::io::Result<()> {
         return Ok(());
     }
     let rows = waivers.iter().map(|waiver| {
-        let taken_back =
-            waiver.withdrawn.as_ref().map(|WithdrawnView { reason, by, at }| format!("{by}, {at}: {reason}"));
+        let taken_back = waiver.withdrawn.as_ref().map(|WithdrawnView { reason, by, caller, at }| {
+            format!("{}, {at}: {reason}", author(by, caller.as_deref()))
+        });
         [
             waiver.id.to_string(),
             waiver.found.clone(),
             waiver.reason.clone(),
-            waiver.by.clone(),
+            author(&waiver.by, waiver.caller.as_deref()),
             waiver.given_at.clone(),
             output::or_dash(taken_back),
         ]

@@ -103,7 +103,10 @@ pub async fn script(
     Ok(text(StatusCode::OK, script))
 }
 
-/// `GET` and `HEAD /boot/files/{name}`. Only the names of the live image and of memtest86+ exist.
+/// The live image as a disc, for the virtual drives of BMCs.
+const ISO: &str = "vetting.iso";
+
+/// `GET` and `HEAD /boot/files/{name}`. Only the names of the live image, of its disc and of memtest86+ exist.
 pub async fn file(
     app: App,
     name: String,
@@ -114,7 +117,7 @@ pub async fn file(
     if let Some((_, memtest)) = ipxe::MEMTEST.into_iter().find(|(known, _)| *known == name) {
         return memtest_file(app, memtest, method, headers, query).await;
     }
-    let name = [KERNEL, INITRD]
+    let name = [KERNEL, INITRD, ISO]
         .into_iter()
         .find(|known| *known == name)
         .ok_or_else(|| ApiError::not_found("the image has no such file"))?;

@@ -142,16 +142,15 @@ where
     let adopt: Adopt = body::json(body, MAX_BODY_BYTES).await?;
     adopt.name.as_deref().map(check_name).transpose()?;
     adopt.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
-    let adopted = app.driver.adopt(code, adopt).await?;
-    app.note_order(None, &format!("took in {}", adopted.name)).await;
-    Ok(created(&adopted))
+    Ok(created(&app.driver.adopt(code, adopt, app.did(None, "host_adopted", "")).await?))
 }
 
 /// `POST enrolment/pending/{code}/reject`.
 pub async fn reject(app: App, code: String) -> Result<Response, ApiError> {
-    app.driver.reject(code.clone()).await?;
-    app.note_order(None, &format!("turned away the machine {}", words::typed_code(&code))).await;
-    Ok(ok(&serde_json::json!({"rejected": words::typed_code(&code)})))
+    let code = words::typed_code(&code);
+    let line = app.did(None, "host_rejected", &format!("turned the machine with code {code} away"));
+    app.driver.reject(code.clone(), line).await?;
+    Ok(ok(&serde_json::json!({"rejected": code})))
 }
 
 /// `POST hosts/{name}/macs`.

@@ -50,15 +50,16 @@ where
 
 /// `POST /api/v1/hosts/{name}/agent-token`.
 pub async fn make_token(app: App, name: String) -> Result<Json, ApiError> {
-    let token = app.driver.make_host_agent(name.clone()).await?;
-    app.note_order(None, &format!("made the token of the agent on host {name}")).await;
+    let line = app.did(None, "host_agent_token", &format!("made the token of the agent on host {name}"));
+    let token = app.driver.make_host_agent(name.clone(), line).await?;
     Ok(reply(&HostAgentToken { host: name, token }))
 }
 
 /// `DELETE /api/v1/hosts/{name}/agent-token`.
 pub async fn revoke_token(app: App, name: String) -> Result<Json, ApiError> {
-    let was = app.driver.revoke_host_agent(name.clone()).await?;
-    app.note_order(None, &format!("revoked the token of the agent on host {name}")).await;
+    let what = format!("revoked the token of the agent on host {name}");
+    let line = app.did(None, "host_agent_revoked", &what);
+    let was = app.driver.revoke_host_agent(name.clone(), line).await?;
     Ok(reply(&json!({ "host": name, "revoked": was })))
 }
 

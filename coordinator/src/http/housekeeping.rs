@@ -29,12 +29,13 @@ where
     B: Buf,
 {
     let order: SweepOrder = body::json(body, MAX_BODY_BYTES).await?;
-    let view = app.driver.sweep(order).await?;
-    if !order.dry_run {
-        let files = view.removed.len() + view.orphans.iter().filter(|orphan| orphan.removed).count();
-        app.note_order(None, &format!("had the janitor sweep; {files} files went")).await;
-    }
-    Ok(ok(&view))
+    let what = if order.orphans {
+        "had the janitor sweep, and remove files that no row knows"
+    } else {
+        "had the janitor sweep"
+    };
+    let line = app.order(None, what);
+    Ok(ok(&app.driver.sweep(order, Some(line).filter(|_| !order.dry_run)).await?))
 }
 
 /// Query of `GET notifications`.
@@ -71,12 +72,17 @@ where
     B: Buf,
 {
     let Retry { receiver } = body::json(body, MAX_BODY_BYTES).await?;
-    Ok(ok(&RetriedView { retried: app.notifier.retry(receiver).await? }))
+    let what = match &receiver {
+        Some(name) => format!("had messages to {name} sent again"),
+        None => "had messages to all receivers sent again".to_owned(),
+    };
+    Ok(ok(&RetriedView { retried: app.notifier.retry(receiver, app.order(None, &what)).await? }))
 }
 
 /// `POST notifications/{receiver}/test`: answers once the receiver took it or did not.
 pub async fn test(app: App, receiver: String) -> Result<Response, ApiError> {
-    match app.notifier.test(&receiver).await {
+    let line = app.order(None, &format!("had a test message sent to {receiver}"));
+    match app.notifier.test(&receiver, line).await? {
         Some(Ok(())) => Ok(StatusCode::NO_CONTENT.into_response()),
         Some(Err(error)) => Err(ApiError::new(ProblemKind::Receiver, error_chain(&error))),
         None => {

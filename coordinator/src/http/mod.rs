@@ -45,7 +45,6 @@ use vetting_protocol::users::Role;
 pub use self::routes::{http_routes, https_routes};
 use crate::accounts::Accounts;
 use crate::config::{self, Network};
-use crate::error_chain;
 use crate::netboot::rate_limit::RateLimit;
 use crate::netboot::server::NetbootStatus;
 use crate::network_test::NetworkTest;
@@ -53,7 +52,6 @@ use crate::notify::Notifier;
 use crate::readiness::Readiness;
 use crate::run::claim::Session;
 use crate::run::driver::Driver;
-use crate::store::StoreError;
 use crate::store::events::{self, EventValues};
 use problem::{ApiError, ProblemKind};
 
@@ -204,15 +202,9 @@ impl App {
         EventValues { host_id: host, data: Some(json!({ "by": by })), ..line }
     }
 
-    /// Notes an order to a run or to the coordinator that was carried out; what it did to the run is an event of its
-    /// own. Not to be noted does not undo it.
-    pub(crate) async fn note_order(&self, run: Option<RunId>, what: &str) {
-        let line = EventValues { run_id: run, ..self.did(None, "operator_order", what) };
-        let noted: Result<_, StoreError> =
-            self.driver.store.write(move |connection| events::insert(connection, &line)).await;
-        if let Err(error) = noted {
-            tracing::error!(error = %error_chain(&error), "an operator's order is not in the event log");
-        }
+    /// The same of an order to a run or to the coordinator; what it does to the run is an event of its own.
+    pub(crate) fn order(&self, run: Option<RunId>, what: &str) -> EventValues {
+        EventValues { run_id: run, ..self.did(None, "operator_order", what) }
     }
 }
 

@@ -22,23 +22,23 @@ where
     B: Buf,
 {
     let settings: BmcSettings = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_bmc(name.clone(), Some(settings)).await?;
-    app.note_order(None, &format!("told how the BMC of host {name} is reached")).await;
+    let line = app.order(None, &format!("told how the BMC of host {name} is reached"));
+    app.driver.set_bmc(name, Some(settings), line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/bmc`.
 pub async fn remove_bmc(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_bmc(name.clone(), None).await?;
-    app.note_order(None, &format!("took the BMC of host {name} away")).await;
+    let line = app.order(None, &format!("took the BMC of host {name} away"));
+    app.driver.set_bmc(name, None, line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST hosts/{name}/power/{action}`.
 pub async fn switch(app: App, name: String, action: String) -> Result<Response, ApiError> {
     let known = known(&action)?;
-    app.driver.switch_power(name.clone(), known).await?;
-    app.note_order(None, &format!("switched the power of host {name}: {known}")).await;
+    let line = app.did(None, "power", &format!("switched the power of host {name}: {known}"));
+    app.driver.switch_power(name, known, line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -60,23 +60,23 @@ where
     B: Buf,
 {
     let settings: PduSettings = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_pdu(name.clone(), Some(settings)).await?;
-    app.note_order(None, &format!("set the PDU outlet of host {name}")).await;
+    let line = app.order(None, &format!("set the PDU outlet of host {name}"));
+    app.driver.set_pdu(name, Some(settings), line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/pdu`.
 pub async fn remove_pdu(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_pdu(name.clone(), None).await?;
-    app.note_order(None, &format!("removed the PDU outlet of host {name}")).await;
+    let line = app.order(None, &format!("removed the PDU outlet of host {name}"));
+    app.driver.set_pdu(name, None, line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST hosts/{name}/pdu/{action}`.
 pub async fn switch_outlet(app: App, name: String, action: String) -> Result<Response, ApiError> {
     let known = known(&action)?;
-    app.driver.switch_outlet(name.clone(), known).await?;
-    app.note_order(None, &format!("switched the PDU outlet of host {name}: {known}")).await;
+    let line = app.did(None, "power", &format!("switched the PDU outlet of host {name}: {known}"));
+    app.driver.switch_outlet(name, known, line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -87,14 +87,15 @@ where
     B: Buf,
 {
     let order: MediaOrder = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.set_media(name.clone(), Some(order)).await?;
-    app.note_order(None, &format!("put a medium into host {name}")).await;
+    let what = format!("put {} into the virtual drive of host {name}", order.url);
+    let line = app.did(None, "media", &what);
+    app.driver.set_media(name, Some(order), line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `DELETE hosts/{name}/media`.
 pub async fn eject_media(app: App, name: String) -> Result<Response, ApiError> {
-    app.driver.set_media(name.clone(), None).await?;
-    app.note_order(None, &format!("took the medium out of host {name}")).await;
+    let line = app.did(None, "media", &format!("emptied the virtual drive of host {name}"));
+    app.driver.set_media(name, None, line).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

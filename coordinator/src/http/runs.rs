@@ -22,7 +22,7 @@ use crate::run::turns::turn_views;
 use crate::run::upload::HOLD_KEY;
 use crate::run::views;
 use crate::store::artifacts::ArtifactRow;
-use crate::store::{StoreError, artifacts, hosts, removals, runs};
+use crate::store::{StoreError, artifacts, events, hosts, removals, runs};
 
 /// Query of `GET runs`.
 #[derive(Debug, Deserialize)]
@@ -73,8 +73,7 @@ where
     B: Buf,
 {
     let order: RunCreate = body::json(body, MAX_BODY_BYTES).await?;
-    let run = app.driver.start_run(order).await?;
-    app.note_order(Some(run), "ordered the run").await;
+    let run = app.driver.start_run(order, app.order(None, "ordered the run")).await?;
     Ok(created(&summary(&app, run).await?))
 }
 
@@ -85,8 +84,7 @@ pub async fn run(app: App, run: RunId) -> Result<Response, ApiError> {
 
 /// `POST runs/{id}/abort`.
 pub async fn abort_run(app: App, run: RunId) -> Result<Response, ApiError> {
-    app.driver.abort(run).await?;
-    app.note_order(Some(run), "aborted the run").await;
+    app.driver.abort(run, app.order(Some(run), "aborted the run")).await?;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -104,8 +102,7 @@ where
         serde_json::from_slice(&text)
             .map_err(|error| ApiError::new(ProblemKind::Malformed, format!("the body: {error}")))?
     };
-    app.driver.release(run, order).await?;
-    app.note_order(Some(run), "released the machine").await;
+    app.driver.release(run, order, app.order(Some(run), "released the machine")).await?;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -116,15 +113,14 @@ where
     B: Buf,
 {
     let RunRetry { stage } = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.retry(run, stage).await?;
-    app.note_order(Some(run), &format!("had stage {stage} run again")).await;
+    let line = app.order(Some(run), &format!("had stage {stage} run again"));
+    app.driver.retry(run, stage, line).await?;
     Ok(ok(&summary(&app, run).await?))
 }
 
 /// `POST runs/{id}/resume`.
 pub async fn resume_run(app: App, run: RunId) -> Result<Response, ApiError> {
-    app.driver.resume_run(run).await?;
-    app.note_order(Some(run), "had the run go on").await;
+    app.driver.resume_run(run, app.order(Some(run), "had the run go on")).await?;
     Ok(ok(&summary(&app, run).await?))
 }
 
@@ -140,7 +136,7 @@ where
     B: Buf,
 {
     let order: WaiverCreate = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.waive(run, order).await?;
+    app.driver.waive(run, order, app.caller_name()).await?;
     Ok(created(&app.driver.verdict(run).await?))
 }
 
@@ -151,7 +147,7 @@ where
     B: Buf,
 {
     let order: WaiverWithdraw = body::json(body, MAX_BODY_BYTES).await?;
-    app.driver.withdraw_waiver(run, number, order).await?;
+    app.driver.withdraw_waiver(run, number, order, app.caller_name()).await?;
     Ok(ok(&app.driver.verdict(run).await?))
 }
 
@@ -160,7 +156,8 @@ pub async fn artifact(app: App, run: RunId, kind: String, headers: HeaderMap) ->
     artifact_file(&stored_artifact(&app, run, kind, None).await?, &headers).await
 }
 
-/// The newest file of a kind, or the one of that kind and name, that is still there.
+/// The newest file of a kind, or the one of that kind and name, that is still there. That somebody has the key of a held
+/// machine is noted before it is given away.
 pub(super) async fn stored_artifact(
     app: &App,
     run: RunId,
@@ -195,6 +192,10 @@ pub(super) async fn stored_artifact(
         let detail =
             format!("the {kind} of run {run} was removed by its age on {removed_at} UTC; its row stays");
         return Err(ApiError::new(ProblemKind::Gone, detail));
+    }
+    if row.values.kind == HOLD_KEY {
+        let line = app.order(Some(run), "fetched the key of the held machine");
+        app.driver.store.write(move |connection| events::insert(connection, &line)).await?;
     }
     Ok(row)
 }

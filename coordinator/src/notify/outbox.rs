@@ -15,7 +15,7 @@ use super::receiver::{Notifications, Receiver};
 use crate::clock::{Clock, seconds_text};
 use crate::error_chain;
 use crate::power::secrets::PowerSecrets;
-use crate::store::events::{self, EventRow};
+use crate::store::events::{self, EventRow, EventValues};
 use crate::store::outbox::{self, NotificationRow, NotificationValues, Place};
 use crate::store::{Connection, Store, StoreError, hosts, runs, settings};
 
@@ -193,8 +193,13 @@ impl Notifier {
     }
 
     /// Sends a test to a receiver now; `None` where there is no such receiver.
-    pub async fn test(&self, name: &str) -> Option<Result<(), DeliveryError>> {
-        let receiver = self.0.receivers.get(name)?;
+    pub async fn test(
+        &self,
+        name: &str,
+        line: EventValues,
+    ) -> Result<Option<Result<(), DeliveryError>>, StoreError> {
+        let Some(receiver) = self.0.receivers.get(name) else { return Ok(None) };
+        self.0.store.write(move |connection| events::insert(connection, &line)).await?;
         let time = seconds_text(self.0.clock.now_ms()).unwrap_or_default();
         let message = Message {
             event_id: None,
@@ -207,7 +212,7 @@ impl Notifier {
             title: "vetting: test".to_owned(),
             text: format!("This is a test of the receiver {name}. It works."),
         };
-        Some(self.0.means.deliver(&receiver.by, 0, &message).await)
+        Ok(Some(self.0.means.deliver(&receiver.by, 0, &message).await))
     }
 
     /// The names of the receivers.
@@ -216,9 +221,13 @@ impl Notifier {
     }
 
     /// Has failed messages tried again, and pending ones at once.
-    pub async fn retry(&self, receiver: Option<String>) -> Result<u64, StoreError> {
+    pub async fn retry(&self, receiver: Option<String>, line: EventValues) -> Result<u64, StoreError> {
         let now_ms = self.0.clock.now_ms();
-        let job = move |connection: &Connection| outbox::retry(connection, receiver.as_deref(), now_ms);
+        let job = move |connection: &Connection| {
+            let retried = outbox::retry(connection, receiver.as_deref(), now_ms)?;
+            events::insert(connection, &line)?;
+            Ok::<_, StoreError>(retried)
+        };
         let retried = self.0.store.write(job).await?;
         for more in self.0.more.values() {
             more.notify_one();

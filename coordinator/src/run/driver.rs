@@ -294,7 +294,8 @@ impl Driver {
         self.memory().since.heard_since(since_ms)
     }
 
-    /// Feeds one event to a run: durable when this returns.
+    /// Feeds one event to a run: durable when this returns. `order` is the line of who caused it, where somebody did; it
+    /// is written also where another's order came first and nothing changes.
     ///
     /// # Errors
     /// `NotNow` when the run's state does not allow it.
@@ -304,10 +305,15 @@ impl Driver {
         event: RunEvent,
         why: impl Into<String>,
         ending: Option<Ending>,
+        order: Option<EventValues>,
     ) -> Result<RunState, RunError> {
         let (now_ms, why, driver) = (self.clock.now_ms(), why.into(), self.clone());
         to_its_end(async move {
-            let job = move |tx: &Connection| transition(tx, now_ms, run, event, &why, ending.as_ref());
+            let job = move |tx: &Connection| {
+                let done = transition(tx, now_ms, run, event, &why, ending.as_ref())?;
+                order.map(|line| events::insert(tx, &line)).transpose()?;
+                Ok::<_, RunError>(done)
+            };
             let done = driver.store.write(job).await?;
             let state = done.state;
             driver.perform(done);

@@ -212,19 +212,19 @@ impl Driver {
         Ok(hosts::get(connection, host)?)
     }
 
-    /// Takes a waiting machine in: as a new host, or as a registered one with another board or other cards.
+    /// Takes a waiting machine in: as a new host, or as a registered one with another board or other cards. `line` begins
+    /// with who ordered it.
     ///
     /// # Errors
     /// No machine waits with that code; a name or card that is taken; a run for a host without a spec.
-    pub async fn adopt(&self, code: String, adopt: Adopt) -> Result<Adopted, RunError> {
+    pub async fn adopt(&self, code: String, adopt: Adopt, line: EventValues) -> Result<Adopted, RunError> {
         let driver = self.clone();
         to_its_end(async move {
-            let now_ms = driver.clock.now_ms();
             let recipe = adopt.start_run.map(|profile| driver.recipe(profile, false, OverrideFlags::NONE));
             let taking = driver.clone();
             let adopted = driver
                 .store
-                .write(move |connection| taking.take_in(connection, &code, adopt, recipe.as_ref(), now_ms))
+                .write(move |connection| taking.take_in(connection, &code, adopt, recipe.as_ref(), line))
                 .await?;
             if let Some(run) = adopted.run {
                 driver.placed(run).await;
@@ -240,8 +240,9 @@ impl Driver {
         code: &str,
         adopt: Adopt,
         recipe: Option<&Recipe>,
-        now_ms: i64,
+        mut line: EventValues,
     ) -> Result<Adopted, RunError> {
+        let now_ms = line.ts_ms;
         self.sweep_enrolments(connection, now_ms)?;
         let row = enrolment::by_code(connection, &words::typed_code(code))?;
         let identity = &row.identity;
@@ -270,25 +271,30 @@ impl Driver {
         };
         enrolment::decide(connection, row.id, EnrolmentState::Accepted, Some(host.id))?;
         let run = recipe.map(|recipe| place(connection, &host, recipe, now_ms)).transpose()?;
-        let message = format!("an operator adopted the machine with code {} as {}", row.code, host.name);
-        tell(connection, now_ms, EventLevel::Info, "host_adopted", message, Some(host.id))?;
+        if let Some(run) = run {
+            let message = format!("{}ordered the run", line.message);
+            let kind = "operator_order".to_owned();
+            events::insert(connection, &EventValues { run_id: Some(run), kind, message, ..line.clone() })?;
+        }
+        let what = format!("adopted the machine with code {} as {}", row.code, host.name);
+        line.message += &what;
+        events::insert(connection, &EventValues { host_id: Some(host.id), ..line })?;
         Ok(Adopted { host_id: host.id, name: host.name, run })
     }
 
-    /// Turns a waiting machine away.
+    /// Turns a waiting machine away. `line` says who ordered it.
     ///
     /// # Errors
     /// No machine waits with that code.
-    pub async fn reject(&self, code: String) -> Result<(), RunError> {
-        let now_ms = self.clock.now_ms();
+    pub async fn reject(&self, code: String, line: EventValues) -> Result<(), RunError> {
         let driver = self.clone();
         self.store
             .write(move |connection| {
-                driver.sweep_enrolments(connection, now_ms)?;
+                driver.sweep_enrolments(connection, line.ts_ms)?;
                 let row = enrolment::by_code(connection, &words::typed_code(&code))?;
                 enrolment::decide(connection, row.id, EnrolmentState::Rejected, None)?;
-                let message = format!("an operator turned the machine with code {} away", row.code);
-                tell(connection, now_ms, EventLevel::Info, "host_rejected", message, None)
+                events::insert(connection, &line)?;
+                Ok::<_, RunError>(())
             })
             .await
     }

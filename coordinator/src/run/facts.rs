@@ -123,10 +123,12 @@ pub(super) fn waiver(row: WaiverRow) -> Waiver {
         found: values.found,
         reason: values.reason,
         by: values.operator,
+        caller: values.caller,
         given_ms: values.given_at_ms,
-        withdrawn: withdrawn.map(|WithdrawnValues { reason, operator, at_ms }| Withdrawn {
+        withdrawn: withdrawn.map(|WithdrawnValues { reason, operator, caller, at_ms }| Withdrawn {
             reason,
             by: operator,
+            caller,
             at_ms,
         }),
     }

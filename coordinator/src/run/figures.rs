@@ -2,11 +2,11 @@
 
 use vetting_judge::component::{self, Component};
 use vetting_judge::facts::PartBefore;
-use vetting_judge::siblings::{self, Metric, Outlier};
+use vetting_judge::siblings::{self, Metric, Outlier, Worse};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::inventory::Inventory;
 
-use crate::store::components::{self, ComponentRow, MetricRow};
+use crate::store::components::{self, ComponentRow, MetricRow, RangeRow};
 use crate::store::{Connection, StoreError, models, runs};
 
 /// Earlier places of parts in a report.
@@ -37,7 +37,21 @@ pub(super) fn note_parts(
 
 /// Keeps the figures by which later runs are compared with this one.
 pub(super) fn keep(connection: &Connection, run: RunId) -> Result<(), StoreError> {
-    components::keep_metrics(connection, run, &components::measure(connection, run)?)
+    components::keep_metrics(connection, run, &measured(connection, run)?)
+}
+
+/// The figures of a run, from its samples: of each quantity that is compared the worst value in each stage.
+fn measured(connection: &Connection, run: RunId) -> Result<Vec<MetricRow>, StoreError> {
+    let ranges = components::ranges(connection, run, &siblings::KINDS)?;
+    let figure = |range: RangeRow| {
+        let RangeRow { stage_name, kind, key, least, greatest, unit } = range;
+        let value = match siblings::worse(&kind, &key)? {
+            Worse::More => greatest,
+            Worse::Less => least,
+        };
+        Some(MetricRow { stage_name, kind, key, value, unit })
+    };
+    Ok(ranges.into_iter().filter_map(figure).collect())
 }
 
 /// What is far from what other machines of the same model showed in a run of the same profile that passed.
@@ -49,7 +63,7 @@ pub(super) fn outliers(connection: &Connection, run: RunId) -> Result<Vec<Outlie
     if others.len() < siblings::FEWEST {
         return Ok(Vec::new());
     }
-    let own: Vec<Metric> = components::measure(connection, run)?.into_iter().map(metric).collect();
+    let own: Vec<Metric> = measured(connection, run)?.into_iter().map(metric).collect();
     Ok(siblings::outliers(&own, &others))
 }
 

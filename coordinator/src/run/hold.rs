@@ -24,6 +24,7 @@ use super::upload::{HOLD_KEY, Stored};
 use crate::clock::seconds_text;
 use crate::durable_file;
 use crate::error_chain;
+use crate::store::events::EventValues;
 use crate::store::runs::{self, RunRow};
 use crate::store::{Connection, StoreError, artifacts, events, holds, sessions};
 
@@ -256,8 +257,13 @@ impl Driver {
             .await
     }
 
-    /// Lets a held machine go.
-    pub async fn release(&self, run: RunId, order: RunRelease) -> Result<RunState, RunError> {
+    /// Lets a held machine go. `line` says who ordered it.
+    pub async fn release(
+        &self,
+        run: RunId,
+        order: RunRelease,
+        line: EventValues,
+    ) -> Result<RunState, RunError> {
         let then = order.then.unwrap_or(AfterRun::PowerOff);
         if then == AfterRun::Stay {
             let what = "a machine that is let go does not stay: say `power_off` or `reboot`".to_owned();
@@ -274,6 +280,7 @@ impl Driver {
                     if done.moved() {
                         holds::set_release(connection, run, then)?;
                     }
+                    events::insert(connection, &line)?;
                     Ok::<_, RunError>(done)
                 })
                 .await?;

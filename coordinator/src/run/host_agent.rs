@@ -19,46 +19,37 @@ use crate::store::{Connection, StoreError, host_agents, hosts, runs};
 const HEARTBEAT_MS: u64 = 60_000;
 
 impl Driver {
-    /// Makes the token of a host's agent. An earlier one is good no more.
+    /// Makes the token of a host's agent. An earlier one is good no more. `line` says who ordered it.
     ///
     /// # Errors
     /// No such host.
-    pub async fn make_host_agent(&self, host: String) -> Result<Secret, RunError> {
+    pub async fn make_host_agent(&self, host: String, line: EventValues) -> Result<Secret, RunError> {
         let (token, now_ms) = (secrets::fresh()?, self.clock.now_ms());
         let hash = token.sha256();
         self.store
             .write(move |connection| {
                 let host = hosts::require_by_name(connection, &host)?;
                 host_agents::set_token(connection, host.id, hash, now_ms)?;
-                let message = format!("the agent of host {} has a new token", host.name);
-                of_host(connection, host.id, now_ms, EventLevel::Info, "host_agent_token", message, None)
+                events::insert(connection, &EventValues { host_id: Some(host.id), ..line })?;
+                Ok::<_, RunError>(())
             })
             .await?;
         Ok(token)
     }
 
-    /// Makes it worthless. False if there was none.
+    /// Makes it worthless. False if there was none. `line` says who ordered it.
     ///
     /// # Errors
     /// No such host.
-    pub async fn revoke_host_agent(&self, host: String) -> Result<bool, RunError> {
-        let now_ms = self.clock.now_ms();
+    pub async fn revoke_host_agent(&self, host: String, mut line: EventValues) -> Result<bool, RunError> {
         self.store
             .write(move |connection| {
                 let host = hosts::require_by_name(connection, &host)?;
                 let was = host_agents::revoke(connection, host.id)?;
-                if was {
-                    let message = format!("the agent of host {} has lost its token", host.name);
-                    of_host(
-                        connection,
-                        host.id,
-                        now_ms,
-                        EventLevel::Info,
-                        "host_agent_revoked",
-                        message,
-                        None,
-                    )?;
+                if !was {
+                    line.message += ", which had none";
                 }
+                events::insert(connection, &EventValues { host_id: Some(host.id), ..line })?;
                 Ok::<_, RunError>(was)
             })
             .await

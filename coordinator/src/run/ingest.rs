@@ -229,7 +229,7 @@ impl Driver {
         // what it left behind comes with a claim, and this boot made none
         let ending = Ending::UnplannedReboot { stage, evidence: None };
         let why = "a record came from another boot, and no reboot was announced";
-        match self.apply(run, RunEvent::UnplannedReboot, why, Some(ending)).await {
+        match self.apply(run, RunEvent::UnplannedReboot, why, Some(ending), None).await {
             // over already, or announced after all
             Ok(_) | Err(RunError::NotNow { .. }) => Ok(()),
             Err(error) => Err(error),

@@ -19,8 +19,9 @@ use crate::byte_size::ByteSize;
 use crate::config::FreeSpace;
 use crate::disk_space::{self, Room};
 use crate::error_chain;
+use crate::store::events::{self, EventValues};
 use crate::store::removals::{self, AgedFile};
-use crate::store::{Connection, StoreError, artifacts, events, settings};
+use crate::store::{Connection, StoreError, artifacts, settings};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Pause between two looks at the room and at whether a day has passed.
@@ -70,11 +71,12 @@ struct Found {
 }
 
 impl Driver {
-    /// Removes what is old enough, or only tells of it.
+    /// Removes what is old enough, or only tells of it. `line` says who ordered it, where somebody did, and is written
+    /// before the first file goes.
     ///
     /// # Errors
     /// The database failed. A file that cannot be removed is told in the answer.
-    pub async fn sweep(&self, order: SweepOrder) -> Result<SweepView, RunError> {
+    pub async fn sweep(&self, order: SweepOrder, line: Option<EventValues>) -> Result<SweepView, RunError> {
         let retention = &self.settings.retention;
         let now_ms = self.clock.now_ms();
         let mut view = SweepView {
@@ -87,6 +89,11 @@ impl Driver {
         };
         // no report is being written anew after a waiver meanwhile
         let _waiving = self.waiving.lock().await;
+        if let Some(line) = line {
+            let noted: Result<_, StoreError> =
+                self.store.write(move |connection| events::insert(connection, &line)).await;
+            noted?;
+        }
         if let Some(before_ms) = retention.latest_ms(now_ms) {
             let runs: Result<_, StoreError> =
                 self.store.read(move |connection| removals::runs_before(connection, before_ms)).await;
@@ -180,7 +187,7 @@ impl Driver {
             let message = format!("{} files that no row knew were removed", gone.len());
             gone.truncate(MOST_NAMED);
             let line = events::of_box(EventLevel::Warning, "orphans_removed", message, now_ms);
-            let line = events::EventValues { data: Some(json!({ "files": gone })), ..line };
+            let line = EventValues { data: Some(json!({ "files": gone })), ..line };
             let noted: Result<_, StoreError> =
                 self.store.write(move |connection| events::insert(connection, &line)).await;
             noted?;
@@ -218,7 +225,7 @@ impl Driver {
         if last_ms.is_some_and(|last_ms| now_ms >= last_ms && now_ms < last_ms.saturating_add(DAY_MS)) {
             return Ok(None);
         }
-        let view = self.sweep(SweepOrder { dry_run: false, orphans: false }).await?;
+        let view = self.sweep(SweepOrder { dry_run: false, orphans: false }, None).await?;
         for problem in &view.problems {
             tracing::warn!(%problem, "the janitor left a file alone");
         }

@@ -14,6 +14,7 @@ use super::driver::{Driver, of_run, to_its_end};
 use super::error::RunError;
 use super::state::RunEvent;
 use super::{rules, specs};
+use crate::store::events::EventValues;
 use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
@@ -69,16 +70,16 @@ pub(super) fn place(
 }
 
 impl Driver {
-    /// Creates a run with the rules of its profile, and sends the magic packet.
+    /// Creates a run with the rules of its profile, and sends the magic packet. `line` says who ordered it.
     ///
     /// # Errors
     /// No such host, an active run, or wishes that exclude each other.
-    pub async fn start_run(&self, order: RunCreate) -> Result<RunId, RunError> {
+    pub async fn start_run(&self, order: RunCreate, line: EventValues) -> Result<RunId, RunError> {
         let driver = self.clone();
-        to_its_end(async move { driver.take_order(order).await }).await
+        to_its_end(async move { driver.take_order(order, line).await }).await
     }
 
-    async fn take_order(&self, order: RunCreate) -> Result<RunId, RunError> {
+    async fn take_order(&self, order: RunCreate, line: EventValues) -> Result<RunId, RunError> {
         if order.wipe && order.non_destructive {
             return Err(RunError::WipeNonDestructive);
         }
@@ -112,7 +113,9 @@ impl Driver {
                     );
                     return Err(RunError::Invalid { what });
                 }
-                place(connection, &host, &recipe, now_ms)
+                let run = place(connection, &host, &recipe, now_ms)?;
+                events::insert(connection, &EventValues { run_id: Some(run), ..line })?;
+                Ok(run)
             })
             .await?;
         // the run is stored: whatever becomes of the packet, it was started
@@ -144,10 +147,10 @@ impl Driver {
         self.wake(run).await;
     }
 
-    /// Ends a run before its verdict.
-    pub async fn abort(&self, run: RunId) -> Result<RunState, RunError> {
+    /// Ends a run before its verdict. `line` says who ordered it.
+    pub async fn abort(&self, run: RunId, line: EventValues) -> Result<RunState, RunError> {
         let reason = "an operator aborted the run".to_owned();
         let ending = Ending::Aborted { reason: reason.clone() };
-        self.apply(run, RunEvent::AbortRequested, reason, Some(ending)).await
+        self.apply(run, RunEvent::AbortRequested, reason, Some(ending), Some(line)).await
     }
 }

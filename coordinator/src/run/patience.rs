@@ -147,7 +147,7 @@ impl Driver {
         ending: Option<Ending>,
     ) -> Result<RunState, RunError> {
         if !matches!(ending, Some(Ending::WentSilent { .. })) {
-            return self.apply(run, event, why, ending).await;
+            return self.apply(run, event, why, ending, None).await;
         }
         let (now_ms, driver) = (self.clock.now_ms(), self.clone());
         to_its_end(async move {

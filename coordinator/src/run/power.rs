@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use vetting_judge::crash::EventLog;
-use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, RunId};
 use vetting_protocol::power::{
     BmcSettings, MediaOrder, PduSettings, PduView, PowerAction, PowerState, PowerView,
@@ -86,27 +85,38 @@ impl Driver {
         Ok(PduView { pdu, state, problem })
     }
 
-    /// Notes how a machine's BMC is reached; `None` takes it away.
+    /// Notes how a machine's BMC is reached; `None` takes it away. `line` says who ordered it.
     ///
     /// # Errors
     /// A word that is no host, user or secret.
-    pub async fn set_bmc(&self, name: String, settings: Option<BmcSettings>) -> Result<(), RunError> {
+    pub async fn set_bmc(
+        &self,
+        name: String,
+        settings: Option<BmcSettings>,
+        line: EventValues,
+    ) -> Result<(), RunError> {
         if let Some(what) = settings.as_ref().and_then(power::mistake) {
             return Err(RunError::Invalid { what });
         }
         let now_ms = self.clock.now_ms();
         let write = self.store.write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
-            bmcs::set(connection, host.id, settings.as_ref(), now_ms)
+            bmcs::set(connection, host.id, settings.as_ref(), now_ms)?;
+            events::insert(connection, &EventValues { host_id: Some(host.id), ..line }).map(drop)
         });
         Ok(write.await?)
     }
 
-    /// Notes how a machine's outlet is switched; `None` takes it away.
+    /// Notes how a machine's outlet is switched; `None` takes it away. `line` says who ordered it.
     ///
     /// # Errors
     /// A word that is no host, outlet or secret; a hook that the configuration does not have.
-    pub async fn set_pdu(&self, name: String, settings: Option<PduSettings>) -> Result<(), RunError> {
+    pub async fn set_pdu(
+        &self,
+        name: String,
+        settings: Option<PduSettings>,
+        line: EventValues,
+    ) -> Result<(), RunError> {
         if let Some(what) = settings.as_ref().and_then(power::mistake_in_pdu) {
             return Err(RunError::Invalid { what });
         }
@@ -119,16 +129,23 @@ impl Driver {
         let now_ms = self.clock.now_ms();
         let write = self.store.write(move |connection| {
             let host = hosts::require_by_name(connection, &name)?;
-            bmcs::set_pdu(connection, host.id, settings.as_ref(), now_ms)
+            bmcs::set_pdu(connection, host.id, settings.as_ref(), now_ms)?;
+            events::insert(connection, &EventValues { host_id: Some(host.id), ..line }).map(drop)
         });
         Ok(write.await?)
     }
 
-    /// Switches a machine on or off. Without a BMC and an outlet it can only be asked to come up.
+    /// Switches a machine on or off. Without a BMC and an outlet it can only be asked to come up. `line` says who did it,
+    /// and is written once it is done: a device knows no transactions.
     ///
     /// # Errors
     /// A run is at work on it, or the BMC or outlet does not do it.
-    pub async fn switch_power(&self, name: String, action: PowerAction) -> Result<(), RunError> {
+    pub async fn switch_power(
+        &self,
+        name: String,
+        action: PowerAction,
+        line: EventValues,
+    ) -> Result<(), RunError> {
         let Facts { host, controls, active } = self.power_facts(name).await?;
         if action != PowerAction::On {
             undisturbed(&host, active.as_ref())?;
@@ -139,8 +156,10 @@ impl Driver {
         }
         let Some(control) = control else {
             if action == PowerAction::On {
-                let target = super::wake::target(&host);
-                return self.power.wake(target).await.map_err(|error| RunError::power(&error));
+                let woken = self.power.wake(super::wake::target(&host)).await;
+                woken.map_err(|error| RunError::power(&error))?;
+                let message = format!("{} (Wake-on-LAN)", line.message);
+                return self.note_done(&host, EventValues { message, ..line }).await;
             }
             let what = format!(
                 "{0} has no BMC and no outlet here, so it can only be asked to come up; `host bmc {0}` or `host pdu {0} set` \
@@ -150,14 +169,19 @@ impl Driver {
             return Err(RunError::Invalid { what });
         };
         control.switch(action).await?;
-        self.note_power(&host, "power", format!("an operator switched its power: {action}")).await
+        self.note_done(&host, line).await
     }
 
-    /// Switches a machine's outlet, whether or not it has a BMC.
+    /// Switches a machine's outlet, whether or not it has a BMC. `line` as in [`Driver::switch_power`].
     ///
     /// # Errors
     /// A run is at work on it; it has none here, or the outlet does not do it.
-    pub async fn switch_outlet(&self, name: String, action: PowerAction) -> Result<(), RunError> {
+    pub async fn switch_outlet(
+        &self,
+        name: String,
+        action: PowerAction,
+        line: EventValues,
+    ) -> Result<(), RunError> {
         let Facts { host, controls, active } = self.power_facts(name).await?;
         if action != PowerAction::On {
             undisturbed(&host, active.as_ref())?;
@@ -171,28 +195,27 @@ impl Driver {
             self.wait_to_switch_on().await;
         }
         control.switch(action).await?;
-        self.note_power(&host, "power", format!("an operator switched its outlet: {action}")).await
+        self.note_done(&host, line).await
     }
 
-    async fn note_power(&self, host: &HostRow, kind: &str, message: String) -> Result<(), RunError> {
-        let line = EventValues {
-            run_id: None,
-            host_id: Some(host.id),
-            ts_ms: self.clock.now_ms(),
-            level: EventLevel::Info,
-            kind: kind.to_owned(),
-            message,
-            data: None,
-        };
+    /// Writes the line of what a device did.
+    async fn note_done(&self, host: &HostRow, line: EventValues) -> Result<(), RunError> {
+        let line = EventValues { host_id: Some(host.id), ts_ms: self.clock.now_ms(), ..line };
         self.store.write(move |connection| events::insert(connection, &line)).await?;
         Ok(())
     }
 
-    /// Has a machine's BMC put an image into its virtual drive, or take out what is in there.
+    /// Has a machine's BMC put an image into its virtual drive, or take out what is in there. `line` as in
+    /// [`Driver::switch_power`].
     ///
     /// # Errors
     /// An address that a BMC cannot fetch; a run at work whose next boot would come from it; the BMC does not do it.
-    pub async fn set_media(&self, name: String, order: Option<MediaOrder>) -> Result<(), RunError> {
+    pub async fn set_media(
+        &self,
+        name: String,
+        order: Option<MediaOrder>,
+        line: EventValues,
+    ) -> Result<(), RunError> {
         if let Some(what) = order.as_ref().and_then(|order| power::mistake_in_media(&order.url)) {
             return Err(RunError::Invalid { what });
         }
@@ -208,12 +231,8 @@ impl Driver {
             return Err(RunError::Invalid { what });
         };
         let control = power::by_bmc(settings, &self.settings.means)?;
-        control.media(order.clone()).await?;
-        let message = match order {
-            Some(order) => format!("an operator put {} into its virtual drive", order.url),
-            None => "an operator emptied its virtual drive".to_owned(),
-        };
-        self.note_power(&host, "media", message).await
+        control.media(order).await?;
+        self.note_done(&host, line).await
     }
 
     /// Has a machine's BMC boot it from the network: one that is off is switched on, one that is on is restarted, but only

@@ -16,18 +16,19 @@ use super::facts::document;
 use super::ingest::INVENTORY;
 use super::stages::read_summary;
 use super::state::RunEvent;
+use crate::store::events::{self, EventValues};
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, RunRow};
 use crate::store::stages::{self, StageRow};
 use crate::store::{Connection, StoreError, artifacts, attempts, holds, imports};
 
 impl Driver {
-    /// Runs one stage of a held machine again, and none of the others.
+    /// Runs one stage of a held machine again, and none of the others. `line` says who ordered it.
     ///
     /// # Errors
     /// The run holds no machine, or has no such stage.
-    pub async fn retry(&self, run: RunId, stage: StageName) -> Result<RunState, RunError> {
-        self.take_up(run, RunEvent::RetryRequested, move |connection| {
+    pub async fn retry(&self, run: RunId, stage: StageName, line: EventValues) -> Result<RunState, RunError> {
+        self.take_up(run, RunEvent::RetryRequested, line, move |connection| {
             stages::by_name(connection, run, stage)?;
             let again = stages::list(connection, run)?.into_iter().filter(|row| row.name == stage).collect();
             Ok((again, format!("an operator has {stage} run again")))
@@ -35,12 +36,13 @@ impl Driver {
         .await
     }
 
-    /// Has a failed run go on with every stage that did not pass. One whose machine is not held boots it anew.
+    /// Has a failed run go on with every stage that did not pass. One whose machine is not held boots it anew. `line` says
+    /// who ordered it.
     ///
     /// # Errors
     /// The run is not a failed one of a machine that can be had, or every stage of it passed.
-    pub async fn resume_run(&self, run: RunId) -> Result<RunState, RunError> {
-        self.take_up(run, RunEvent::ResumeRequested, move |connection| {
+    pub async fn resume_run(&self, run: RunId, line: EventValues) -> Result<RunState, RunError> {
+        self.take_up(run, RunEvent::ResumeRequested, line, move |connection| {
             let row = runs::get(connection, run)?;
             refuse_unresumable(connection, &row)?;
             let plan = plans::list(connection, run)?;
@@ -70,6 +72,7 @@ impl Driver {
         &self,
         run: RunId,
         event: RunEvent,
+        line: EventValues,
         choose: impl FnOnce(&Connection) -> Result<(Vec<StageRow>, String), RunError> + Send + 'static,
     ) -> Result<RunState, RunError> {
         let (now_ms, driver) = (self.clock.now_ms(), self.clone());
@@ -86,6 +89,7 @@ impl Driver {
                     for row in &again {
                         attempts::begin_again(connection, run, row)?;
                     }
+                    events::insert(connection, &line)?;
                     Ok::<_, RunError>(done)
                 })
                 .await?;

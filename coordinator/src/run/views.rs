@@ -30,7 +30,7 @@ use crate::store::stages::StageRow;
 use crate::store::thresholds::{TermsValues, ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
 use crate::store::users::UserRow;
-use crate::store::waivers::{self, WaiverRow};
+use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
 
 fn seconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
@@ -223,7 +223,8 @@ fn waiver(row: WaiverRow) -> Result<WaiverView, StoreError> {
     let withdrawn = withdrawn
         .map(|withdrawn| {
             let at = seconds_text(withdrawn.at_ms)?;
-            Ok::<_, TimeError>(WithdrawnView { reason: withdrawn.reason, by: withdrawn.operator, at })
+            let WithdrawnValues { reason, operator: by, caller, .. } = withdrawn;
+            Ok::<_, TimeError>(WithdrawnView { reason, by, caller, at })
         })
         .transpose()?;
     Ok(WaiverView {
@@ -232,6 +233,7 @@ fn waiver(row: WaiverRow) -> Result<WaiverView, StoreError> {
         found: values.found,
         reason: values.reason,
         by: values.operator,
+        caller: values.caller,
         given_at: seconds_text(values.given_at_ms)?,
         withdrawn,
     })

@@ -7,7 +7,7 @@ use serde_json::json;
 use vetting_judge::facts::{RunFacts, RunHeader};
 use vetting_judge::report::Report;
 use vetting_judge::verdict::{Verdict, judge};
-use vetting_judge::waiver::{Waiver, Withdrawn, of_diff};
+use vetting_judge::waiver::{Waiver, Withdrawn, author, of_diff};
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{VerdictView, WaiverCreate, WaiverWithdraw};
@@ -27,21 +27,28 @@ const LONGEST_NAME: usize = 60;
 const LONGEST_REASON: usize = 1_000;
 
 /// What an operator decided.
-enum Decision {
+enum What {
     Waive(WaiverCreate),
     Withdraw { number: i64, order: WaiverWithdraw },
 }
 
+/// The same with the token or user that sent it: `by` in an order is what somebody typed.
+struct Decision {
+    what: What,
+    caller: String,
+}
+
 impl Driver {
-    /// Does not count a finding of a run that is over.
+    /// Does not count a finding of a run that is over. `caller` is the token or user that says so.
     ///
     /// # Errors
     /// `NotNow` while the run is not over; `Invalid` for a finding it does not have, and for a reason or name that says
     /// nothing; a conflict where another operator waived it already.
-    pub async fn waive(&self, run: RunId, order: WaiverCreate) -> Result<(), RunError> {
+    pub async fn waive(&self, run: RunId, order: WaiverCreate, caller: &str) -> Result<(), RunError> {
         let (reason, by) =
             (said("reason", &order.reason, LONGEST_REASON)?, said("by", &order.by, LONGEST_NAME)?);
-        self.take_decision(run, Decision::Waive(WaiverCreate { reason, by, ..order })).await
+        let what = What::Waive(WaiverCreate { reason, by, ..order });
+        self.take_decision(run, Decision { what, caller: caller.to_owned() }).await
     }
 
     /// Takes a waiver back.
@@ -53,10 +60,12 @@ impl Driver {
         run: RunId,
         number: i64,
         order: WaiverWithdraw,
+        caller: &str,
     ) -> Result<(), RunError> {
         let (reason, by) =
             (said("reason", &order.reason, LONGEST_REASON)?, said("by", &order.by, LONGEST_NAME)?);
-        self.take_decision(run, Decision::Withdraw { number, order: WaiverWithdraw { reason, by } }).await
+        let what = What::Withdraw { number, order: WaiverWithdraw { reason, by } };
+        self.take_decision(run, Decision { what, caller: caller.to_owned() }).await
     }
 
     /// The verdict of a run with its reasons, remarks and waivers.
@@ -107,6 +116,12 @@ impl Driver {
             })
             .await?;
         let waiver = decision.apply(run, &mut facts, now_ms)?;
+        // what is stored with the waiver holds for this judgement already
+        for diff in facts.diffs.iter_mut().flatten() {
+            if of_diff(&diff.diff).as_ref() == Some(&waiver.finding) {
+                diff.ignored = waiver.withdrawn.is_none();
+            }
+        }
         let made = self.make_report(run, facts).await?;
         let done = self.store.write(move |connection| store(connection, run, &waiver, &made, now_ms)).await;
         if matches!(done, Err(RunError::Store(StoreError::NotFound { .. }))) {
@@ -138,15 +153,19 @@ impl Driver {
 impl Decision {
     /// Puts it into the facts; gives the waiver as it is to be stored.
     fn apply(self, run: RunId, facts: &mut RunFacts, now_ms: i64) -> Result<Waiver, RunError> {
-        match self {
-            Self::Waive(WaiverCreate { finding, reason, by }) => {
+        let caller = Some(self.caller);
+        match self.what {
+            What::Waive(WaiverCreate { finding, reason, by }) => {
                 let standing = facts
                     .waivers
                     .iter()
                     .find(|waiver| waiver.finding == finding && waiver.withdrawn.is_none());
                 if let Some(waiver) = standing {
-                    let what =
-                        format!("{} waived {finding} of run {run} already: {}", waiver.by, waiver.reason);
+                    let what = format!(
+                        "{} waived {finding} of run {run} already: {}",
+                        waiver.author(),
+                        waiver.reason
+                    );
                     return Err(StoreError::conflict(what).into());
                 }
                 let verdict = judge(facts);
@@ -159,11 +178,12 @@ impl Decision {
                 };
                 let id = facts.waivers.iter().map(|waiver| waiver.id).max().unwrap_or(0) + 1;
                 let found = found.text.clone();
-                let waiver = Waiver { id, finding, found, reason, by, given_ms: now_ms, withdrawn: None };
+                let waiver =
+                    Waiver { id, finding, found, reason, by, caller, given_ms: now_ms, withdrawn: None };
                 facts.waivers.push(waiver.clone());
                 Ok(waiver)
             }
-            Self::Withdraw { number, order: WaiverWithdraw { reason, by } } => {
+            What::Withdraw { number, order: WaiverWithdraw { reason, by } } => {
                 let waiver = facts.waivers.iter_mut().find(|waiver| waiver.id == number);
                 let standing = waiver.filter(|waiver| waiver.withdrawn.is_none());
                 let Some(waiver) = standing else {
@@ -171,7 +191,7 @@ impl Decision {
                         StoreError::not_found(format!("standing waiver {number} of run {run}")).into()
                     );
                 };
-                waiver.withdrawn = Some(Withdrawn { reason, by, at_ms: now_ms });
+                waiver.withdrawn = Some(Withdrawn { reason, by, caller, at_ms: now_ms });
                 Ok(waiver.clone())
             }
         }
@@ -232,15 +252,17 @@ fn store(
     // it may have been let go or gone on meanwhile
     refuse_unless_over(run, row.state)?;
     note(connection, run, waiver)?;
-    let data = json!({
-        "waiver": waiver.id, "finding": waiver.finding, "found": waiver.found, "reason": waiver.reason, "by": waiver.by,
-    });
-    let (kind, message) = match &waiver.withdrawn {
-        None => ("finding_waived", format!("{} waived: {} ({})", waiver.by, waiver.found, waiver.reason)),
-        Some(Withdrawn { reason, by, .. }) => {
-            ("waiver_withdrawn", format!("{by} took back waiver {}: {} ({reason})", waiver.id, waiver.found))
+    let Waiver { id, finding, found, .. } = waiver;
+    let (kind, reason, by, caller, did) = match &waiver.withdrawn {
+        None => ("finding_waived", &waiver.reason, &waiver.by, &waiver.caller, "waived".to_owned()),
+        Some(Withdrawn { reason, by, caller, .. }) => {
+            ("waiver_withdrawn", reason, by, caller, format!("took back waiver {id}"))
         }
     };
+    let message = format!("{} {did}: {found} ({reason})", author(by, caller.as_deref()));
+    let data = json!({
+        "waiver": id, "finding": finding, "found": found, "reason": reason, "by": by, "caller": caller,
+    });
     let mut line = of_run(run, now_ms, EventLevel::Warning, kind, message);
     line.data = Some(data);
     events::insert(connection, &line)?;
@@ -267,12 +289,14 @@ fn note(connection: &Connection, run: RunId, waiver: &Waiver) -> Result<(), Stor
                 found: waiver.found.clone(),
                 reason: waiver.reason.clone(),
                 operator: waiver.by.clone(),
+                caller: waiver.caller.clone(),
                 given_at_ms: waiver.given_ms,
             };
             waivers::insert(connection, run, &values)?;
         }
-        Some(Withdrawn { reason, by, at_ms }) => {
-            let values = WithdrawnValues { reason: reason.clone(), operator: by.clone(), at_ms: *at_ms };
+        Some(Withdrawn { reason, by, caller, at_ms }) => {
+            let (reason, operator, caller) = (reason.clone(), by.clone(), caller.clone());
+            let values = WithdrawnValues { reason, operator, caller, at_ms: *at_ms };
             waivers::withdraw(connection, run, waiver.id, &values)?;
         }
     }

@@ -20,7 +20,24 @@ pub struct ComponentRow {
     pub place: String,
 }
 
-/// A figure of a run: the largest value of a quantity in a stage.
+/// What the samples of a quantity in a stage lie between.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RangeRow {
+    /// `*` between stages.
+    pub stage_name: String,
+    /// The quantity.
+    pub kind: String,
+    /// Which one.
+    pub key: String,
+    /// The least value.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
+    /// Its unit.
+    pub unit: String,
+}
+
+/// A figure of a run: the worst value of a quantity in a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetricRow {
     /// `*` between stages.
@@ -29,7 +46,7 @@ pub struct MetricRow {
     pub kind: String,
     /// Which one.
     pub key: String,
-    /// The largest value.
+    /// The worst value.
     pub value: f64,
     /// Its unit.
     pub unit: String,
@@ -49,9 +66,13 @@ const EARLIER: &str = "SELECT o.* FROM run_components AS o
      JOIN run_components AS c ON c.serial = o.serial AND c.kind = o.kind
      JOIN runs AS mine ON mine.id = c.run_id JOIN runs AS other ON other.id = o.run_id
      WHERE c.run_id = ?1 AND o.run_id < ?1 AND other.host_id <> mine.host_id ORDER BY o.run_id DESC LIMIT ?2";
-const METRICS: &str = "SELECT COALESCE(s.name, '*') AS stage_name, m.kind, m.key, MAX(m.value) AS value, COALESCE(m.unit, '') AS unit
+const RANGES: &str =
+    "SELECT COALESCE(s.name, '*') AS stage_name, m.kind, m.key, MIN(m.value) AS least, MAX(m.value) AS greatest,
+       COALESCE(m.unit, '') AS unit
      FROM measurements AS m LEFT JOIN stages AS s ON s.id = m.stage_id
-     WHERE m.run_id = ?1 AND m.kind IN ('temp', 'power', 'fio', 'nic', 'iperf') AND m.value IS NOT NULL
+     WHERE m.run_id = ?1 AND m.kind IN (SELECT value FROM json_each(?2)) AND m.value IS NOT NULL
+       AND NOT EXISTS (SELECT 1 FROM stage_attempts AS a
+         WHERE a.run_id = ?1 AND a.stage_name = s.name AND m.id <= a.last_measurement_id)
      GROUP BY s.name, m.kind, m.key, m.unit ORDER BY s.name, m.kind, m.key";
 const FORGET_METRICS: &str = "DELETE FROM run_metrics WHERE run_id = ?1";
 const INSERT_METRIC: &str = "INSERT INTO run_metrics (run_id, stage_name, kind, key, value, unit)
@@ -70,6 +91,17 @@ fn component(row: &Row<'_>) -> Result<ComponentRow, StoreError> {
         serial: row.get("serial")?,
         model: row.get("model")?,
         place: row.get("place")?,
+    })
+}
+
+fn range(row: &Row<'_>) -> Result<RangeRow, StoreError> {
+    Ok(RangeRow {
+        stage_name: row.get("stage_name")?,
+        kind: row.get("kind")?,
+        key: row.get("key")?,
+        least: row.get("least")?,
+        greatest: row.get("greatest")?,
+        unit: row.get("unit")?,
     })
 }
 
@@ -109,9 +141,11 @@ pub fn earlier(connection: &Connection, run: RunId, limit: u32) -> Result<Vec<Co
     connection.prepare_cached(EARLIER)?.query_and_then(params![run.0, limit], component)?.collect()
 }
 
-/// The figures of a run, from its samples.
-pub fn measure(connection: &Connection, run: RunId) -> Result<Vec<MetricRow>, StoreError> {
-    connection.prepare_cached(METRICS)?.query_and_then([run.0], metric)?.collect()
+/// What the samples of a run lie between, of these kinds. Those of a stage's attempt that another one followed are left
+/// out.
+pub fn ranges(connection: &Connection, run: RunId, kinds: &[&str]) -> Result<Vec<RangeRow>, StoreError> {
+    let kinds = serde_json::Value::from(kinds).to_string();
+    connection.prepare_cached(RANGES)?.query_and_then(params![run.0, kinds], range)?.collect()
 }
 
 /// Keeps the figures of a run.

@@ -42,6 +42,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0023_turns.sql"),
     migration!("0024_crashes.sql"),
     migration!("0025_sample_counts.sql"),
+    migration!("0026_waiver_callers.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

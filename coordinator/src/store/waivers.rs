@@ -18,8 +18,10 @@ pub struct WaiverValues {
     pub found: String,
     /// Why it does not count.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub operator: String,
+    /// The token or user that sent it; absent for one from before that was kept.
+    pub caller: Option<String>,
     /// Ms since the epoch.
     pub given_at_ms: i64,
 }
@@ -38,8 +40,10 @@ pub struct WaiverRow {
 pub struct WithdrawnValues {
     /// Why.
     pub reason: String,
-    /// Who said so.
+    /// Who said so, as it was typed.
     pub operator: String,
+    /// The token or user that sent it; absent for one from before that was kept.
+    pub caller: Option<String>,
     /// Ms since the epoch.
     pub at_ms: i64,
 }
@@ -55,10 +59,12 @@ pub struct JudgementRow {
     pub verdict: serde_json::Value,
 }
 
-const INSERT: &str = "INSERT INTO waivers (run_id, number, finding, found, reason, operator, given_at)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const INSERT: &str =
+    "INSERT INTO waivers (run_id, number, finding, found, reason, operator, given_at, caller)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 const LIST: &str = "SELECT * FROM waivers WHERE run_id = ?1 ORDER BY number";
-const WITHDRAW: &str = "UPDATE waivers SET withdrawn_reason = ?3, withdrawn_by = ?4, withdrawn_at = ?5
+const WITHDRAW: &str =
+    "UPDATE waivers SET withdrawn_reason = ?3, withdrawn_by = ?4, withdrawn_at = ?5, withdrawn_caller = ?6
      WHERE run_id = ?1 AND number = ?2 AND withdrawn_at IS NULL";
 const INSERT_JUDGEMENT: &str =
     "INSERT INTO run_judgements (run_id, version, made_at, result, verdict_json) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -70,6 +76,7 @@ fn waiver(row: &Row<'_>) -> Result<WaiverRow, StoreError> {
         Some(at_ms) => Some(WithdrawnValues {
             reason: row.get("withdrawn_reason")?,
             operator: row.get("withdrawn_by")?,
+            caller: row.get("withdrawn_caller")?,
             at_ms,
         }),
     };
@@ -80,6 +87,7 @@ fn waiver(row: &Row<'_>) -> Result<WaiverRow, StoreError> {
             found: row.get("found")?,
             reason: row.get("reason")?,
             operator: row.get("operator")?,
+            caller: row.get("caller")?,
             given_at_ms: row::time(row, ("waivers", "given_at"))?,
         },
         withdrawn,
@@ -98,7 +106,8 @@ pub fn insert(connection: &Connection, run: RunId, values: &WaiverValues) -> Res
         values.found,
         values.reason,
         values.operator,
-        timestamp_text(values.given_at_ms)?
+        timestamp_text(values.given_at_ms)?,
+        values.caller
     ])?;
     Ok(())
 }
@@ -123,7 +132,8 @@ pub fn withdraw(
         number,
         values.reason,
         values.operator,
-        timestamp_text(values.at_ms)?
+        timestamp_text(values.at_ms)?,
+        values.caller
     ])?;
     if changed == 0 {
         return Err(StoreError::not_found(format!("standing waiver {number} of run {run}")));

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests only by their attribute, not their helpers")]
 #![allow(dead_code, reason = "each test program uses its part of it")]
 
+pub mod machine;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};

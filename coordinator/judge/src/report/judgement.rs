@@ -12,7 +12,7 @@ use crate::quantity;
 use crate::tally::Evaluation;
 use crate::threshold::{Change, Rule, RuleChange};
 use crate::verdict::{Cause, Reason, Verdict};
-use crate::waiver::{Waiver, Withdrawn};
+use crate::waiver::{Waiver, Withdrawn, author};
 
 /// Why the verdict is what it is, and what should be read beside it.
 pub(super) fn reasons(verdict: &Verdict) -> Markup {
@@ -79,11 +79,11 @@ fn waiver_row(waiver: &Waiver) -> Markup {
             td { (waiver.found) }
             td {
                 (waiver.reason)
-                @if let Some(Withdrawn { reason, by, at_ms }) = &waiver.withdrawn {
-                    " Taken back by " (by) " on " (format::time(*at_ms)) ": " (reason)
+                @if let Some(Withdrawn { reason, by, caller, at_ms }) = &waiver.withdrawn {
+                    " Taken back by " (author(by, caller.as_deref())) " on " (format::time(*at_ms)) ": " (reason)
                 }
             }
-            td { (waiver.by) }
+            td { (waiver.author()) }
             td { (format::time(waiver.given_ms)) }
         }
     }

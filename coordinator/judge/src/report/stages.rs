@@ -88,6 +88,9 @@ fn stage_rows(stage: &StageFacts, window: &Window) -> Markup {
             (timed_cells(stage.outcome.as_ref(), stage.started_ms, stage.ended_ms, window))
         }
         (reason_row(stage.outcome.as_ref()))
+        @if let (Some(Outcome::Pass), Some(said)) = (&stage.outcome, stage.reported.as_ref().and_then(Outcome::reason)) {
+            tr.reason { td colspan="5" { "Failed by what is waived: " (said) } }
+        }
         (details_row(&stage.details))
         @for step in &stage.sub_steps { (sub_step_rows(step, window)) }
     }

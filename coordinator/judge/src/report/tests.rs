@@ -103,6 +103,13 @@ fn poisoned(text: &str) -> RunFacts {
         artifact.path = own();
         artifact.kind = own();
     }
+    for outlier in &mut facts.outliers {
+        (outlier.stage, outlier.kind, outlier.key, outlier.unit) = (own(), own(), own(), own());
+    }
+    for part in &mut facts.parts_before {
+        (part.kind, part.serial, part.place, part.host) = (own(), own(), own(), own());
+        part.failed_stage = part.failed_stage.as_ref().map(|_| own());
+    }
     // every text of the inventory and the firmware report
     let fill = |value: serde_json::Value| replace_texts(value, text);
     let inventory = serde_json::to_value(&facts.inventory).map(fill).unwrap();

@@ -5,7 +5,7 @@ use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::inventory::{Cpu, Disk, DiskBus, Inventory, Memory};
 
 use super::document::{CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, MemorySpec, NicSpec, Spec};
-use super::expectation::{ExpectedNumber, ExpectedText, Range};
+use super::expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, Range};
 use super::groups::{self, Group, Mismatch};
 use super::platform;
 
@@ -105,6 +105,20 @@ pub(super) fn number_mismatch(
         field,
         expected: expected.range.to_string(),
         actual: actual.map(rounded),
+        severity: expected.severity,
+    })
+}
+
+fn flag_mismatch(
+    field: &'static str,
+    expected: Option<ExpectedFlag>,
+    actual: Option<bool>,
+) -> Option<Mismatch> {
+    let expected = expected.filter(|expected| actual != Some(expected.value))?;
+    Some(Mismatch {
+        field,
+        expected: expected.value.to_string(),
+        actual: actual.map(|actual| actual.to_string()),
         severity: expected.severity,
     })
 }
@@ -227,16 +241,8 @@ fn compare_dimms(spec: &DimmSpec, memory: &Memory, diffs: &mut Vec<SpecDiff>) {
     diffs.extend(
         number_mismatch(path, spec.count.as_ref(), count, 0.0).map(|mismatch| diff_at(path, mismatch)),
     );
-    if let Some(wanted) = spec.ecc
-        && memory.ecc != Some(wanted)
-    {
-        diffs.push(SpecDiff {
-            field: "memory.dimms.ecc".to_owned(),
-            expected: Some(wanted.to_string()),
-            actual: memory.ecc.map(|ecc| ecc.to_string()),
-            severity: Severity::Critical,
-        });
-    }
+    let ecc = flag_mismatch("ecc", spec.ecc, memory.ecc);
+    diffs.extend(ecc.map(|mismatch| diff_at("memory.dimms.ecc", mismatch)));
     let of_dimm = |size: Option<f64>, memory_type: Option<&String>, speed: Option<f64>| {
         [
             number_mismatch("size_gib", spec.size_gib.as_ref(), size, GIB_ROUNDING),
@@ -300,7 +306,7 @@ fn compare_disks(specs: &[DiskSpec], inventory: &Inventory) -> Vec<SpecDiff> {
         .map(|spec| {
             let size = spec.size_gb;
             let words = vec![
-                ("kind", spec.kind.map(|kind| kind.to_string())),
+                ("kind", spec.kind.map(|kind| kind.value.to_string())),
                 ("model", spec.model.as_ref().map(ExpectedText::describe)),
                 ("size_gb", size.map(|size| size.range.to_string())),
                 ("firmware", spec.firmware.as_ref().map(ExpectedText::describe)),
@@ -310,11 +316,11 @@ fn compare_disks(specs: &[DiskSpec], inventory: &Inventory) -> Vec<SpecDiff> {
                     Some(Range::Exactly(size)) => size * DISK_SIZE_TOLERANCE,
                     Some(Range::AtLeast(_) | Range::AtMost(_) | Range::Between(..)) | None => 0.0,
                 };
-                let kind = spec.kind.filter(|kind| disk.kind != Some(*kind)).map(|kind| Mismatch {
+                let kind = spec.kind.filter(|kind| disk.kind != Some(kind.value)).map(|kind| Mismatch {
                     field: "kind",
-                    expected: kind.to_string(),
+                    expected: kind.value.to_string(),
                     actual: disk.kind.map(|kind| kind.to_string()),
-                    severity: Severity::Critical,
+                    severity: kind.severity,
                 });
                 vec![
                     kind,
@@ -342,12 +348,14 @@ fn compare_nics(specs: &[NicSpec], inventory: &Inventory) -> Vec<SpecDiff> {
                 ("driver", spec.driver.as_ref().map(ExpectedText::describe)),
                 ("model", spec.model.as_ref().map(ExpectedText::describe)),
                 ("speed_mbps", speed.map(|speed| speed.range.to_string())),
+                ("full_duplex", spec.full_duplex.map(|full| full.value.to_string())),
             ];
             group(&spec.count, words, &inventory.nics, |nic| {
                 vec![
                     text_mismatch("driver", spec.driver.as_ref(), nic.driver.as_ref()),
                     text_mismatch("model", spec.model.as_ref(), nic.model.as_ref()),
                     number_mismatch("speed_mbps", speed.as_ref(), nic.speed_mbps.map(f64::from), 0.0),
+                    flag_mismatch("full_duplex", spec.full_duplex, nic.full_duplex),
                 ]
             })
         })

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use vetting_protocol::firmware::{FirmwareComponent, FirmwareReport};
-use vetting_protocol::inventory::{DiskKind, Inventory};
+use vetting_protocol::inventory::Inventory;
 
 use super::SpecError;
-use super::expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion};
+use super::disk_use;
+use super::expectation::{
+    ExpectedFlag, ExpectedKind, ExpectedMost, ExpectedNumber, ExpectedText, ExpectedVersion,
+};
 use super::generate;
 use crate::host_rules::HostRule;
 use crate::yaml::{self, Mistake};
@@ -112,7 +115,7 @@ pub struct DimmSpec {
     pub speed_mts: Option<ExpectedNumber>,
     /// Whether the memory corrects errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ecc: Option<bool>,
+    pub ecc: Option<ExpectedFlag>,
 }
 
 /// A group of disks that are alike.
@@ -127,13 +130,19 @@ pub struct DiskSpec {
     pub model: Option<ExpectedText>,
     /// `hdd`, `ssd`, `nvme` or `virtual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<DiskKind>,
+    pub kind: Option<ExpectedKind>,
     /// Size, decimal GB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_gb: Option<ExpectedNumber>,
     /// Firmware revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<ExpectedText>,
+    /// The most hours that each was switched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power_on_hours: Option<ExpectedMost>,
+    /// The most of its life that each has used, percent; of NVMe disks, which tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wear_percent: Option<ExpectedMost>,
 }
 
 /// A group of network interfaces that are alike.
@@ -152,6 +161,9 @@ pub struct NicSpec {
     /// Speed of its link, Mbit/s; a link that is down has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed_mbps: Option<ExpectedNumber>,
+    /// Its link works in both directions at once; a link that is down does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_duplex: Option<ExpectedFlag>,
 }
 
 /// A group of GPUs that are alike.
@@ -262,6 +274,11 @@ impl Spec {
         generate::from_inventory(inventory, firmware)
     }
 
+    /// The rules that its disks' past is judged by. Parsing refused what none can be made of.
+    pub(crate) fn disk_rules(&self) -> Vec<HostRule> {
+        disk_use::rules(self.disks.as_deref().unwrap_or_default()).unwrap_or_default()
+    }
+
     /// As YAML that [`Spec::parse`] reads.
     pub fn to_yaml(&self) -> Result<String, serde_yaml::Error> {
         serde_yaml::to_string(self)
@@ -343,8 +360,14 @@ impl HostSpec {
         let model = own.model.take();
         let nothing = "asks for nothing, so any machine would do; name at least one field or remove it";
         match own.first_empty_part() {
-            Some(path) if !path.is_empty() || model.is_none() => Err(mistake_at(yaml_text, path, nothing)),
-            Some(_) | None => Ok(Self { model, own }),
+            Some(path) if !path.is_empty() || model.is_none() => {
+                return Err(mistake_at(yaml_text, path, nothing));
+            }
+            Some(_) | None => {}
+        }
+        match disk_use::rules(own.disks.as_deref().unwrap_or_default()) {
+            Ok(_) => Ok(Self { model, own }),
+            Err(disk_use::Mistake { field, what }) => Err(mistake_at(yaml_text, field, &what)),
         }
     }
 

@@ -7,8 +7,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use vetting_protocol::diff::Severity;
+use vetting_protocol::inventory::DiskKind;
 
 use crate::glob::TextGlob;
+use crate::threshold::RuleSeverity;
 
 /// A text that must match a glob.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,45 +30,106 @@ pub struct ExpectedNumber {
     pub severity: Severity,
 }
 
-/// A switch that must be on or off: `true`, or `{value: true, severity: warning}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "FlagForm", into = "FlagForm")]
-pub struct ExpectedFlag {
-    /// On.
-    pub value: bool,
-    /// What a difference weighs.
-    pub severity: Severity,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "true, false, or {value: …, severity: …}")]
-enum FlagForm {
-    Plain(bool),
-    Weighed(WeighedFlag),
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WeighedFlag {
-    value: bool,
-    severity: Severity,
-}
-
-impl From<FlagForm> for ExpectedFlag {
-    fn from(form: FlagForm) -> Self {
-        match form {
-            FlagForm::Plain(value) => Self { value, severity: Severity::Critical },
-            FlagForm::Weighed(WeighedFlag { value, severity }) => Self { value, severity },
+/// A plain value, or `{value: …, severity: …}`.
+macro_rules! weighed {
+    ($(#[$about:meta])* $name:ident, $value:ty, $form:ident = $form_name:literal, $map:ident, $expecting:literal) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(from = $form_name, into = $form_name)]
+        pub struct $name {
+            /// What it must be.
+            pub value: $value,
+            /// What a difference weighs.
+            pub severity: Severity,
         }
+
+        #[derive(Serialize, Deserialize)]
+        #[serde(untagged, expecting = $expecting)]
+        enum $form {
+            Plain($value),
+            Weighed($map),
+        }
+
+        #[derive(Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct $map {
+            value: $value,
+            severity: Severity,
+        }
+
+        impl From<$form> for $name {
+            fn from(form: $form) -> Self {
+                match form {
+                    $form::Plain(value) => Self::critical(value),
+                    $form::Weighed($map { value, severity }) => Self { value, severity },
+                }
+            }
+        }
+
+        impl From<$name> for $form {
+            fn from($name { value, severity }: $name) -> Self {
+                match severity {
+                    Severity::Critical => Self::Plain(value),
+                    Severity::Warning | Severity::Info => Self::Weighed($map { value, severity }),
+                }
+            }
+        }
+
+        impl $name {
+            /// Of a value whose absence is critical.
+            pub fn critical(value: $value) -> Self {
+                Self { value, severity: Severity::Critical }
+            }
+        }
+    };
+}
+weighed!(
+    /// A switch that must be on or off: `true`, or `{value: true, severity: warning}`.
+    ExpectedFlag, bool, FlagForm = "FlagForm", WeighedFlag, "true, false, or {value: …, severity: …}"
+);
+weighed!(
+    /// A kind of disks: `ssd`, or `{value: ssd, severity: warning}`.
+    ExpectedKind, DiskKind, KindForm = "KindForm", WeighedKind, "write `hdd`, `ssd`, `nvme` or `virtual`, or {value: …, severity: …}"
+);
+
+/// The most that a disk may have behind it: `{max: 100}`, or `{max: 100, severity: warning}`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "MostForm", into = "MostForm")]
+pub struct ExpectedMost {
+    /// Not more than this.
+    pub max: f64,
+    /// What more than that weighs.
+    pub severity: RuleSeverity,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{max: …}, with severity: warning where it only warns")]
+struct MostForm {
+    max: f64,
+    #[serde(default = "critical_rule", skip_serializing_if = "is_critical_rule")]
+    severity: RuleSeverity,
+}
+
+fn critical_rule() -> RuleSeverity {
+    RuleSeverity::Critical
+}
+
+fn is_critical_rule(severity: &RuleSeverity) -> bool {
+    *severity == RuleSeverity::Critical
+}
+
+impl TryFrom<MostForm> for ExpectedMost {
+    type Error = String;
+
+    fn try_from(MostForm { max, severity }: MostForm) -> Result<Self, String> {
+        finite::<serde::de::value::Error>(max).map_err(|error| error.to_string())?;
+        Ok(Self { max, severity })
     }
 }
 
-impl From<ExpectedFlag> for FlagForm {
-    fn from(ExpectedFlag { value, severity }: ExpectedFlag) -> Self {
-        match severity {
-            Severity::Critical => Self::Plain(value),
-            Severity::Warning | Severity::Info => Self::Weighed(WeighedFlag { value, severity }),
-        }
+impl From<ExpectedMost> for MostForm {
+    fn from(ExpectedMost { max, severity }: ExpectedMost) -> Self {
+        Self { max, severity }
     }
 }
 

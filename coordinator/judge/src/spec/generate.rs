@@ -8,7 +8,9 @@ use super::compare::{GB, GIB, counted_disks, largest_gap};
 use super::document::{
     CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, MemorySpec, NicSpec, Spec, SystemSpec,
 };
-use super::expectation::{ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
+use super::expectation::{
+    ExpectedFlag, ExpectedKind, ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule,
+};
 
 /// See [`Spec::from_inventory`].
 pub(super) fn from_inventory(inventory: &Inventory, firmware: &FirmwareReport) -> Spec {
@@ -82,7 +84,7 @@ fn dimms(memory: &Memory) -> Option<DimmSpec> {
             .speed_mts
             .filter(|_| alike(&|dimm| dimm.speed_mts == first.speed_mts))
             .map(ExpectedNumber::exactly),
-        ecc: memory.ecc,
+        ecc: memory.ecc.map(ExpectedFlag::critical),
     })
 }
 
@@ -111,9 +113,11 @@ fn disk(disk: &Disk) -> DiskSpec {
     DiskSpec {
         count: ExpectedNumber::one(),
         model: literal(disk.model.as_ref()),
-        kind: disk.kind,
+        kind: disk.kind.map(ExpectedKind::critical),
         size_gb: Some(ExpectedNumber::exactly(three_digits(disk.size_bytes as f64 / GB))),
         firmware: literal(disk.firmware.as_ref()),
+        power_on_hours: None,
+        wear_percent: None,
     }
 }
 
@@ -132,6 +136,7 @@ fn nic(nic: &Nic) -> NicSpec {
         driver: literal(nic.driver.as_ref()),
         model: literal(nic.model.as_ref()),
         speed_mbps: None,
+        full_duplex: None,
     }
 }
 

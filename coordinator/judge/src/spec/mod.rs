@@ -40,6 +40,7 @@
 //! not `"2.10"`). What the spec asks for and the machine does not tell is a diff, never silently equal.
 
 mod compare;
+mod disk_use;
 mod document;
 mod expectation;
 mod generate;
@@ -55,7 +56,10 @@ pub use document::{
     BiosSpec, CpuSpec, DimmSpec, DiskSpec, FirmwareSpec, GpuSpec, HostSpec, MemorySpec, NicSpec, PcieSpec,
     Spec, SystemSpec,
 };
-pub use expectation::{ExpectedFlag, ExpectedNumber, ExpectedText, ExpectedVersion, Range, VersionRule};
+pub use expectation::{
+    ExpectedFlag, ExpectedKind, ExpectedMost, ExpectedNumber, ExpectedText, ExpectedVersion, Range,
+    VersionRule,
+};
 
 /// The JSON Schema of a spec, for editors and programs; the parser finds more mistakes than it can tell.
 pub const SCHEMA: &str = include_str!("../../../../docs/api/spec.schema.json");

@@ -13,9 +13,11 @@ system: {manufacturer: "Dell*", product: {value: "PowerEdge R640", severity: war
 cpu: {model: "Intel*", sockets: 2, physical_cores: 32, logical_cores: {min: 32, max: 64}}
 memory:
   total_gib: 384
-  dimms: {count: 12, size_gib: 32, type: DDR4, speed_mts: {min: 2666, severity: warning}, ecc: true}
-disks: [{count: 2, kind: ssd, model: "INTEL*", size_gb: 480, firmware: XCV10132}]
-nics: [{count: {min: 2}, driver: ixgbe, model: "*X520*", speed_mbps: {value: 10000, severity: info}}]
+  dimms: {count: 12, size_gib: 32, type: DDR4, speed_mts: {min: 2666, severity: warning}, ecc: {value: true, severity: warning}}
+disks:
+  - {count: 2, kind: nvme, model: "INTEL*", size_gb: 480, firmware: XCV10132, power_on_hours: {max: 100}, wear_percent: {max: 3, severity: warning}}
+  - {count: 2, kind: {value: ssd, severity: warning}}
+nics: [{count: {min: 2}, driver: ixgbe, model: "*X520*", speed_mbps: {value: 10000, severity: info}, full_duplex: true}]
 gpus: [{count: 1, model: "*"}]
 firmware:
   bios: {minimum: "2.10"}
@@ -120,7 +122,7 @@ fn words_are_those_of_the_parser() {
     assert_eq!(words("/$defs/threshold/properties/op"), all(&ops));
     let kinds: Vec<&str> =
         vetting_protocol::inventory::DiskKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    assert_eq!(words("/$defs/disk/properties/kind"), all(&kinds));
+    assert_eq!(words("/$defs/disk_kind/oneOf/0"), all(&kinds));
     let severities: Vec<&str> =
         vetting_protocol::diff::Severity::ALL.iter().map(|severity| severity.as_str()).collect();
     assert_eq!(words("/$defs/severity"), all(&severities));

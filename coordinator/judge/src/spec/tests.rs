@@ -40,6 +40,7 @@ fn every_kind_of_difference_is_named() {
         ("memory: {total_gib: 512}", "memory.total_gib | 512 | 384 | critical"),
         ("memory: {dimms: {count: 16}}", "memory.dimms.count | 16 | 12 | critical"),
         ("memory: {dimms: {ecc: false}}", "memory.dimms.ecc | false | true | critical"),
+        ("memory: {dimms: {ecc: {value: false, severity: info}}}", "memory.dimms.ecc | false | true | info"),
         (
             "gpus: [{model: '*H100*', count: 8}]",
             "gpus[0].count | 8 with model matching *H100* | ∅ | critical",

@@ -16,6 +16,7 @@ fn waive(facts: &mut RunFacts, reason: &Reason) {
         found: reason.text.clone(),
         reason: "spare part".to_owned(),
         by: "ada".to_owned(),
+        caller: Some("ada".to_owned()),
         given_ms: 1,
         withdrawn: None,
     });
@@ -69,8 +70,12 @@ fn a_waived_difference_or_breach_passes_with_its_stage_and_says_who_and_why() {
         let told: Vec<_> = after.remarks.iter().filter(|remark| remark.next.starts_with("Waived")).collect();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].next, "Waived by ada: spare part.");
-        facts.waivers[0].withdrawn =
-            Some(Withdrawn { reason: "no spare came".to_owned(), by: "bob".to_owned(), at_ms: 2 });
+        facts.waivers[0].withdrawn = Some(Withdrawn {
+            reason: "no spare came".to_owned(),
+            by: "bob".to_owned(),
+            caller: None,
+            at_ms: 2,
+        });
         assert_eq!(judge(&facts).result, RunResult::Fail);
     }
 }

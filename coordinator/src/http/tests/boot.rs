@@ -144,6 +144,20 @@ async fn files_of_the_image_and_no_others_are_served_in_parts_too() {
 
     let head = lab.http(Method::HEAD, "/boot/files/vmlinuz").send().await.unwrap();
     assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, "6"));
+    // the disc is served where there is one, and BMCs read it sector by sector
+    assert_eq!(refused(get("/boot/files/vetting.iso")).await, refusal(404, "not-found"));
+    std::fs::write(lab.config.image.dir.join("vetting.iso"), "sectors").unwrap();
+    let disc = get("/boot/files/vetting.iso").header("Range", "bytes=3-5").send().await.unwrap();
+    assert_eq!(
+        (disc.status().as_u16(), &disc.headers()["content-range"]),
+        (206, &"bytes 3-5/7".parse().unwrap())
+    );
+    assert_eq!(disc.text().await.unwrap(), "tor");
+    let head = lab.http(Method::HEAD, "/boot/files/vetting.iso").send().await.unwrap();
+    assert_eq!(
+        (&head.headers()["content-length"], &head.headers()["accept-ranges"]),
+        (&"7".parse().unwrap(), &"bytes".parse().unwrap())
+    );
     for path in
         ["/boot/files/other", "/boot/files/..%2fvetting.db", "/boot/files/../vetting.db", "/api/v1/hosts"]
     {

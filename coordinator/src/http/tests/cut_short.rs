@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::operator_api::RunCreate;
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunPlace, RunResult, RunState};
@@ -10,6 +11,7 @@ use vetting_protocol::run::{BootTarget, RunPlace, RunResult, RunState};
 use super::*;
 use crate::run::state::EndedBy;
 use crate::store::StoreError;
+use crate::store::events::{self, EventValues};
 use crate::store::runs::{self, OverrideFlags, RunChange, RunValues};
 
 /// Fails a test that would wait for ever; none waits so long otherwise.
@@ -17,12 +19,17 @@ async fn within_reason<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("it is left undone")
 }
 
+/// Who ordered it.
+fn order_line() -> EventValues {
+    events::of_box(EventLevel::Info, "operator_order", "test ordered it".to_owned(), START_MS)
+}
+
 #[tokio::test]
 async fn an_abort_that_is_not_waited_for_still_ends_with_a_report() {
     let lab = Lab::open().await;
     let claimed = lab.claimed().await;
     // the write is queued; what follows it is not yet done when the request is dropped
-    assert!(lab.server.driver.abort(claimed.run).now_or_never().is_none());
+    assert!(lab.server.driver.abort(claimed.run, order_line()).now_or_never().is_none());
     let detail = within_reason(lab.over(claimed.run)).await;
     assert_eq!((detail.summary.state, detail.summary.result), (RunState::Aborted, Some(RunResult::Fail)));
     assert!(detail.artifacts.iter().any(|artifact| artifact.kind == "report"));
@@ -55,7 +62,7 @@ async fn an_order_that_is_not_waited_for_still_wakes_the_machine() {
         after_pass: None,
         after_fail: None,
     };
-    assert!(lab.server.driver.start_run(order).now_or_never().is_none());
+    assert!(lab.server.driver.start_run(order, order_line()).now_or_never().is_none());
     within_reason(async {
         while lab.power.0.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;

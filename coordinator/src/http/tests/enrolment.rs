@@ -10,10 +10,10 @@ use vetting_protocol::run::RunState;
 
 use super::*;
 
-const UUID: &str = "4c4c4544-0043-3010-8057-b5c04f503332";
-const OTHER_UUID: &str = "3f8a5c1e-7d42-11eb-9a03-0242ac130003";
-const CARD: &str = "b8:ca:3a:00:00:01";
-const SECOND_CARD: &str = "b8:ca:3a:00:00:02";
+pub(super) const UUID: &str = "4c4c4544-0043-3010-8057-b5c04f503332";
+pub(super) const OTHER_UUID: &str = "3f8a5c1e-7d42-11eb-9a03-0242ac130003";
+pub(super) const CARD: &str = "b8:ca:3a:00:00:01";
+pub(super) const SECOND_CARD: &str = "b8:ca:3a:00:00:02";
 const HOUR_MS: u64 = 3_600_000;
 
 pub(super) fn identity(uuid: &str, cards: &[&str]) -> Identity {
@@ -48,7 +48,7 @@ impl Lab {
         })
     }
 
-    pub async fn enrol(
+    pub(super) async fn enrol(
         &self,
         identity: &Identity,
         token: Option<&Secret>,
@@ -82,7 +82,7 @@ impl Lab {
     }
 }
 
-fn waiting(answer: EnrolAnswer) -> (String, Secret, Option<String>) {
+pub(super) fn waiting(answer: EnrolAnswer) -> (String, Secret, Option<String>) {
     match answer {
         EnrolAnswer::Waiting { code, ticket, note, .. } => (code, ticket, note),
         other => panic!("{other:?}"),

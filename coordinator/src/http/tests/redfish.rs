@@ -202,6 +202,12 @@ async fn an_image_is_put_into_the_virtual_drive_and_taken_out() {
     assert_eq!(bmc.ask(&format!("Systems/{SYSTEM}")).await["Boot"]["BootSourceOverrideTarget"], "Cd");
     done(lab.operator(Method::DELETE, "hosts/node1/media")).await.unwrap();
     assert_eq!(bmc.ask(&format!("Systems/{SYSTEM}/VirtualMedia/Cd")).await["Inserted"], false);
+    let said: Vec<_> = lab.events().await.into_iter().filter(|event| event.kind == "media").collect();
+    let by = |event: &EventView| event.data.as_ref().is_some_and(|data| data["by"] == "test");
+    assert!(said.iter().all(|event| by(event) && event.host_id.is_some()), "{said:?}");
+    let said: Vec<_> = said.into_iter().map(|event| event.message).collect();
+    let put = format!("test put {url} into the virtual drive of host node1");
+    assert_eq!(said, [put.clone(), put, "test emptied the virtual drive of host node1".to_owned()]);
     let gone = json!({"url": format!("http://{}/boot/files/none", lab.server.http)});
     let why = done(lab.operator(Method::PUT, "hosts/node1/media").json(&gone)).await.unwrap_err();
     assert!(why.contains("404"), "the BMC's own words: {why}");

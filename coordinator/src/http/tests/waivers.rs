@@ -5,9 +5,10 @@ use vetting_protocol::agent_api::{AfterRun, Directive, Record};
 use vetting_protocol::diff::{Severity, SpecDiff};
 use vetting_protocol::ids::{FindingId, StageName};
 use vetting_protocol::operator_api::{RunSummary, VerdictView};
-use vetting_protocol::outcome::Outcome;
+use vetting_protocol::outcome::{Outcome, StepState};
 use vetting_protocol::run::{RunResult, RunState};
 
+use super::agent::inventory;
 use super::*;
 
 /// A run that worked to its end and failed by the heat of a CPU in its last stage alone.
@@ -71,15 +72,21 @@ async fn a_waiver_makes_a_new_report_and_keeps_the_old_one() {
     let newest: Value = good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await;
     assert_eq!(newest["verdict"]["result"], json!("pass"));
     assert_eq!(newest["facts"]["run"]["report_version"], json!(2));
-    assert_eq!(newest["facts"]["waivers"][0]["by"], json!("ada"));
+    let waiver = &newest["facts"]["waivers"][0];
+    assert_eq!((&waiver["by"], &waiver["caller"]), (&json!("ada"), &json!("test")));
     let html = std::fs::read_to_string(lab.path("artifacts/run-1/report-2.html")).unwrap();
-    for text in ["Waivers", "the sensor is known to be wrong", "with waivers", "version 2"] {
+    for text in
+        ["Waivers", "ada (sent as test)", "the sensor is known to be wrong", "with waivers", "version 2"]
+    {
         assert!(html.contains(text), "{text}");
     }
     let kinds: Vec<_> = lab.events().await.into_iter().map(|event| event.kind).collect();
     for kind in ["finding_waived", "judged_again"] {
         assert!(kinds.iter().any(|known| known == kind), "{kinds:?}");
     }
+    let events = lab.events().await;
+    let data = events.iter().find(|event| event.kind == "finding_waived").unwrap().data.as_ref().unwrap();
+    assert_eq!((&data["by"], &data["caller"]), (&json!("ada"), &json!("test")));
 }
 
 #[tokio::test]
@@ -92,7 +99,9 @@ async fn a_waiver_taken_back_fails_the_run_again_and_outlives_a_restart() {
     let view: VerdictView = good(withdrawing(&lab, run, 1)).await;
     assert_eq!((view.report_version, view.summary.result), (3, Some(RunResult::Fail)));
     assert!(view.summary.failed_stage.is_some());
-    assert_eq!(view.waivers[0].withdrawn.as_ref().unwrap().by, "bob");
+    let withdrawn = view.waivers[0].withdrawn.as_ref().unwrap();
+    assert_eq!((withdrawn.by.as_str(), withdrawn.caller.as_deref()), ("bob", Some("test")));
+    assert_eq!(view.waivers[0].caller.as_deref(), Some("test"));
     assert_eq!(refused(withdrawing(&lab, run, 1)).await, refusal(404, "not-found"));
     assert_eq!(refused(withdrawing(&lab, run, 2)).await, refusal(404, "not-found"));
     // and may be given again
@@ -135,25 +144,101 @@ async fn what_was_not_found_or_is_not_over_cannot_be_waived() {
 }
 
 #[tokio::test]
-async fn a_run_that_halted_at_its_spec_does_not_pass_by_a_waiver() {
-    let lab = Lab::open().await;
+async fn a_stage_that_did_not_pass_by_itself_is_waived_whatever_it_said() {
+    for outcome in [Outcome::fail("fan 3 stands still"), Outcome::error("the tool is missing")] {
+        let lab = Lab::open().await;
+        let claimed = lab.claimed().await;
+        let run = claimed.run;
+        let mut records = healthy(&claimed);
+        let (at, last) = (records.len() - 2, claimed.response.plan.stages.last().unwrap().work.name());
+        records[at] = finished(last, outcome.clone());
+        lab.send(&claimed, 1, records).await;
+        lab.verdict(&claimed).await;
+        let found = finding(&lab, run).await;
+        let view: VerdictView = good(waiving(&lab, run, &found, "ada")).await;
+        assert_eq!(view.summary.result, Some(RunResult::Pass), "{view:#?}");
+        assert!(view.waivers[0].found.contains(outcome.reason().unwrap()), "{view:#?}");
+        // the stage itself stays what it was
+        let stage = lab.detail(run).await.stages.pop().unwrap();
+        assert_eq!((stage.name.as_str(), stage.state), (last.as_str(), StepState::Failed));
+    }
+}
+
+/// What SpecValidate tells of a machine with so much memory.
+fn with_less_memory(gib: &str) -> Vec<Record> {
+    let stage = StageName::SpecValidate;
+    let diff = SpecDiff {
+        field: "memory.total_gib".to_owned(),
+        expected: Some("32".to_owned()),
+        actual: Some(gib.to_owned()),
+        severity: Severity::Critical,
+    };
+    let outcome = Outcome::fail(format!("memory.total_gib: expected 32, found {gib}"));
+    vec![started(stage), Record::SpecDiffs { diffs: vec![diff] }, finished(stage, outcome)]
+}
+
+/// A run that failed by its spec, and is held.
+async fn halted_at_its_spec(lab: &Lab) -> Claimed {
     let claimed = lab.claimed().await;
     let mut records = Vec::new();
     for stage in [StageName::Inventory, StageName::Firmware] {
         records.extend([started(stage), finished(stage, Outcome::Pass)]);
     }
-    let diff = SpecDiff {
-        field: "memory.total_gib".to_owned(),
-        expected: Some("32".to_owned()),
-        actual: Some("16".to_owned()),
-        severity: Severity::Critical,
-    };
-    let stage = StageName::SpecValidate;
-    let outcome = Outcome::fail("memory.total_gib: expected 32, found 16");
-    records.extend([started(stage), Record::SpecDiffs { diffs: vec![diff] }, finished(stage, outcome)]);
+    records.insert(1, inventory("SN1"));
+    records.extend(with_less_memory("16"));
     records.push(Record::PipelineFinished { ts_ms: START_MS });
     lab.send(&claimed, 1, records).await;
     lab.verdict(&claimed).await;
+    claimed
+}
+
+#[tokio::test]
+async fn a_run_goes_on_after_its_spec_was_waived_unless_it_differs_in_another_way() {
+    let lab = Lab::open().await;
+    let claimed = halted_at_its_spec(&lab).await;
+    let run = claimed.run;
+    let resume = || lab.operator(Method::POST, &format!("runs/{run}/resume")).json(&json!({}));
+    let _: VerdictView = good(waiving(&lab, run, &finding(&lab, run).await, "ada")).await;
+
+    // half of what is left is gone
+    let _: RunSummary = good(resume()).await;
+    let mut records = vec![inventory("SN1")];
+    records.extend(with_less_memory("8"));
+    lab.send(&claimed, 2, records).await;
+    let halted = matches!(lab.verdict(&claimed).await, Directive::HaltPipeline { .. });
+    assert!(halted, "a difference that nobody waived");
+    lab.send(&claimed, 3, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
+    lab.verdict(&claimed).await;
+
+    let _: RunSummary = good(resume()).await;
+    let mut records = vec![inventory("SN1")];
+    records.extend(with_less_memory("16"));
+    lab.send(&claimed, 4, records).await;
+    assert_eq!(lab.verdict(&claimed).await, Directive::Continue);
+    let all = healthy(&claimed);
+    let spec = all.iter().position(|record| *record == finished(StageName::SpecValidate, Outcome::Pass));
+    lab.send(&claimed, 5, all[spec.unwrap() + 1..].to_vec()).await;
+    let Directive::Finished { result, .. } = lab.verdict(&claimed).await else { panic!() };
+    let detail = lab.detail(run).await;
+    assert_eq!(result, RunResult::Pass, "{:?}", detail.reasons);
+    let stage = detail.stages.iter().find(|stage| stage.name == "SpecValidate").unwrap();
+    assert_eq!((stage.state, &stage.summary["reported"]["outcome"]), (StepState::Passed, &json!("fail")));
+    let view = verdict(&lab, run).await;
+    let waived = view.remarks.iter().find(|remark| remark.waiver == Some(1)).unwrap();
+    assert!(waived.text.contains("expected 32, found 16"), "{view:#?}");
+    let report: Value = good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await;
+    assert_eq!(report["verdict"]["result"], json!("pass"));
+    assert_eq!(report["facts"]["waivers"][0]["by"], json!("ada"));
+    // it counts again once the waiver is taken back
+    let view: VerdictView = good(withdrawing(&lab, run, 1)).await;
+    assert_eq!(view.summary.result, Some(RunResult::Fail));
+    assert_eq!(view.summary.failed_stage.as_deref(), Some("SpecValidate"));
+}
+
+#[tokio::test]
+async fn a_run_that_halted_at_its_spec_does_not_pass_by_a_waiver() {
+    let lab = Lab::open().await;
+    let claimed = halted_at_its_spec(&lab).await;
     let finding = finding(&lab, claimed.run).await;
     let view: VerdictView = good(waiving(&lab, claimed.run, &finding, "ada")).await;
     assert_eq!((view.summary.result, view.summary.state), (Some(RunResult::Fail), RunState::FailedHolding));

@@ -168,12 +168,13 @@ async fn first_run(visitor: &Visitor, name: &str, profile: ProfileName) -> Resul
         after_pass: None,
         after_fail: None,
     };
-    let ordered = visitor.app.driver.start_run(order).await.map_err(ApiError::from);
+    let app = &visitor.app;
+    let ordered =
+        app.driver.start_run(order, app.order(None, "ordered the run")).await.map_err(ApiError::from);
     let run = ordered.map_err(|error| {
         let detail = format!("{name} was added, but its run was not ordered: {}", error.detail);
         ApiError::new(error.kind, detail)
     })?;
-    visitor.app.note_order(Some(run), "ordered the run").await;
     Ok(see_other(&format!("/runs/{run}")))
 }
 

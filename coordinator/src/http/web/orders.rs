@@ -1,6 +1,7 @@
 //! Orders to a run. Each has a page that says what will happen and asks; its button sends the order.
 
 use maud::{Markup, html};
+use vetting_judge::waiver::author;
 use vetting_protocol::agent_api::AfterRun;
 use vetting_protocol::ids::{FindingId, RunId};
 use vetting_protocol::operator_api::{RunDetail, RunRelease, WaiverCreate, WaiverWithdraw};
@@ -107,7 +108,7 @@ fn withdraw(run: &RunDetail, number: i64) -> Result<Markup, ApiError> {
         .ok_or_else(|| ApiError::not_found(format!("run {} has no waiver {number}", run.summary.id)))?;
     Ok(html! {
         blockquote { (waiver.found) }
-        p { "Waived by " (waiver.by) ": " (waiver.reason) }
+        p { "Waived by " (author(&waiver.by, waiver.caller.as_deref())) ": " (waiver.reason) }
         p { "It counts again, and the run is judged anew." }
         input type="hidden" name="waiver" value=(number);
         label { "Why" textarea name="reason" rows="4" required {} }
@@ -124,8 +125,7 @@ pub(super) async fn carry_out(
     let app = &visitor.app;
     match order {
         "abort" => {
-            app.driver.abort(run).await?;
-            app.note_order(Some(run), "aborted the run").await;
+            app.driver.abort(run, app.order(Some(run), "aborted the run")).await?;
         }
         "release" => {
             let then = match form.require("then")? {
@@ -136,26 +136,26 @@ pub(super) async fn carry_out(
                     return Err(ApiError::new(ProblemKind::Invalid, detail));
                 }
             };
-            app.driver.release(run, RunRelease { then: Some(then) }).await?;
-            app.note_order(Some(run), "released the machine").await;
+            let line = app.order(Some(run), "released the machine");
+            app.driver.release(run, RunRelease { then: Some(then) }, line).await?;
         }
         "retry" => {
             let stage = form.parsed("stage")?;
-            app.driver.retry(run, stage).await?;
-            app.note_order(Some(run), &format!("had stage {stage} run again")).await;
+            let line = app.order(Some(run), &format!("had stage {stage} run again"));
+            app.driver.retry(run, stage, line).await?;
         }
         "resume" => {
-            app.driver.resume_run(run).await?;
-            app.note_order(Some(run), "had the run go on").await;
+            app.driver.resume_run(run, app.order(Some(run), "had the run go on")).await?;
         }
         "waive" => {
             let (finding, reason) = (form.parsed("finding")?, said(form)?);
-            app.driver.waive(run, WaiverCreate { finding, reason, by: visitor.name().to_owned() }).await?;
+            let order = WaiverCreate { finding, reason, by: visitor.name().to_owned() };
+            app.driver.waive(run, order, app.caller_name()).await?;
         }
         "withdraw" => {
             let (number, reason) = (form.parsed("waiver")?, said(form)?);
             let order = WaiverWithdraw { reason, by: visitor.name().to_owned() };
-            app.driver.withdraw_waiver(run, number, order).await?;
+            app.driver.withdraw_waiver(run, number, order, app.caller_name()).await?;
         }
         _ => return Err(no_page()),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 use vetting_judge::quantity;
 use vetting_judge::report::format;
+use vetting_judge::waiver::author;
 use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::{
@@ -162,9 +163,9 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
                 div.scroll tabindex="0" role="region" aria-label="Waivers" { table {
                     thead { tr { th { "Nr" } th { "What does not count" } th { "Why" } th { "By" } th { "Given" } th { "Withdrawn" } } }
                     tbody { @for waiver in &verdict.waivers { tr {
-                        td { (waiver.id) } td { (waiver.found) } td { (waiver.reason) } td { (waiver.by) } td.nowrap { (waiver.given_at) }
+                        td { (waiver.id) } td { (waiver.found) } td { (waiver.reason) } td { (author(&waiver.by, waiver.caller.as_deref())) } td.nowrap { (waiver.given_at) }
                         td { @match &waiver.withdrawn {
-                            Some(back) => { (back.at) " by " (back.by) ": " (back.reason) }
+                            Some(back) => { (back.at) " by " (author(&back.by, back.caller.as_deref())) ": " (back.reason) }
                             None => { @if waivable { a href=(format!("/runs/{}/withdraw?waiver={}", summary.id, waiver.id)) { "Withdraw…" } } }
                         } }
                     } } }

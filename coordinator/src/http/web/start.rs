@@ -97,7 +97,7 @@ pub(super) async fn start(visitor: &Visitor, name: &str, form: &Form) -> Result<
         after_pass: None,
         after_fail: None,
     };
-    let run = visitor.app.driver.start_run(order).await?;
-    visitor.app.note_order(Some(run), "ordered the run").await;
+    let app = &visitor.app;
+    let run = app.driver.start_run(order, app.order(None, "ordered the run")).await?;
     Ok(see_other(&format!("/runs/{run}")))
 }

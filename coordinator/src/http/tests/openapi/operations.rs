@@ -502,7 +502,7 @@ fn boot() -> Vec<Operation> {
     vec![
         mac(get("/boot/ipxe", "Boot script of iPXE", "text/plain")),
         mac(get("/boot/grub", "Boot script of GRUB", "text/plain")),
-        mac(get("/boot/files/{file}", "Kernel, initramfs, memtest86+", "application/octet-stream")),
+        mac(get("/boot/files/{file}", "Kernel, initramfs, disc, memtest86+", "application/octet-stream")),
         get("/boot/netboot/{file}", "Boot loaders", "application/octet-stream"),
         get("/grub/grub.cfg", "Configuration of GRUB", "text/plain"),
     ]
