@@ -8,6 +8,7 @@ use vetting_judge::report::Report;
 use vetting_judge::rules::RuleSet;
 use vetting_judge::step::BROKE_OFF;
 use vetting_protocol::agent_api::{EventLevel, MAX_BATCH_RECORDS, Record};
+use vetting_protocol::exchange::RunImportView;
 use vetting_protocol::ids::{HostId, MacAddress, ParseIdError, RunId, Sha256Hex};
 use vetting_protocol::results::artifact_of;
 use vetting_protocol::run::{BootTarget, RunResult};
@@ -43,6 +44,15 @@ pub struct Imported {
     pub result: RunResult,
     /// What was done.
     pub news: News,
+}
+
+impl Imported {
+    /// As operators' tools are told.
+    pub fn into_view(self, differences: Vec<String>) -> RunImportView {
+        let Self { run, host, result, news } = self;
+        let (new_run, new_host) = (news != News::Known, news == News::Host);
+        RunImportView { run, host, result, new_run, new_host, differences }
+    }
 }
 
 /// What an import did.
@@ -307,4 +317,4 @@ fn document(record: &Record, files: &Path) -> Result<Option<Stored>, RunError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

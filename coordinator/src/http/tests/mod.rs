@@ -33,6 +33,7 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod run_imports;
 mod turns;
 mod unread;
 mod users;
