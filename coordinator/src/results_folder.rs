@@ -24,6 +24,14 @@ const LARGEST_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// The files that the manifest of a complete folder names; the spec may be missing.
 const FILES: [&str; 6] = [HEADER_FILE, PROFILE_FILE, SPEC_FILE, STREAM_FILE, REPORT_FILE, REPORT_HTML_FILE];
 
+/// Gives the bytes of a file by its name; `None` if there is none.
+pub type TakeFile<'a> = &'a mut dyn FnMut(&str) -> Result<Option<Vec<u8>>, FolderError>;
+
+/// Whether a file of this name is read of a results folder.
+pub fn is_part(name: &str) -> bool {
+    name == MANIFEST_FILE || FILES.contains(&name) || artifact_of(name).is_some()
+}
+
 /// A folder that cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
@@ -137,15 +145,24 @@ impl ResultsFolder {
     /// # Errors
     /// Anything in it that is not as it should be.
     pub fn read(path: &Path, incomplete: bool) -> Result<Self, FolderError> {
+        Self::of_files(path, &mut |name| read_file(&path.join(name)), incomplete)
+    }
+
+    /// The same of files that are elsewhere: `take` gives one by its name, and is asked for each once. `path` is what errors
+    /// call the folder.
+    ///
+    /// # Errors
+    /// See [`Self::read`].
+    pub fn of_files(path: &Path, take: TakeFile<'_>, incomplete: bool) -> Result<Self, FolderError> {
         let mut files = Vec::new();
-        match read_file(&path.join(MANIFEST_FILE))? {
+        match take(MANIFEST_FILE)? {
             Some(manifest) => {
-                check(path, &manifest, &mut files)?;
+                check(path, &manifest, take, &mut files)?;
                 files.push((MANIFEST_FILE.to_owned(), manifest));
             }
             None if incomplete => {
                 for name in FILES {
-                    files.extend(read_file(&path.join(name))?.map(|bytes| (name.to_owned(), bytes)));
+                    files.extend(take(name)?.map(|bytes| (name.to_owned(), bytes)));
                 }
             }
             None => return Err(FolderError::Incomplete { path: path.to_owned() }),
@@ -213,7 +230,12 @@ fn differences(written: &Report, made: &Report) -> Vec<String> {
 }
 
 /// Reads every file of the manifest and compares its digest.
-fn check(path: &Path, manifest: &[u8], files: &mut Vec<(String, Vec<u8>)>) -> Result<(), FolderError> {
+fn check(
+    path: &Path,
+    manifest: &[u8],
+    take: TakeFile<'_>,
+    files: &mut Vec<(String, Vec<u8>)>,
+) -> Result<(), FolderError> {
     let text = std::str::from_utf8(manifest)
         .map_err(|_| malformed(path, MANIFEST_FILE, "it is no text".to_owned()))?;
     let lines = parse_manifest(text).map_err(|error| malformed(path, MANIFEST_FILE, error.to_string()))?;
@@ -222,7 +244,7 @@ fn check(path: &Path, manifest: &[u8], files: &mut Vec<(String, Vec<u8>)>) -> Re
             return Err(malformed(path, MANIFEST_FILE, format!("no run leaves a file `{}`", line.name)));
         }
         let file = path.join(&line.name);
-        let bytes = read_file(&file)?.ok_or_else(|| FolderError::Changed { path: file.clone() })?;
+        let bytes = take(&line.name)?.ok_or_else(|| FolderError::Changed { path: file.clone() })?;
         if Sha256Hex::of(&bytes) != line.sha256 {
             return Err(FolderError::Changed { path: file });
         }

@@ -188,7 +188,7 @@ fn another_box_asks_the_coordinator_for_profiles_and_where_machines_boot_from() 
 fn another_coordinator_is_not_named_in_vain() {
     let home = tempfile::tempdir().unwrap();
     let url = "https://192.0.2.10:8443";
-    let here = ["init", "migrate", "serve", "backup b.tar", "restore b.tar", "import results"];
+    let here = ["init", "migrate", "serve", "backup b.tar", "restore b.tar"];
     for words in here.map(|words| words.split(' ').collect::<Vec<_>>()) {
         let refused = said(&elsewhere(home.path(), &[words.as_slice(), &["--url", url]].concat()));
         assert!(

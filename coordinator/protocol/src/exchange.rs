@@ -1,8 +1,9 @@
-//! Hosts that are registered together, and samples of a run for other programs.
+//! Hosts that are registered together, results of machines that worked alone, and samples of a run for other programs.
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::named_enum;
+use crate::ids::{RunId, named_enum};
+use crate::run::RunResult;
 
 named_enum! {
     /// How a list of hosts is written.
@@ -45,6 +46,25 @@ pub struct HostImportView {
     pub added: Vec<String>,
     /// Names of those that were there already.
     pub existing: Vec<String>,
+}
+
+/// What became of the results of a machine that worked without a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RunImportView {
+    /// Their run.
+    pub run: RunId,
+    /// The machine.
+    pub host: String,
+    /// The verdict, as made here.
+    pub result: RunResult,
+    /// They were not there before; otherwise nothing was done.
+    pub new_run: bool,
+    /// The machine was registered with them.
+    pub new_host: bool,
+    /// In what the machine's own report differs from the one made here.
+    pub differences: Vec<String>,
 }
 
 /// A sample of a run.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use vetting_protocol::agent_api::TLS_SERVER_NAME;
@@ -17,6 +17,9 @@ use crate::pinned::{self, Pin};
 
 /// Longest wait for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+
+/// Longest time for a file on its way there, and its answer.
+const UPLOAD_LIMIT: Duration = Duration::from_hours(1);
 
 /// Longest wait for a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -270,14 +273,25 @@ impl Client {
         self.send(Method::DELETE, path, query, None::<&()>).await.map(drop)
     }
 
-    /// The answer, if it is a good one. Each segment of `path` is escaped.
-    async fn send(
+    /// `POST path?query` with a file.
+    pub async fn post_file<T: DeserializeOwned>(
         &self,
-        method: Method,
         path: &[&str],
         query: &[(&str, String)],
-        body: Option<&impl Serialize>,
-    ) -> Result<Response, ClientError> {
+        file: std::fs::File,
+        length: u64,
+    ) -> Result<T, ClientError> {
+        let request = self
+            .request(Method::POST, path, query)
+            .timeout(UPLOAD_LIMIT)
+            .header(reqwest::header::CONTENT_TYPE, "application/octet-stream")
+            .header(reqwest::header::CONTENT_LENGTH, length)
+            .body(tokio::fs::File::from_std(file));
+        self.answer(self.checked(request).await?).await
+    }
+
+    /// Each segment of `path` is escaped.
+    fn request(&self, method: Method, path: &[&str], query: &[(&str, String)]) -> RequestBuilder {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
@@ -285,10 +299,25 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url).bearer_auth(self.token.expose());
+        self.http.request(method, url).bearer_auth(self.token.expose())
+    }
+
+    /// The answer, if it is a good one.
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&impl Serialize>,
+    ) -> Result<Response, ClientError> {
+        let mut request = self.request(method, path, query);
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.checked(request).await
+    }
+
+    async fn checked(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| self.unreachable(source);
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {

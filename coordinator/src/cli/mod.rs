@@ -1,4 +1,4 @@
-//! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `import`, `backup` and `restore` work on this box; the rest
+//! The command line: what can be said, and who does it. `serve`, `init`, `migrate`, `backup` and `restore` work on this box; the rest
 //! speaks the operator API, so that it does the same from anywhere.
 
 mod authority;
@@ -54,8 +54,8 @@ const URL_VARIABLE: &str = "VETTING_URL";
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
-/// `init`, `migrate`, `serve`, `import`, `backup` and `restore` work on this box. What is told of hosts, runs and all else
-/// comes from a coordinator, on this box or elsewhere.
+/// `init`, `migrate`, `serve`, `backup` and `restore` work on this box. What is told of hosts, runs and all else comes from a
+/// coordinator, on this box or elsewhere.
 #[derive(Debug, Parser)]
 #[command(
     name = "vetting-coordinator",
@@ -209,7 +209,6 @@ impl Command {
             Self::Serve { .. } => (Place::ThisBox, "serve"),
             Self::Backup(_) => (Place::ThisBox, "backup"),
             Self::Restore(_) => (Place::ThisBox, "restore"),
-            Self::Import(_) => (Place::ThisBox, "import"),
             Self::Report(_) => (Place::Nowhere, "report"),
             Self::Spec(command) if command.is_local() => (Place::Nowhere, "spec check and spec schema"),
             Self::Profile(command) if command.is_local() => (Place::Nowhere, "profile check"),
@@ -226,6 +225,7 @@ impl Command {
             | Self::Profile(_)
             | Self::Component(_)
             | Self::Export(_)
+            | Self::Import(_)
             | Self::User(_)
             | Self::Token(_)
             | Self::Enrolment(_)
@@ -376,7 +376,13 @@ impl CommandLine {
             Command::Netboot(command) => {
                 command.run(&self.config, &self.remote, self.json).await?;
             }
-            Command::Import(import) => import.run(&Config::load(&self.config)?, self.json).await?,
+            Command::Import(import) => {
+                let target = match self.remote.elsewhere(&self.config)? {
+                    Some(elsewhere) => import::Target::Elsewhere(Client::elsewhere(&elsewhere)?),
+                    None => import::Target::here(&Config::load(&self.config)?)?,
+                };
+                import.run(&target, self.json).await?;
+            }
             Command::Host(command) => command.run(&connect(&self.config, &self.remote)?, self.json).await?,
             Command::Run(command) => {
                 return command.run(&|| connect(&self.config, &self.remote), self.json).await;

@@ -22,6 +22,7 @@ mod power;
 pub mod problem;
 mod profiles;
 mod routes;
+mod run_imports;
 pub mod runs;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use super::operator;
 use super::problem::{answer, recover};
 use super::{
     App, body, boot, enrolment, exchange, host_agent, hosts, housekeeping, metrics, models, openapi, power,
-    profiles, runs, users, web,
+    profiles, run_imports, runs, users, web,
 };
 use crate::metrics::Listener;
 use crate::netboot::files::GRUB_CONFIG;
@@ -356,7 +356,21 @@ fn exchange_routes(app: &App) -> BoxedFilter<(Response,)> {
         app, warp::path!("api" / "v1" / "runs" / RunId / "measurements"), get,
         |app, run; query: exchange::SamplesQuery| exchange::samples(app, run, query)
     );
-    import.or(samples).unify().boxed()
+    let import_run = warp::path!("api" / "v1" / "run-imports")
+        .and(warp::post())
+        .and(with(app))
+        .and(warp::header::headers_cloned())
+        .and(warp::query::<run_imports::ImportQuery>())
+        .and(warp::body::stream())
+        .then(|app: App, headers: HeaderMap, query, body| async move {
+            let done = async {
+                let app = admitted!(post, app, &headers)?;
+                run_imports::import_run(app, query, &headers, body).await
+            };
+            answer(done.await)
+        })
+        .boxed();
+    import.or(samples).unify().or(import_run).unify().boxed()
 }
 
 fn identity_routes(app: &App) -> BoxedFilter<(Response,)> {

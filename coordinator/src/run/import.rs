@@ -8,6 +8,7 @@ use vetting_judge::report::Report;
 use vetting_judge::rules::RuleSet;
 use vetting_judge::step::BROKE_OFF;
 use vetting_protocol::agent_api::{EventLevel, MAX_BATCH_RECORDS, Record};
+use vetting_protocol::exchange::RunImportView;
 use vetting_protocol::ids::{HostId, MacAddress, ParseIdError, RunId, Sha256Hex};
 use vetting_protocol::results::artifact_of;
 use vetting_protocol::run::{BootTarget, RunResult};
@@ -22,6 +23,7 @@ use super::state::{EndedBy, RunEvent};
 use super::upload::{Stored, check_kind, check_name, write_artifact};
 use super::{facts, figures, rules};
 use crate::results_folder::ResultsFolder;
+use crate::store::events::EventValues;
 use crate::store::hosts::HostValues;
 use crate::store::models::{self, RunSpec};
 use crate::store::plans::{self, PlanStage};
@@ -45,6 +47,15 @@ pub struct Imported {
     pub news: News,
 }
 
+impl Imported {
+    /// As operators' tools are told.
+    pub fn into_view(self, differences: Vec<String>) -> RunImportView {
+        let Self { run, host, result, news } = self;
+        let (new_run, new_host) = (news != News::Known, news == News::Host);
+        RunImportView { run, host, result, new_run, new_host, differences }
+    }
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
@@ -56,7 +67,8 @@ pub enum News {
     Host,
 }
 
-/// Imports a folder. `host` is the machine's name where it is not to be found by its addresses, or is to be another.
+/// Imports a folder. `host` is the machine's name where it is not to be found by its addresses, or is to be another; `order`
+/// is the line of the event log about who imports it, written with a run that is new.
 ///
 /// # Errors
 /// See [`RunError`]; then the database is as it was before. A run whose machine has an active one must wait for it.
@@ -65,6 +77,7 @@ pub async fn import(
     artifacts_dir: &Path,
     folder: ResultsFolder,
     host: Option<String>,
+    order: Option<EventValues>,
     now_ms: i64,
 ) -> Result<Imported, RunError> {
     let artifacts_dir = artifacts_dir.to_owned();
@@ -74,7 +87,12 @@ pub async fn import(
             let result = row.result.unwrap_or(RunResult::Fail);
             return Ok(Imported { run, host: row.host_name, result, news: News::Known });
         }
-        Importer { connection, folder: &folder, now_ms }.import(&artifacts_dir, host.as_deref())
+        let imported =
+            Importer { connection, folder: &folder, now_ms }.import(&artifacts_dir, host.as_deref())?;
+        if let Some(order) = order {
+            events::insert(connection, &EventValues { run_id: Some(imported.run), ..order })?;
+        }
+        Ok(imported)
     };
     store.write(job).await
 }
@@ -307,4 +325,4 @@ fn document(record: &Record, files: &Path) -> Result<Option<Stored>, RunError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -34,6 +34,7 @@ mod power_cut;
 mod redfish;
 mod resume;
 mod rules;
+mod run_imports;
 mod siblings;
 mod turns;
 mod unread;

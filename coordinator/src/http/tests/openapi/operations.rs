@@ -9,7 +9,7 @@ use vetting_protocol::enrolment::{
     Adopt, Adopted, EnrolAnswer, EnrolRequest, EnrolmentTokenCreate, EnrolmentTokenCreated,
     EnrolmentTokenView, MacAdd, PendingView,
 };
-use vetting_protocol::exchange::{HostImport, HostImportView, SampleView};
+use vetting_protocol::exchange::{HostImport, HostImportView, RunImportView, SampleView};
 use vetting_protocol::host_mode::{HostDirective, HostHeartbeat, HostInventory};
 use vetting_protocol::housekeeping::{NotificationsView, RetriedView, SweepOrder, SweepView};
 use vetting_protocol::models::{ComponentView, ModelCreate, ModelEdit, ModelView};
@@ -323,6 +323,20 @@ fn runs() -> Vec<Operation> {
             "Starts a run",
             Takes::Json(of::<RunCreate>),
             Created(of::<RunSummary>),
+        ),
+        operation(
+            "post",
+            "/api/v1/run-imports",
+            "Takes the results of a machine that worked alone: the files of its results folder, as a tar",
+            Bytes,
+            Json(of::<RunImportView>),
+        )
+        .asking("host", "string", "Name of the machine; absent: found by its cards, or registered")
+        .asking("incomplete", "boolean", "Also take a run that broke off; it counts as failed")
+        .asking(
+            "other_verdict",
+            "boolean",
+            "Take a run whose report has another verdict than is made here",
         ),
         operation("get", "/api/v1/runs/{run}", "A run", Nothing, Json(of::<RunDetail>)),
         operation(
