@@ -113,13 +113,13 @@ impl HostRule {
     /// # Errors
     /// The key is no glob.
     pub(crate) fn at_most(
-        what: Quantity,
+        what: &Quantity,
         key: &str,
         max: f64,
         severity: RuleSeverity,
         note: &str,
     ) -> Result<Self, String> {
-        let Quantity { stage, kind, unit } = what;
+        let Quantity { stage, kind, unit } = *what;
         let flat = FlatHostRule {
             stage: stage.to_string(),
             kind: kind.to_owned(),

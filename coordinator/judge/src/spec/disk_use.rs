@@ -99,7 +99,7 @@ impl Limit {
     fn rule(&self, prefix: &str, most: ExpectedMost) -> Result<HostRule, Mistake> {
         let ExpectedMost { max, severity } = most;
         let what = Quantity { stage: StageName::Smart, kind: self.kind, unit: self.unit };
-        HostRule::at_most(what, &format!("{prefix}/{}", self.name), max, severity, self.words)
+        HostRule::at_most(&what, &format!("{prefix}/{}", self.name), max, severity, self.words)
             .map_err(|what| Mistake { field: self.field, what })
     }
 }

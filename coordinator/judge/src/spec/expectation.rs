@@ -114,6 +114,7 @@ fn critical_rule() -> RuleSeverity {
     RuleSeverity::Critical
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_critical_rule(severity: &RuleSeverity) -> bool {
     *severity == RuleSeverity::Critical
 }
