@@ -1,4 +1,5 @@
 //! The program itself: what it prints, as text and as JSON, and how it ends.
+#![expect(clippy::unwrap_used, reason = "clippy knows tests only by their attribute, not their helpers")]
 
 mod site;
 
