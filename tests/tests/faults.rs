@@ -11,7 +11,7 @@ use vetting_protocol::operator_api::{RunDetail, RunSummary};
 use vetting_protocol::outcome::StepState;
 use vetting_tests::machines::{HEALTHY, emulated_quick};
 use vetting_tests::site::{Built, Site, SiteOptions};
-use vetting_tests::verdict::assert_failed;
+use vetting_tests::verdict::{assert_failed, disk_name};
 
 /// Bounds only how long a broken build hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -106,7 +106,10 @@ fn qemu_a_slow_disk_and_one_that_cannot_be_written_fail_in_storage_by_name() -> 
     let slow = json!({"id": "disk1", "bps": bytes_per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
     machine.qmp()?.execute("block_set_io_throttle", &slow)?;
     let detail = drill.verdict(&machine, |_| true)?;
-    assert_failed(&detail, "Storage", &["sdb/read_bandwidth", "sdc"]);
-    assert!(!detail.reasons.join("\n").contains("sda"), "{:#?}", detail.reasons);
+    let [slow, unwritable, good] =
+        ["SLOW-01", "UNWRITABLE-01", "LAB-0001"].map(|serial| disk_name(&detail, serial));
+    let (slow, unwritable, good) = (slow?, unwritable?, good?);
+    assert_failed(&detail, "Storage", &[&format!("{slow}/read_bandwidth"), &unwritable]);
+    assert!(!detail.reasons.join("\n").contains(&good), "{:#?}", detail.reasons);
     Ok(())
 }
