@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{ExitBits, TOOL, garbage};
@@ -68,15 +69,21 @@ struct Device {
     open_error: Option<String>,
 }
 
-/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them.
-pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
+/// The JSON of a call whose command line was understood, and how it ended.
+fn answer<T: DeserializeOwned>(finished: &Finished) -> Result<(ExitBits, T), ToolError> {
     let code = finished.code(TOOL)?;
     let exit = ExitBits::of(code)?;
-    let json: Json = serde_json::from_slice(&finished.stdout)
+    let json = serde_json::from_slice(&finished.stdout)
         .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
     if exit.not_asked() {
         return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: finished.last_words() });
     }
+    Ok((exit, json))
+}
+
+/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them.
+pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
+    let (_, json) = answer::<Json>(finished)?;
     let behind_controllers = json
         .devices
         .into_iter()
@@ -118,13 +125,7 @@ pub struct Identity {
 
 /// `None`: nobody is there, or somebody who is no disk, such as an enclosure.
 pub fn parse_identity(finished: &Finished) -> Result<Option<Identity>, ToolError> {
-    let code = finished.code(TOOL)?;
-    let exit = ExitBits::of(code)?;
-    let json: Value = serde_json::from_slice(&finished.stdout)
-        .map_err(|error| garbage(format!("its JSON cannot be read: {error}")))?;
-    if exit.not_asked() {
-        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: finished.last_words() });
-    }
+    let (exit, json) = answer::<Value>(finished)?;
     let is_disk = !exit.not_opened() && json.pointer("/user_capacity/bytes").is_some();
     let serial = json.get("serial_number").and_then(Value::as_str).map(str::to_owned);
     Ok(is_disk.then_some(Identity { serial }))
