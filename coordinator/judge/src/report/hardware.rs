@@ -6,7 +6,7 @@ use vetting_protocol::inventory::{
 };
 use vetting_protocol::run::RunResult;
 
-use super::html::{Tone, badge, or_dash, section};
+use super::html::{Tone, badge, or_dash, scroll, section};
 use super::{format, stages};
 use crate::facts::{PartBefore, RunFacts, SubStepFacts};
 
@@ -95,12 +95,12 @@ fn bmc_words(bmc: Option<&Bmc>) -> Markup {
 fn disks(inventory: &Inventory, facts: &RunFacts) -> Markup {
     html! {
         @if inventory.disks.is_empty() { p.empty { "None." } } @else {
-            div.scroll { table {
+            (scroll("Disks", &html! { table {
                 thead { tr {
                     th { "Disk" } th { "Model" } th { "Serial number" } th.num { "Size" } th { "Kind" } th { "Firmware" } th { "Tests" }
                 } }
                 tbody { @for disk in &inventory.disks { (disk_row(disk, facts)) } }
-            } }
+            } }))
         }
     }
 }
@@ -136,12 +136,12 @@ fn tests_of<'a>(part: &'a str, facts: &'a RunFacts) -> impl Iterator<Item = (&'a
 fn dimms(memory: &Memory) -> Markup {
     html! {
         @if memory.dimms.is_empty() { p.empty { "SMBIOS tells of none." } } @else {
-            div.scroll { table {
+            (scroll("Memory modules", &html! { table {
                 thead { tr {
                     th { "Slot" } th.num { "Size" } th { "Type" } th.num { "Speed" } th { "Maker" } th { "Part number" } th { "Serial number" }
                 } }
                 tbody { @for dimm in &memory.dimms { (dimm_row(dimm)) } }
-            } }
+            } }))
         }
     }
 }
@@ -168,10 +168,10 @@ fn dimm_row(dimm: &Dimm) -> Markup {
 fn nics(nics: &[Nic]) -> Markup {
     html! {
         @if nics.is_empty() { p.empty { "None." } } @else {
-            div.scroll { table {
+            (scroll("Network interfaces", &html! { table {
                 thead { tr { th { "Interface" } th { "Model" } th { "MAC" } th { "Driver" } th { "Link" } th { "Firmware" } } }
                 tbody { @for nic in nics { (nic_row(nic)) } }
-            } }
+            } }))
         }
     }
 }
@@ -197,7 +197,7 @@ fn nic_row(nic: &Nic) -> Markup {
 
 fn gpus(gpus: &[Gpu]) -> Markup {
     html! {
-        div.scroll { table {
+        (scroll("GPUs", &html! { table {
             thead { tr { th { "PCI address" } th { "Model" } th { "Serial" } th { "VBIOS" } th { "Driver" } } }
             tbody { @for gpu in gpus { tr {
                 td { code { (gpu.pci_address) } }
@@ -206,13 +206,13 @@ fn gpus(gpus: &[Gpu]) -> Markup {
                 td { (or_dash(gpu.vbios_version.as_deref())) }
                 td { (or_dash(gpu.driver.as_deref())) }
             } } }
-        } }
+        } }))
     }
 }
 
 fn psus(psus: &[Psu]) -> Markup {
     html! {
-        div.scroll { table {
+        (scroll("Power supplies", &html! { table {
             thead { tr { th { "Slot" } th { "Model" } th { "Serial number" } th.num { "Rated" } th { "Present" } } }
             tbody { @for psu in psus { tr {
                 td { code { (psu.slot) } }
@@ -221,7 +221,7 @@ fn psus(psus: &[Psu]) -> Markup {
                 td.num { (or_dash(psu.max_watts.map(|watts| format!("{watts} W")).as_deref())) }
                 td { (or_dash(psu.present.map(|present| if present { "yes" } else { "no" }))) }
             } } }
-        } }
+        } }))
     }
 }
 
@@ -242,10 +242,10 @@ pub(super) fn parts_before(facts: &RunFacts) -> Markup {
         return html! {};
     }
     let body = html! {
-        div.scroll { table {
+        (scroll("Parts that were in other machines", &html! { table {
             thead { tr { th { "Part" } th { "Serial number" } th { "Machine" } th { "Run" } th { "When" } th { "Verdict" } } }
             tbody { @for part in &facts.parts_before { (part_row(part)) } }
-        } }
+        } }))
     };
     section("parts", "Parts that were in other machines", "By serial number, the newest run first.", &body)
 }
@@ -272,7 +272,7 @@ pub(super) fn firmware(facts: &RunFacts) -> Markup {
         None => html! { p.empty { "No firmware versions were taken." } },
         Some(firmware) => html! {
             @if firmware.versions.is_empty() { p.empty { "None could be read." } } @else {
-                div.scroll { table {
+                (scroll("Firmware", &html! { table {
                     thead { tr { th { "Component" } th { "Part" } th { "Version" } th { "Maker" } } }
                     tbody { @for version in &firmware.versions { tr {
                         td { (version.component) }
@@ -280,7 +280,7 @@ pub(super) fn firmware(facts: &RunFacts) -> Markup {
                         td { strong { (version.version) } }
                         td { (or_dash(Some(&version.vendor))) }
                     } } }
-                } }
+                } }))
             }
             (absences(&firmware.absent))
         },

@@ -50,6 +50,11 @@ pub(super) fn section(id: &str, title: &str, note: &str, body: &Markup) -> Marku
     }
 }
 
+/// What is wider than the page scrolls by itself, by keyboard, too.
+pub fn scroll(label: &str, content: &Markup) -> Markup {
+    html! { div.scroll tabindex="0" role="region" aria-label=(label) { (content) } }
+}
+
 /// A self-contained page: no script, no network, no font.
 pub(super) fn document(title: &str, body: &Markup) -> Markup {
     html! {

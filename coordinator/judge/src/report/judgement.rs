@@ -6,7 +6,7 @@ use vetting_protocol::ids::StageName;
 use vetting_protocol::run::RunResult;
 
 use super::format;
-use super::html::{Tone, badge, or_dash, section};
+use super::html::{Tone, badge, or_dash, scroll, section};
 use crate::facts::{DiffFacts, RunFacts};
 use crate::quantity;
 use crate::tally::Evaluation;
@@ -64,10 +64,10 @@ pub(super) fn waivers(facts: &RunFacts) -> Markup {
         return html! {};
     }
     let body = html! {
-        div.scroll { table {
+        (scroll("Waivers", &html! { table {
             thead { tr { th { "State" } th { "What was found" } th { "Why it does not count" } th { "By" } th { "Given" } } }
             tbody { @for waiver in &facts.waivers { (waiver_row(waiver)) } }
-        } }
+        } }))
     };
     section("waivers", "Waivers", "What an operator decided not to count against the machine.", &body)
 }
@@ -106,10 +106,10 @@ pub(super) fn diffs(facts: &RunFacts) -> Markup {
             html! { p.empty { (badge(Tone::Good, "no difference")) " The machine is what its spec asks for." } }
         }
         Some(diffs) => html! {
-            div.scroll { table {
+            (scroll("Differences from the spec", &html! { table {
                 thead { tr { th { "Severity" } th { "Field" } th { "Expected" } th { "Found" } } }
                 tbody { @for diff in diffs { (diff_row(diff)) } }
-            } }
+            } }))
         },
     };
     section("diffs", "Differences from the spec", "", &body)
@@ -143,10 +143,10 @@ pub(super) fn rules(facts: &RunFacts) -> Markup {
         @if bad.is_empty() {
             p.empty { (badge(Tone::Good, "no breach")) " Every rule that met samples was kept." }
         } @else {
-            (table(&bad))
+            (table("Rules that were not kept", &bad))
         }
         @if !good.is_empty() {
-            details { summary { (format::count(good.len() as u64, "check", "checks")) " within their rules" } (table(&good)) }
+            details { summary { (format::count(good.len() as u64, "check", "checks")) " within their rules" } (table("Checks within their rules", &good)) }
         }
         @if !never.is_empty() {
             details {
@@ -167,10 +167,10 @@ fn host_rules(facts: &RunFacts) -> Markup {
     }
     html! {
         h3 { "Rules of this host" }
-        div.scroll { table {
+        (scroll("Rules of this host", &html! { table {
             thead { tr { th { "Beside the profile" } th { "What" } th { "Rule" } th { "In the profile" } th { "Why" } } }
             tbody { @for (rule, change) in changed { (host_rule_row(rule, change)) } }
-        } }
+        } }))
     }
 }
 
@@ -190,14 +190,14 @@ fn host_rule_row(rule: &Rule, change: &RuleChange) -> Markup {
     }
 }
 
-fn table(evaluations: &[&Evaluation]) -> Markup {
+fn table(label: &str, evaluations: &[&Evaluation]) -> Markup {
     html! {
-        div.scroll { table {
+        (scroll(label, &html! { table {
             thead { tr {
                 th { "Result" } th { "What" } th { "Stage" } th { "Rule" } th.num { "Worst" } th.num { "Out of rule" } th { "First" }
             } }
             tbody { @for evaluation in evaluations { (evaluation_row(evaluation)) } }
-        } }
+        } }))
     }
 }
 

@@ -20,6 +20,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use certificate::Certificate;
+pub use html::scroll;
 
 use crate::facts::RunFacts;
 use crate::verdict::{Verdict, judge};

@@ -7,7 +7,7 @@ use vetting_protocol::operator_api::BootView;
 use vetting_protocol::outcome::Outcome;
 
 use super::format;
-use super::html::{Tone, badge, or_dash, section};
+use super::html::{Tone, badge, or_dash, scroll, section};
 use crate::facts::{EventFacts, RunFacts, StageFacts, SubStepFacts};
 
 /// Most events shown; the rest is in the JSON.
@@ -50,10 +50,10 @@ pub(super) fn stages(facts: &RunFacts) -> Markup {
     };
     let body = html! {
         (boot(&facts.boot))
-        div.scroll { table.stages {
+        (scroll("Stages", &html! { table.stages {
             thead { tr { th { "Stage" } th { "Result" } th.num { "Took" } th { "Began" } th.time { "When" } } }
             tbody { @for stage in &facts.stages { (stage_rows(stage, &window)) } }
-        } }
+        } }))
     };
     section("stages", "Stages", &facts.run.profile_description, &body)
 }
@@ -170,10 +170,10 @@ fn pretty(value: &Value) -> String {
 pub(super) fn events(facts: &RunFacts) -> Markup {
     let left_out = facts.events.len().saturating_sub(MOST_EVENTS);
     let rows = html! {
-        div.scroll { table.events {
+        (scroll("Event log", &html! { table.events {
             thead { tr { th { "When" } th { "Level" } th { "Kind" } th { "What" } } }
             tbody { @for event in facts.events.iter().take(MOST_EVENTS) { (event_row(event)) } }
-        } }
+        } }))
         @if left_out > 0 { p.note { (left_out) " more are in report.json." } }
     };
     let body = html! {
@@ -205,7 +205,7 @@ fn event_row(event: &EventFacts) -> Markup {
 /// Files of the run with their digests.
 pub(super) fn artifacts(facts: &RunFacts) -> Markup {
     let body = html! {
-        div.scroll { table {
+        (scroll("Files", &html! { table {
             thead { tr { th { "Kind" } th { "Path" } th.num { "Size" } th { "SHA-256" } } }
             tbody { @for artifact in &facts.artifacts { tr {
                 td { (artifact.kind) }
@@ -213,7 +213,7 @@ pub(super) fn artifacts(facts: &RunFacts) -> Markup {
                 td.num { (format::size(artifact.size_bytes)) }
                 td { code.digest { (artifact.sha256) } }
             } } }
-        } }
+        } }))
     };
     html! { @if !facts.artifacts.is_empty() { (section("artifacts", "Files", "", &body)) } }
 }

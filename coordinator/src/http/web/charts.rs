@@ -12,6 +12,7 @@ use vetting_judge::threshold::Rule;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::run::RunState;
 
+use super::layout::scroll;
 use super::visitor::Visitor;
 use crate::http::problem::ApiError;
 use crate::run::driver::Driver;
@@ -176,7 +177,8 @@ fn draw(drawn: &Drawn) -> Markup {
         @for (kind, _, heading, less) in DRAWN {
             @let members: Vec<&Series> = drawn.series.iter().filter(|line| line.kind == kind && line.points.len() > 1).collect();
             @if !members.is_empty() {
-                div.scroll.chart tabindex="0" role="region" aria-label=(heading) { (Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands }.draw()) }
+                @let chart = Chart { heading, label: heading, width: WIDTH, less, members, rules: &drawn.rules, bands: &drawn.bands };
+                div.chart { (scroll(heading, &chart.draw())) }
             }
         }
         @if drawn.series.is_empty() { p.empty { "Nothing was measured yet." } }

@@ -6,7 +6,7 @@ use vetting_protocol::operator_api::EventView;
 use warp::reply::Response;
 
 use super::Form;
-use super::layout::{Place, level_badge, page as whole_page};
+use super::layout::{Place, level_badge, page as whole_page, scroll};
 use super::run::query;
 use super::visitor::Visitor;
 use crate::http::problem::ApiError;
@@ -57,7 +57,7 @@ pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, Api
 /// Lines of the log.
 pub(super) fn table(lines: &[EventView]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Events" { table.events {
+        (scroll("Events", &html! { table.events {
             thead { tr { th { "When (UTC)" } th { "Level" } th { "Kind" } th { "What" } th { "Run" } } }
             tbody { @for line in lines { tr {
                 td.nowrap { (line.ts.split('.').next().unwrap_or(&line.ts)) }
@@ -66,6 +66,6 @@ pub(super) fn table(lines: &[EventView]) -> Markup {
                 td { (line.message) }
                 td { @if let Some(run) = line.run_id { a href=(format!("/runs/{run}")) { (run) } } }
             } } }
-        } }
+        } }))
     }
 }

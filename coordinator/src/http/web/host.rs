@@ -5,7 +5,7 @@ use vetting_protocol::operator_api::{EventView, HostView, RunSummary};
 use vetting_protocol::run::RunState;
 use warp::reply::Response;
 
-use super::layout::{Place, or_dash, page as whole_page, run_badge};
+use super::layout::{Place, or_dash, page as whole_page, run_badge, scroll};
 use super::run::query;
 use super::visitor::Visitor;
 use crate::http::hosts::host_view;
@@ -106,7 +106,7 @@ fn head(visitor: &Visitor, host: &HostView) -> Markup {
 fn part_table(parts: &[PartLine]) -> Markup {
     html! {
         @if parts.is_empty() { p.empty { "No inventory told of parts with serial numbers yet." } } @else {
-            div.scroll tabindex="0" role="region" aria-label="Parts" { table {
+            (scroll("Parts", &html! { table {
                 thead { tr { th { "Part" } th { "Place" } th { "Model" } th { "Serial number" } th { "Here since" } th { "Before in" } } }
                 tbody { @for part in parts { tr {
                     td { (part.kind) }
@@ -119,7 +119,7 @@ fn part_table(parts: &[PartLine]) -> Markup {
                         None => { (or_dash(None)) }
                     } }
                 } } }
-            } }
+            } }))
         }
     }
 }

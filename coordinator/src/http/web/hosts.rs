@@ -6,7 +6,7 @@ use warp::reply::Response;
 
 use super::Form;
 use super::dashboard::Group;
-use super::layout::{Place, Tone, badge, or_dash, page as whole_page, run_badge};
+use super::layout::{Place, Tone, badge, or_dash, page as whole_page, run_badge, scroll};
 use super::visitor::Visitor;
 use crate::http::problem::ApiError;
 use crate::store::overview::{self, HostLine};
@@ -54,10 +54,10 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
             span.note { (format::count(found.len() as u64, "machine", "machines")) }
         }
         @if found.is_empty() { p.empty { "No machine is like that." } } @else {
-            section { div.scroll tabindex="0" role="region" aria-label="Hosts" { table.hosts {
+            section { (scroll("Hosts", &html! { table.hosts {
                 thead { tr { th { "Host" } th { "State" } th { "Profile" } th { "Stage" } th { "Started" } th { "Model" } th { "MAC" } th { "Notes" } } }
                 tbody { @for line in rest().take(MOST_ROWS) { (row(line)) } }
-            } } }
+            } })) }
             @if !after.is_empty() { p { a href=(format!("/hosts?{}", super::run::query(&[("q", words), ("show", show)]))) { "From the first" } } }
             @if let Some(last) = last {
                 p { a href=(format!("/hosts?{}", super::run::query(&[("q", words), ("show", show), ("after", &last.name)]))) { "Further ones" } }

@@ -3,6 +3,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
+pub(super) use vetting_judge::report::scroll;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::outcome::StepState;
 use vetting_protocol::run::{RunResult, RunState};

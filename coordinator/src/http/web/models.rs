@@ -7,7 +7,7 @@ use vetting_judge::quantity;
 use vetting_judge::siblings::{self, Metric};
 use warp::reply::Response;
 
-use super::layout::{Place, Tone, badge, page as whole_page};
+use super::layout::{Place, Tone, badge, page as whole_page, scroll};
 use super::run::query;
 use super::visitor::Visitor;
 use crate::http::problem::ApiError;
@@ -99,7 +99,7 @@ fn table(machines: &[Machine]) -> Markup {
         })
         .collect();
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Comparison" { table.compare {
+        (scroll("Comparison", &html! { table.compare {
             thead { tr { th { "Stage" } th { "What" }
                 @for machine in machines { th.num { a href=(format!("/runs/{}", machine.run)) { (machine.host) } } } } }
             tbody { @for ((stage, kind, key, unit), values) in &rows { tr {
@@ -112,6 +112,6 @@ fn table(machines: &[Machine]) -> Markup {
                     }
                 }
             } } }
-        } }
+        } }))
     }
 }

@@ -16,7 +16,7 @@ use vetting_protocol::run::{RunResult, RunState};
 use warp::reply::Response;
 
 use super::dashboard::{bar, left_in_words};
-use super::layout::{Place, Region, Tone, badge, or_dash, page as whole_page, run_badge, step_badge};
+use super::layout::{Place, Region, Tone, badge, or_dash, page as whole_page, run_badge, scroll, step_badge};
 use super::visitor::Visitor;
 use super::{charts, live, log, output};
 use crate::http::problem::ApiError;
@@ -160,7 +160,7 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
         @if !verdict.waivers.is_empty() {
             section {
                 h2 { "Waivers" }
-                div.scroll tabindex="0" role="region" aria-label="Waivers" { table {
+                (scroll("Waivers", &html! { table {
                     thead { tr { th { "Nr" } th { "What does not count" } th { "Why" } th { "By" } th { "Given" } th { "Withdrawn" } } }
                     tbody { @for waiver in &verdict.waivers { tr {
                         td { (waiver.id) } td { (waiver.found) } td { (waiver.reason) } td { (author(&waiver.by, waiver.caller.as_deref())) } td.nowrap { (waiver.given_at) }
@@ -169,7 +169,7 @@ fn reasons(visitor: &Visitor, shown: &Shown) -> Markup {
                             None => { @if waivable { a href=(format!("/runs/{}/withdraw?waiver={}", summary.id, waiver.id)) { "Withdraw…" } } }
                         } }
                     } } }
-                } }
+                } }))
             }
         }
     }
@@ -271,7 +271,7 @@ fn findings(run: &RunDetail) -> Markup {
         @if !run.diffs.is_empty() {
             section {
                 h2 { "Not as ordered" }
-                div.scroll tabindex="0" role="region" aria-label="Not as ordered" { table {
+                (scroll("Not as ordered", &html! { table {
                     thead { tr { th { "Field" } th { "Expected" } th { "Found" } th { "Severity" } } }
                     tbody { @for diff in &run.diffs { tr {
                         th scope="row" { code { (diff.field) } }
@@ -279,16 +279,16 @@ fn findings(run: &RunDetail) -> Markup {
                         td { (or_dash(diff.actual.as_deref())) }
                         td { (severity_badge(diff.severity)) }
                     } } }
-                } }
+                } }))
             }
         }
         @if !run.breaches.is_empty() {
             section {
                 h2 { "Limits that were breached" }
-                div.scroll tabindex="0" role="region" aria-label="Limits that were breached" { table {
+                (scroll("Limits that were breached", &html! { table {
                     thead { tr { th { "Stage" } th { "What" } th { "Rule" } th.num { "Worst" } th.num { "Samples" } th { "First" } th { "Severity" } } }
                     tbody { @for breach in &run.breaches { (breach_row(breach)) } }
-                } }
+                } }))
             }
         }
     }
@@ -314,14 +314,14 @@ fn files(visitor: &Visitor, run: &RunDetail) -> Markup {
         @if !run.artifacts.is_empty() {
             section {
                 h2 { "Files" }
-                div.scroll tabindex="0" role="region" aria-label="Files" { table {
+                (scroll("Files", &html! { table {
                     thead { tr { th { "Kind" } th.num { "Size" } th { "SHA-256" } } }
                     tbody { @for file in run.artifacts.iter().filter(may_have) { tr {
                         th scope="row" { (file_link(run, file)) }
                         td.num { (format::size(file.size_bytes)) }
                         td { code.digest { (file.sha256) } }
                     } } }
-                } }
+                } }))
             }
         }
     }

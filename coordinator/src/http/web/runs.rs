@@ -7,7 +7,7 @@ use vetting_protocol::ids::RunId;
 use warp::reply::Response;
 
 use super::Form;
-use super::layout::{Place, or_dash, page as whole_page, run_badge};
+use super::layout::{Place, or_dash, page as whole_page, run_badge, scroll};
 use super::run::query;
 use super::visitor::Visitor;
 use crate::http::hosts::check_name;
@@ -55,7 +55,7 @@ pub(super) async fn page(visitor: &Visitor, form: &Form) -> Result<Response, Api
 /// Runs, with the names of their hosts where they are of several.
 pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Runs" { table {
+        (scroll("Runs", &html! { table {
             thead { tr { th { "Run" } @if with_hosts { th { "Host" } } th { "State" } th { "Profile" } th { "Halted in" } th { "Started" } th.num { "Took" } } }
             tbody { @for run in rows { tr {
                 th scope="row" { a href=(format!("/runs/{}", run.id)) { (run.id) } }
@@ -66,7 +66,7 @@ pub(super) fn table(rows: &[RunRow], with_hosts: bool) -> Markup {
                 td.nowrap { (format::time(run.started_at_ms)) }
                 td.num { (or_dash(format::span(Some(run.started_at_ms), run.completed_at_ms).as_deref())) }
             } } }
-        } }
+        } }))
     }
 }
 

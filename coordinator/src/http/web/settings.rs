@@ -6,7 +6,7 @@ use vetting_protocol::operator_api::TokenView;
 use vetting_protocol::users::UserView;
 use warp::reply::Response;
 
-use super::layout::{Place, Tone, badge, or_dash, page as whole_page};
+use super::layout::{Place, Tone, badge, or_dash, page as whole_page, scroll};
 use super::visitor::Visitor;
 use crate::clock::seconds_text;
 use crate::config::Config;
@@ -94,7 +94,7 @@ pub(super) async fn page(visitor: &Visitor) -> Result<Response, ApiError> {
 fn user_table(visitor: &Visitor, users: &[UserView]) -> Markup {
     let order = |user: &UserView| if user.disabled_at.is_some() { "enable" } else { "disable" };
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Users" { table {
+        (scroll("Users", &html! { table {
             thead { tr { th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Password set" } th { "Last log-in" }
                 @if visitor.is_operator() { th { span.off-screen { "Order" } } } } }
             tbody { @for user in users { tr {
@@ -106,7 +106,7 @@ fn user_table(visitor: &Visitor, users: &[UserView]) -> Markup {
                     a href=(format!("/settings/users/{}/{}", user.name, order(user))) aria-label=(format!("{} {}", order(user), user.name)) { (order(user)) "…" }
                 } } }
             } } }
-        } }
+        } }))
     }
 }
 
@@ -121,7 +121,7 @@ fn token_badge(token: &TokenView, now: &str) -> Markup {
 
 fn token_table(visitor: &Visitor, tokens: &[TokenView], now: &str) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Tokens" { table {
+        (scroll("Tokens", &html! { table {
             thead { tr { th { "Nr" } th { "Name" } th { "Role" } th { "State" } th { "Created" } th { "Last used" } th { "Expires" }
                 @if visitor.is_operator() { th { span.off-screen { "Order" } } } } }
             tbody { @for token in tokens { tr {
@@ -133,6 +133,6 @@ fn token_table(visitor: &Visitor, tokens: &[TokenView], now: &str) -> Markup {
                     a href=(format!("/settings/tokens/{}/revoke", token.id)) aria-label=(format!("revoke {}", token.name)) { "revoke…" }
                 } } }
             } } }
-        } }
+        } }))
     }
 }
