@@ -86,7 +86,7 @@ impl ExportCommand {
         match self {
             Self::Runs { host, limit, rows } => {
                 let mut pages = RunPages::new(client, host, None, limit);
-                let mut writer = RowWriter::open(&rows, json)?;
+                let mut writer = RowWriter::open(&rows, json, &RUN_KEYS)?;
                 while let Some(page) = pages.next().await? {
                     for run in page {
                         writer.write(&RunLine::from(run))?;
@@ -95,7 +95,7 @@ impl ExportCommand {
                 writer.finish()
             }
             Self::Measurements { run, rows } => {
-                let mut writer = RowWriter::open(&rows, json)?;
+                let mut writer = RowWriter::open(&rows, json, &SAMPLE_KEYS)?;
                 let (run, mut after) = (run.to_string(), 0_i64);
                 loop {
                     let query = [("after", after.to_string()), ("limit", PAGE.to_string())];
@@ -116,6 +116,13 @@ impl ExportCommand {
         }
     }
 }
+
+/// The keys of a run's row, in their order.
+const RUN_KEYS: [&str; 8] =
+    ["id", "host", "profile", "state", "result", "failed_stage", "started_at", "completed_at"];
+
+/// Those of a sample's.
+const SAMPLE_KEYS: [&str; 7] = ["id", "ts", "stage", "kind", "key", "value", "unit"];
 
 /// A run as a row.
 #[derive(Serialize)]
@@ -169,12 +176,17 @@ async fn machine(client: &Client, of: &str) -> Result<(String, Inventory), Comma
 
 /// Rows on their way to a file or to standard output.
 enum RowWriter {
-    Csv(Box<csv::Writer<Box<dyn Write>>>),
+    Csv {
+        writer: Box<csv::Writer<Box<dyn Write>>>,
+        /// Written before the first row, and where there is none.
+        header: Option<&'static [&'static str]>,
+    },
     JsonLines(BufWriter<Box<dyn Write>>),
 }
 
 impl RowWriter {
-    fn open(rows: &Rows, json: bool) -> Result<Self, CommandError> {
+    /// `keys` are those of a row, in their order.
+    fn open(rows: &Rows, json: bool, keys: &'static [&'static str]) -> Result<Self, CommandError> {
         let sink: Box<dyn Write> = match &rows.output {
             None => Box::new(std::io::stdout().lock()),
             Some(path) => Box::new(
@@ -184,14 +196,18 @@ impl RowWriter {
         };
         let otherwise = if json { RowFormat::JsonLines } else { RowFormat::Csv };
         Ok(match rows.format.unwrap_or(otherwise) {
-            RowFormat::Csv => Self::Csv(Box::new(csv::Writer::from_writer(sink))),
+            RowFormat::Csv => {
+                let writer = csv::WriterBuilder::new().has_headers(false).from_writer(sink);
+                Self::Csv { writer: Box::new(writer), header: Some(keys) }
+            }
             RowFormat::JsonLines => Self::JsonLines(BufWriter::new(sink)),
         })
     }
 
     fn write(&mut self, row: &impl Serialize) -> Result<(), CommandError> {
+        self.write_header()?;
         match self {
-            Self::Csv(writer) => Ok(writer.serialize(row).map_err(of_csv)?),
+            Self::Csv { writer, .. } => Ok(writer.serialize(row).map_err(of_csv)?),
             Self::JsonLines(writer) => {
                 serde_json::to_writer(&mut *writer, row).map_err(std::io::Error::from)?;
                 Ok(writer.write_all(b"\n")?)
@@ -199,9 +215,20 @@ impl RowWriter {
         }
     }
 
-    fn finish(self) -> Result<(), CommandError> {
+    fn write_header(&mut self) -> Result<(), CommandError> {
         match self {
-            Self::Csv(mut writer) => Ok(writer.flush()?),
+            Self::Csv { writer, header } => match header.take() {
+                Some(header) => Ok(writer.write_record(header).map_err(of_csv)?),
+                None => Ok(()),
+            },
+            Self::JsonLines(_) => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), CommandError> {
+        self.write_header()?;
+        match self {
+            Self::Csv { mut writer, .. } => Ok(writer.flush()?),
             Self::JsonLines(mut writer) => Ok(writer.flush()?),
         }
     }
@@ -211,5 +238,46 @@ fn of_csv(error: csv::Error) -> std::io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(source) => source,
         other => std::io::Error::other(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vetting_protocol::profile::ProfileName;
+    use vetting_protocol::run::RunState;
+
+    use super::*;
+
+    /// The header that the rows themselves would bring along.
+    fn header_of(row: &impl Serialize) -> String {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.serialize(row).unwrap();
+        String::from_utf8(writer.into_inner().unwrap()).unwrap().lines().next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_header_names_what_is_in_a_row() {
+        let run = RunSummary {
+            id: RunId(1),
+            host: "node1".to_owned(),
+            state: RunState::Queued,
+            result: None,
+            profile: ProfileName::Quick,
+            failed_stage: None,
+            started_at: String::new(),
+            completed_at: None,
+            turn: None,
+        };
+        assert_eq!(header_of(&RunLine::from(run)), RUN_KEYS.join(","));
+        let sample = SampleView {
+            id: 1,
+            ts: String::new(),
+            stage: None,
+            kind: String::new(),
+            key: String::new(),
+            value: None,
+            unit: String::new(),
+        };
+        assert_eq!(header_of(&sample), SAMPLE_KEYS.join(","));
     }
 }

@@ -86,6 +86,19 @@ async fn runs_are_exported_and_listed_beyond_a_page() {
 }
 
 #[tokio::test]
+async fn where_there_are_no_rows_a_csv_file_is_its_header() {
+    let lab = Lab::open().await;
+    let header = "id,host,profile,state,result,failed_stage,started_at,completed_at\n";
+    assert_eq!(printed(&lab, &["export", "runs"]).await, header);
+    assert_eq!(printed(&lab, &["export", "runs", "--format", "jsonl"]).await, "");
+    lab.add_host("node1", MAC).await;
+    let run = lab.start_run("node1").await;
+    assert!(printed(&lab, &["export", "runs"]).await.starts_with(&format!("{header}{run},node1,quick,")));
+    let samples = printed(&lab, &["export", "measurements", &run.to_string()]).await;
+    assert_eq!(samples, "id,ts,stage,kind,key,value,unit\n");
+}
+
+#[tokio::test]
 async fn every_sample_is_exported() {
     let lab = Lab::open().await;
     let run = lab.claimed().await.run;
