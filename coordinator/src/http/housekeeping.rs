@@ -56,9 +56,7 @@ pub async fn notifications(app: App, query: NotificationsQuery) -> Result<Respon
     let limit = paging::limit(query.limit);
     let from = Place { delivered: query.delivered, before: query.before.unwrap_or(i64::MAX) };
     let mut view = app.notifier.view(from, limit + 1).await?;
-    let more = view.notifications.len() > limit as usize;
-    view.notifications.truncate(limit as usize);
-    let next = view.notifications.last().filter(|_| more).map(|last| {
+    let next = paging::cut(&mut view.notifications, limit, |last| {
         let delivered = last.state == NotificationState::Delivered;
         vec![("delivered", delivered.to_string()), ("before", last.id.to_string())]
     });

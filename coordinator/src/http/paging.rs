@@ -25,11 +25,19 @@ pub fn page<T: Serialize>(
     limit: u32,
     next: impl FnOnce(&T) -> Vec<(&'static str, String)>,
 ) -> Response {
-    let limit_rows = limit as usize;
-    let more = rows.len() > limit_rows;
-    rows.truncate(limit_rows);
-    let next = rows.last().filter(|_| more).map(next);
+    let next = cut(&mut rows, limit, next);
     linked(list, &rows, limit, next)
+}
+
+/// Leaves the rows of one page; gives the query that `next` makes of the last of them, if there were more.
+pub fn cut<T>(
+    rows: &mut Vec<T>,
+    limit: u32,
+    next: impl FnOnce(&T) -> Vec<(&'static str, String)>,
+) -> Option<Vec<(&'static str, String)>> {
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    rows.last().filter(|_| more).map(next)
 }
 
 /// An answer that is a page of a list below `/api/v1/`, with the query of the next one.
