@@ -38,6 +38,14 @@ enum Life {
 }
 
 impl Life {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Passes => Fault::None,
+            Self::Released | Self::Aborted | Self::Retried | Self::Resumed => Fault::BrokenDisk,
+            Self::Waived => Fault::Heat,
+        }
+    }
+
     fn end(self) -> (RunState, Option<RunResult>) {
         match self {
             Self::Released | Self::Retried => (RunState::Released, Some(RunResult::Fail)),
@@ -67,17 +75,29 @@ fn before_restart() -> Vec<Vec<Record>> {
     ]
 }
 
+/// What is wrong with the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// Nothing.
+    None,
+    /// A disk, which SMART finds.
+    BrokenDisk,
+    /// It is too hot in its last stage.
+    Heat,
+}
+
 /// One batch a stage, and the end.
-fn stages(plan: &[PlannedStage], broken: Option<StageName>, hot: Option<StageName>) -> Vec<Vec<Record>> {
+fn stages(plan: &[PlannedStage], fault: Fault) -> Vec<Vec<Record>> {
     let mut batches = Vec::new();
+    let last = plan.last().map(|planned| planned.work.name());
     for planned in plan {
         let stage = planned.work.name();
-        let celsius = if hot == Some(stage) { 104.5 } else { 50.0 };
+        let celsius = if fault == Fault::Heat && last == Some(stage) { 104.5 } else { 50.0 };
         let mut records = vec![started(stage), temperature(Some(stage), Some(celsius))];
         if stage == StageName::SpecValidate {
             records.push(Record::SpecDiffs { diffs: Vec::new() });
         }
-        let broken = broken == Some(stage);
+        let broken = fault == Fault::BrokenDisk && stage == StageName::Smart;
         let outcome = if broken { Outcome::fail("sda is failing") } else { Outcome::Pass };
         records.push(finished(stage, outcome));
         batches.push(records);
@@ -91,31 +111,16 @@ fn stages(plan: &[PlannedStage], broken: Option<StageName>, hot: Option<StageNam
 
 /// What it tells after the restart.
 fn after_restart(claimed: &Claimed, life: Life) -> Vec<Vec<Record>> {
-    let plan = &claimed.response.plan.stages;
+    let batches = stages(&claimed.response.plan.stages, life.fault());
     match life {
-        Life::Released | Life::Aborted => stages(plan, Some(StageName::Smart), None),
-        // each stage's commit alone is looked at in the life above
-        Life::Retried | Life::Resumed => vec![stages(plan, Some(StageName::Smart), None).concat()],
-        Life::Passes => vec![stages(plan, None, None).concat()],
-        Life::Waived => {
-            let last = plan.last().map(|planned| planned.work.name());
-            vec![stages(plan, None, last).concat()]
-        }
+        Life::Released | Life::Aborted => batches,
+        // each stage's commit alone is looked at in the lives above
+        Life::Passes | Life::Retried | Life::Resumed | Life::Waived => vec![batches.concat()],
     }
 }
 
-/// Sends everything from the begin: what is there already counts once. False where the claim is not known.
-async fn tell(lab: &Lab, claimed: &Claimed, boot: &str, batches: Vec<Vec<Record>>) -> bool {
-    tell_after(lab, claimed, boot, 0, batches).await
-}
-
-async fn tell_after(
-    lab: &Lab,
-    claimed: &Claimed,
-    boot: &str,
-    sequence: u64,
-    batches: Vec<Vec<Record>>,
-) -> bool {
+/// Sends what comes after batch `sequence`: what is there already counts once. False where the claim is not known.
+async fn tell(lab: &Lab, claimed: &Claimed, boot: &str, sequence: u64, batches: Vec<Vec<Record>>) -> bool {
     for (index, records) in batches.into_iter().enumerate() {
         let batch = Batch { sequence: sequence + index as u64 + 1, boot_id: boot.to_owned(), records };
         let answer = lab.agent(claimed, Method::POST, "batches").json(&batch).send().await.unwrap();
@@ -131,9 +136,9 @@ async fn tell_after(
 /// What a machine does whose run goes on: it asks what there is to do, and tells what it is made of now.
 async fn go_on(lab: &Lab, claimed: &Claimed) {
     let answer: PlanAnswer = good(lab.agent(claimed, Method::POST, "plan").json(&json!({}))).await;
-    let mut batches = stages(&answer.plan.stages, None, None);
+    let mut batches = stages(&answer.plan.stages, Fault::None);
     batches.insert(0, vec![inventory_of("SN1")]);
-    assert!(tell_after(lab, claimed, SECOND_BOOT, answer.acknowledged_sequence, batches).await);
+    assert!(tell(lab, claimed, SECOND_BOOT, answer.acknowledged_sequence, batches).await);
 }
 
 /// What an operator does with the machine that is held.
@@ -176,12 +181,12 @@ async fn carry_on(lab: &Lab, run: RunId, machine: &mut Machine, life: Life) -> R
                     }
                     Some(second) => {
                         machine.unlike.get_or_insert_with(wal);
-                        tell(lab, second, SECOND_BOOT, after_restart(second, life)).await
+                        tell(lab, second, SECOND_BOOT, 0, after_restart(second, life)).await
                     }
                     None => false,
                 };
                 let first = machine.first.as_ref().unwrap();
-                assert!(later || tell(lab, first, BOOT, before_restart()).await);
+                assert!(later || tell(lab, first, BOOT, 0, before_restart()).await);
             }
             RunState::Running => go_on(lab, machine.second.as_ref().unwrap()).await,
             RunState::Rebooting => machine.second = Some(lab.claim_again(run, SECOND_BOOT).await),
