@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the door: warp is spoken here and nowhere else")]
 
+mod admission;
 pub mod agent;
 pub mod body;
 pub mod boot;
@@ -17,6 +18,7 @@ mod metrics;
 mod models;
 mod openapi;
 pub mod operator;
+mod operator_routes;
 mod paging;
 mod power;
 pub mod problem;
