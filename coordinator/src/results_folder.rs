@@ -178,7 +178,7 @@ impl ResultsFolder {
         let spec = header.has_spec.then(|| text(path, &files, SPEC_FILE)).transpose()?.map(str::to_owned);
         let profile =
             alone::profile(&header, text(path, &files, PROFILE_FILE)?, PROFILE_FILE, spec.as_deref())
-                .map_err(|error| judge(error.into()))?;
+                .map_err(judge)?;
         let stream = text(path, &files, STREAM_FILE)?;
         // a power cut may leave half a line at the end, and only there
         let whole_lines =

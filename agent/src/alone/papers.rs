@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use vetting_judge::profile::Registry;
+use vetting_judge::profile::{Registry, host_stages};
 use vetting_judge::spec::Spec;
 use vetting_judge::stick;
 use vetting_protocol::profile::ProfileName;
@@ -64,7 +64,24 @@ impl Papers {
                 Err(why) => papers.mistakes.push(format!("{path}: {why}")),
             }
         }
+        if let Err(mistake) = papers.check_stages() {
+            papers.mistakes.push(mistake);
+            papers.spec = None;
+        }
         papers
+    }
+
+    /// Whether the profiles can have the stages of the spec.
+    fn check_stages(&self) -> Result<(), String> {
+        let Some(text) = &self.spec else { return Ok(()) };
+        let mut profiles = Registry::builtin().map_err(|error| error.to_string())?;
+        for (name, text) in &self.profiles {
+            let replaced = profiles.with_replacement(*name, text, PROFILES_FOLDER);
+            profiles = replaced.map_err(|error| error.to_string())?;
+        }
+        Spec::parse(text)
+            .and_then(|spec| host_stages::check(text, &spec, &profiles))
+            .map_err(|error| format!("{SPEC_FILE_NAME}: {error}"))
     }
 
     /// What the menu begins with.
@@ -129,6 +146,23 @@ mod tests {
         assert!(papers.mistakes[3].contains("UTF-8"));
         assert!(papers.settings.is_none() && papers.spec.is_none() && papers.profiles.is_empty());
         assert!(!papers.preset().start);
+    }
+
+    #[test]
+    fn a_stage_of_the_spec_is_checked_against_the_profiles_of_the_stick() {
+        let spec =
+            b"cpu: {sockets: 2}\nstages:\n  - {stage: Burn, profiles: [quick], duration: 3m, note: x}\n";
+        let quick = vetting_judge::profile::builtin_text(ProfileName::Quick);
+        let longer = quick.replace("{stage: Burn, limit: 2m", "{stage: Burn, limit: 9m");
+        assert_ne!(longer, quick);
+        let settings: &[u8] = b"mode: offline\nprofile: quick\n";
+        let papers = read(&[(FILE_NAME, settings), (SPEC_FILE_NAME, spec)]);
+        assert_eq!((papers.mistakes.len(), &papers.spec), (1, &None));
+        assert!(papers.mistakes[0].starts_with("spec.yaml: the expected spec: line 3, "), "{papers:?}");
+        let own = ("profiles/quick.yaml", longer.as_bytes());
+        let papers = read(&[(FILE_NAME, settings), (SPEC_FILE_NAME, spec), own]);
+        assert_eq!(papers.mistakes, Vec::<String>::new());
+        assert!(papers.spec.is_some());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use vetting_protocol::run::RunPlace;
 use crate::course::{Course, CourseError};
 use crate::facts::{Ending, HostFacts, RunHeader};
 use crate::host_rules;
+use crate::profile::host_stages::{self, HostStageError};
 use crate::profile::{Profile, ProfileError, Registry};
 use crate::report::Report;
 use crate::threshold::RuleError;
@@ -20,6 +21,9 @@ pub enum AloneError {
     /// The profile.
     #[error("the profile cannot be used")]
     Profile(#[from] ProfileError),
+    /// A stage of the spec.
+    #[error("the spec and the profile do not fit")]
+    HostStage(#[from] HostStageError),
     /// A rule.
     #[error("a rule of the profile cannot be used")]
     Rule(#[from] RuleError),
@@ -41,22 +45,24 @@ pub enum AloneError {
     },
 }
 
-/// The profile that a run without a coordinator is judged by: the text it was stored as, with the rules of the spec that
-/// the machine was given, and without the stages that restart the machine, since nothing gives it its run back afterwards.
+/// The profile that a run without a coordinator is judged by: the text it was stored as, with the rules and stages of the
+/// spec that the machine was given, and without the stages that restart the machine, since nothing gives it its run back afterwards.
 ///
 /// # Errors
-/// A mistake in it, or another profile than the header names.
+/// A mistake in it, another profile than the header names, or a stage of the spec that it cannot have so.
 pub fn profile(
     header: &ResultsHeader,
     yaml_text: &str,
     file_name: &str,
     spec: Option<&str>,
-) -> Result<Profile, ProfileError> {
+) -> Result<Profile, AloneError> {
     let registry = Registry::builtin()?.with_replacement(header.profile, yaml_text, file_name)?;
     let mut profile = registry.get(header.profile).clone();
     profile.own = header.own_profile;
-    let profile =
-        profile.with_host_rules(&spec.map(host_rules::of_spec).unwrap_or_default()).without_restarts();
+    let profile = profile
+        .with_host_rules(&spec.map(host_rules::of_spec).unwrap_or_default())
+        .with_host_stages(&spec.map(host_stages::of_spec).unwrap_or_default())?
+        .without_restarts();
     Ok(if header.has_spec { profile } else { profile.without_spec() })
 }
 
@@ -210,6 +216,25 @@ thresholds:
             RunResult::Fail,
             "with a spec a skip is no pass"
         );
+    }
+
+    #[test]
+    fn stages_of_the_spec_are_those_of_the_run_and_the_report_says_so() {
+        let spec = "cpu: {sockets: 2}\nstages:\n  - {stage: Firmware, limit: 5m, note: slow BMC}\n  \
+            - {stage: Reboot, profiles: [quick], limit: 9m, restarts: 1, note: x}\n";
+        let header = header(true);
+        let profile = profile(&header, PROFILE, "profile.yaml", Some(spec)).unwrap();
+        let limits: Vec<u64> = profile.planned_stages().iter().map(|planned| planned.limit_ms).collect();
+        assert_eq!(limits, [60_000, 60_000, 300_000], "nothing restarts a machine that works alone");
+        let passed = profile.stages.iter().flat_map(|planned| stage(planned.work.name(), Outcome::Pass));
+        let course = course(&header, &profile, &passed.collect::<Vec<_>>()).unwrap();
+        let report = report(&header, &profile, &course, ending(&course));
+        let remark = "The host's own stages: Firmware: limit 5m, instead of: limit 1m (slow BMC).";
+        assert!(report.verdict.remarks.iter().any(|told| told.text == remark), "{:?}", report.verdict);
+        let page = report.to_html();
+        assert!(page.contains("Stages of this host") && page.contains("slow BMC"));
+        let refused = "cpu: {sockets: 2}\nstages:\n  - {stage: Inventory, disabled: true, note: x}\n";
+        assert!(super::profile(&header, PROFILE, "profile.yaml", Some(refused)).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use vetting_protocol::limit::HardwareLimit;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::operator_api::BootView;
 use vetting_protocol::outcome::{Outcome, StepState};
+use vetting_protocol::profile::StageChange;
 
 use crate::facts::{
     CHARTED, DiffFacts, Ending, EventFacts, HostFacts, MOST_EVENTS, MOST_POINTS, RunFacts, RunHeader, Series,
@@ -68,6 +69,7 @@ pub enum CourseError {
 #[derive(Debug)]
 pub struct Course {
     stages: Vec<Track>,
+    stage_changes: Vec<StageChange>,
     rules: Vec<Rule>,
     tally: Tally<usize>,
     diffs: Option<Vec<DiffFacts>>,
@@ -117,6 +119,7 @@ impl Course {
         };
         Ok(Self {
             stages: profile.stages.iter().map(track).collect(),
+            stage_changes: profile.stage_changes().to_vec(),
             rules,
             tally: Tally::new(Arc::new(set)),
             diffs: None,
@@ -233,6 +236,7 @@ impl Course {
             stages: self.stages.iter().map(|track| track.facts(cut_off)).collect(),
             attempts: Vec::new(),
             parts_in_doubt: Vec::new(),
+            stage_changes: self.stage_changes.clone(),
             diffs: self.diffs.clone(),
             rules: self.rules.clone(),
             evaluations: self.tally.evaluations().cloned().collect(),

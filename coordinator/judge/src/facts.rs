@@ -9,7 +9,7 @@ use vetting_protocol::inventory::Inventory;
 use vetting_protocol::operator_api::{ArtifactView, BootView};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::DiskConsent;
-use vetting_protocol::profile::ProfileName;
+use vetting_protocol::profile::{ProfileName, StageChange};
 use vetting_protocol::run::{RunPlace, RunResult};
 
 use crate::siblings::Outlier;
@@ -44,6 +44,9 @@ pub struct RunFacts {
     /// Why what was tested before may not be what was tested later, in words; empty if it is the same machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts_in_doubt: Vec<String>,
+    /// Stages that the machine's spec has otherwise than the profile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stage_changes: Vec<StageChange>,
     /// What differs from the spec; absent if no comparison was made.
     pub diffs: Option<Vec<DiffFacts>>,
     /// The rules of the run.

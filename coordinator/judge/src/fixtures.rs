@@ -243,6 +243,7 @@ fn facts(stages: Vec<StageFacts>, samples: &[Measurement], inventory: Inventory)
         stages,
         attempts: Vec::new(),
         parts_in_doubt: Vec::new(),
+        stage_changes: Vec::new(),
         diffs: Some(diffs),
         rules: profile.rules().cloned().collect(),
         sample_count: tally.samples(),

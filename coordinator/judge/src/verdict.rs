@@ -11,6 +11,7 @@ use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::{FindingId, StageName};
 use vetting_protocol::named_enum;
 use vetting_protocol::outcome::Outcome;
+use vetting_protocol::profile::{StageChange, StageChangeKind};
 use vetting_protocol::run::{RunPlace, RunResult};
 
 use crate::duration::HumanDuration;
@@ -46,6 +47,8 @@ named_enum! {
         Record = "record",
         /// The host's own rules bear more than the profile's.
         HostRule = "host_rule",
+        /// The host's own stages are not those of the profile.
+        HostStage = "host_stage",
         /// A figure is far from those of other machines of the same model.
         Outlier = "outlier",
         /// A waiver that meets nothing.
@@ -128,6 +131,7 @@ pub fn judge(facts: &RunFacts) -> Verdict {
         facts.rules.iter().filter(|rule| rule.required).filter_map(|rule| silent_reason(facts, rule)),
     );
     remarks.extend(facts.rules.iter().filter_map(host_rule_remark));
+    remarks.extend(facts.stage_changes.iter().filter_map(host_stage_remark));
     remarks.extend(facts.outliers.iter().map(outlier_remark));
     if facts.run.place == RunPlace::InstalledSystem {
         let text = "The run was made on the installed system: stages that would disturb it were left out, and no disk \
@@ -450,6 +454,17 @@ fn host_rule_remark(rule: &Rule) -> Option<Reason> {
         Change::Added | Change::Stricter | Change::Changed => return None,
     };
     Some(Reason::of(Cause::HostRule, rule.stage.map(|stage| stage.to_string()), what, ""))
+}
+
+/// Whether other parameters test more or less is not for this program to say; one more stage is more.
+fn host_stage_remark(change: &StageChange) -> Option<Reason> {
+    match change.kind {
+        StageChangeKind::Added => None,
+        StageChangeKind::Changed | StageChangeKind::Off => {
+            let text = format!("The host's own stages: {change}.");
+            Some(Reason::of(Cause::HostStage, Some(change.stage.to_string()), text, ""))
+        }
+    }
 }
 
 fn advice(kind: &str, key: &str) -> String {

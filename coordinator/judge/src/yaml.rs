@@ -87,6 +87,20 @@ pub fn line_of_key(text: &str, path: &str) -> usize {
         .map_or(1, |position| position + 1)
 }
 
+/// Line and column of an item of the top-level list under `key`, the first having position 0; of the key where the list is
+/// not one item a line.
+pub fn place_of_item(text: &str, key: &str, position: usize) -> (usize, usize) {
+    let begin = line_of_key(text, key);
+    let mut items = (begin + 1..).zip(text.lines().skip(begin)).filter_map(|(line, text)| {
+        let from_dash = text.trim_start_matches(' ');
+        from_dash.starts_with("- ").then(|| (line, text.len() - from_dash.len()))
+    });
+    let Some(first) = items.next() else { return (begin, 1) };
+    // lists in the items are further to the right
+    let same = std::iter::once(first).chain(items.filter(|(_, indent)| *indent == first.1));
+    same.map(|(line, indent)| (line, indent + 3)).nth(position).unwrap_or((begin, 1))
+}
+
 /// The line of a key in the block mapping that begins at `line` and `column`, both 1-based.
 fn line_in_mapping(text: &str, line: usize, column: usize, key: &str) -> Option<usize> {
     let indent_of = |line: &str| line.len() - line.trim_start_matches(' ').len();

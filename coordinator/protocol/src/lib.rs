@@ -39,4 +39,4 @@ pub use schemars;
 
 /// Version of the agent API. The coordinator refuses a claim from an agent that speaks another one,
 /// so an old image can never report to a new coordinator half understood.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;

@@ -16,7 +16,7 @@ use crate::diff::{Severity, SpecDiff};
 use crate::enrolment::HostIdentityView;
 use crate::ids::{FindingId, HostId, MacAddress, RunId, Sha256Hex, StageName};
 use crate::outcome::StepState;
-use crate::profile::ProfileName;
+use crate::profile::{ProfileName, StageChange};
 use crate::queue::TurnView;
 use crate::run::{RunPlace, RunResult, RunState};
 use crate::secret::Secret;
@@ -228,6 +228,9 @@ pub struct RunDetail {
     pub place: RunPlace,
     /// In order.
     pub stages: Vec<StageView>,
+    /// Stages that the machine's spec has otherwise than the profile.
+    #[serde(default)]
+    pub stage_changes: Vec<StageChange>,
     /// What was run before and then run again, oldest first.
     #[serde(default)]
     pub attempts: Vec<AttemptView>,

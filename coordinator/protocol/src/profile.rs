@@ -1,5 +1,7 @@
 //! The profiles a run can have, and what operators' tools are told of them: `/api/v1/profiles`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::diff::Severity;
@@ -15,6 +17,48 @@ named_enum! {
         Deep = "deep",
         /// Three days and more.
         Soak = "soak",
+    }
+}
+
+named_enum! {
+    /// What a machine's spec makes of a stage of its profile.
+    StageChangeKind, "a change of a stage" {
+        /// The profile has no such stage.
+        Added = "added",
+        /// Other parameters, another limit, or it must pass.
+        Changed = "changed",
+        /// It is not run.
+        Off = "off",
+    }
+}
+
+/// A stage that a machine's spec has run otherwise than the profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct StageChange {
+    /// The stage.
+    pub stage: StageName,
+    /// What becomes of it.
+    pub kind: StageChangeKind,
+    /// What is otherwise, as the run has it; absent if the stage is not run.
+    pub now: Option<String>,
+    /// The same, as the profile has it; absent if it has no such stage.
+    pub was: Option<String>,
+    /// Why, as the spec says.
+    pub note: String,
+}
+
+/// `Storage: fio_read 60s, instead of: fio_read 15s (slow disks)`.
+impl fmt::Display for StageChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, kind, now, was, note } = self;
+        let (now, was) = (now.as_deref().unwrap_or("none"), was.as_deref().unwrap_or("none"));
+        match kind {
+            StageChangeKind::Added => write!(f, "{stage} is added: {now} ({note})"),
+            StageChangeKind::Changed => write!(f, "{stage}: {now}, instead of: {was} ({note})"),
+            StageChangeKind::Off => write!(f, "{stage} is switched off, instead of: {was} ({note})"),
+        }
     }
 }
 

@@ -269,6 +269,9 @@ fn show(run: &RunDetail, json: bool) -> Result<(), CommandError> {
     if let Some(hold) = &run.hold {
         show_hold(summary.id, hold)?;
     }
+    for change in &run.stage_changes {
+        output::line(&format!("  the host's own stages: {change}"))?;
+    }
     for attempt in &run.attempts {
         let reason = attempt.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         output::line(&format!(

@@ -72,7 +72,7 @@ where
     B: Buf,
 {
     let new: EnrolmentTokenCreate = body::json(body, MAX_BODY_BYTES).await?;
-    new.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
+    new.expected_spec_yaml.as_deref().map(|yaml| check_spec(&app, yaml)).transpose()?;
     if new.uses == 0 || new.uses > MAX_USES {
         return Err(invalid(format!("`uses` must be 1 to {MAX_USES}")));
     }
@@ -141,7 +141,7 @@ where
 {
     let adopt: Adopt = body::json(body, MAX_BODY_BYTES).await?;
     adopt.name.as_deref().map(check_name).transpose()?;
-    adopt.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
+    adopt.expected_spec_yaml.as_deref().map(|yaml| check_spec(&app, yaml)).transpose()?;
     Ok(created(&app.driver.adopt(code, adopt, app.did(None, "host_adopted", "")).await?))
 }
 

@@ -3,6 +3,7 @@
 use bytes::Buf;
 use futures_util::Stream;
 use serde::Deserialize;
+use vetting_judge::profile::Registry;
 use vetting_protocol::exchange::{HostImport, HostImportView, HostListFormat, SampleView};
 use vetting_protocol::ids::RunId;
 use warp::reply::Response;
@@ -53,11 +54,12 @@ where
     let listed = read.map_err(|mistakes| refusal(&mistakes))?;
     let now_ms = app.driver.clock.now_ms();
     let line = app.did(None, "host_added", "");
+    let profiles = app.driver.profiles.clone();
     let registered = app
         .driver
         .store
         .write(move |connection| {
-            let view = register(connection, &listed, skip_existing, &line, now_ms)?;
+            let view = register(connection, &profiles, &listed, skip_existing, &line, now_ms)?;
             // an error takes everything back
             if dry_run { Err(NotTaken::OnlyTried(HostImportView { dry_run, ..view })) } else { Ok(view) }
         })
@@ -82,6 +84,7 @@ fn refusal(mistakes: &[Mistake]) -> ApiError {
 /// Registers every host that can be, and tells of those that cannot.
 fn register(
     connection: &Connection,
+    profiles: &Registry,
     listed: &[ListedHost],
     skip_existing: bool,
     line: &EventValues,
@@ -95,7 +98,7 @@ fn register(
             view.existing.push(name.clone());
             continue;
         }
-        match one(connection, host, line, now_ms) {
+        match one(connection, profiles, host, line, now_ms) {
             Ok(()) => view.added.push(name.clone()),
             Err((field, StoreError::Conflict { what } | StoreError::NotFound { what })) => {
                 mistakes.push(Mistake { place: host.place(field), what: format!("{field}: {what}") });
@@ -109,12 +112,15 @@ fn register(
 /// Registers a host; names the field that keeps it from being.
 fn one(
     connection: &Connection,
+    profiles: &Registry,
     host: &ListedHost,
     line: &EventValues,
     now_ms: i64,
 ) -> Result<(), (&'static str, StoreError)> {
     let values = &host.values;
     specs::resolve(connection, &values.expected_spec_yaml).map_err(|error| ("model", error))?;
+    specs::check(profiles, &values.expected_spec_yaml)
+        .map_err(|error| ("spec", StoreError::conflict(error.to_string())))?;
     let taken = hosts::by_name(connection, &values.name).map_err(|error| ("name", error))?.is_some();
     let field = if taken { "name" } else { "mac" };
     let id = hosts::insert(connection, values, now_ms).map_err(|error| (field, error))?;

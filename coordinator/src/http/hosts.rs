@@ -6,7 +6,6 @@ use bytes::Buf;
 use futures_util::Stream;
 use http::StatusCode;
 use serde::Deserialize;
-use vetting_judge::spec::HostSpec;
 use vetting_protocol::ids::{MacAddress, ParseIdError};
 use vetting_protocol::operator_api::{HostCreate, HostEdit, HostView};
 use warp::reply::{Reply, Response};
@@ -44,9 +43,8 @@ pub struct RemoveQuery {
     with_runs: bool,
 }
 
-pub(super) fn check_spec(yaml: &str) -> Result<(), ApiError> {
-    HostSpec::parse(yaml)
-        .map(drop)
+pub(super) fn check_spec(app: &App, yaml: &str) -> Result<(), ApiError> {
+    specs::check(&app.driver.profiles, yaml)
         .map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
@@ -134,7 +132,7 @@ where
 /// Checks a new machine and registers it.
 pub(super) async fn create_host(app: &App, new: HostCreate) -> Result<HostView, ApiError> {
     check_name(&new.name)?;
-    check_spec(&new.expected_spec_yaml)?;
+    check_spec(app, &new.expected_spec_yaml)?;
     check_wake_target(new.wol_broadcast_ip, new.wol_port)?;
     let values = HostValues {
         mac: check_mac(&new.mac)?,
@@ -190,7 +188,7 @@ where
 /// Checks changes to a machine and carries them out.
 pub(super) async fn change_host(app: &App, name: String, edit: HostEdit) -> Result<HostView, ApiError> {
     edit.name.as_deref().map(check_name).transpose()?;
-    edit.expected_spec_yaml.as_deref().map(check_spec).transpose()?;
+    edit.expected_spec_yaml.as_deref().map(|yaml| check_spec(app, yaml)).transpose()?;
     check_wake_target(edit.wol_broadcast_ip, edit.wol_port)?;
     let mac = edit.mac.as_deref().map(check_mac).transpose()?;
     let console = edit.serial_console.as_deref().map(check_serial_console).transpose()?;

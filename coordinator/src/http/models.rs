@@ -4,6 +4,7 @@ use bytes::Buf;
 use futures_util::Stream;
 use http::StatusCode;
 use serde::Deserialize;
+use vetting_judge::profile::host_stages;
 use vetting_judge::spec::Spec;
 use vetting_protocol::ids::RunId;
 use vetting_protocol::models::{ComponentView, ModelCreate, ModelEdit, ModelView};
@@ -19,8 +20,9 @@ use crate::run::{specs, views};
 use crate::store::models::ModelRow;
 use crate::store::{Connection, StoreError, components, events, models, runs};
 
-fn check_model_spec(yaml: &str) -> Result<(), ApiError> {
-    Spec::parse(yaml).map(drop).map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
+fn check_model_spec(app: &App, yaml: &str) -> Result<(), ApiError> {
+    let checked = Spec::parse(yaml).and_then(|spec| host_stages::check(yaml, &spec, &app.driver.profiles));
+    checked.map_err(|error| ApiError::new(ProblemKind::SpecInvalid, error.to_string()))
 }
 
 fn view(connection: &Connection, row: ModelRow) -> Result<ModelView, StoreError> {
@@ -75,7 +77,7 @@ where
 {
     let new: ModelCreate = body::json(body, MAX_BODY_BYTES).await?;
     check_name(&new.name)?;
-    check_model_spec(&new.expected_spec_yaml)?;
+    check_model_spec(&app, &new.expected_spec_yaml)?;
     let now_ms = app.driver.clock.now_ms();
     let line = app.did(None, "model_added", &format!("added model {}", new.name));
     let job = move |connection: &Connection| {
@@ -94,7 +96,7 @@ where
     B: Buf,
 {
     let edit: ModelEdit = body::json(body, MAX_BODY_BYTES).await?;
-    check_model_spec(&edit.expected_spec_yaml)?;
+    check_model_spec(&app, &edit.expected_spec_yaml)?;
     let (now_ms, if_match) = (app.driver.clock.now_ms(), app.if_match.clone());
     let line = app.did(None, "model_edited", &format!("edited the spec of model {name}"));
     let job = move |connection: &Connection| {

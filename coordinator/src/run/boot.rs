@@ -7,7 +7,6 @@ use serde_json::json;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::ids::{HostId, MacAddress, RunId};
 use vetting_protocol::plan::StageWork;
-use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::{BootTarget, RunPlace, RunState};
 use vetting_protocol::secret::Secret;
 
@@ -138,7 +137,7 @@ impl Driver {
                 }
             }
             Some(BootTarget::MemtestKernel) if run.state == RunState::Rebooting => {
-                self.memtest_patterns(run.profile)
+                self.memtest_patterns(run).await?
             }
             Some(
                 BootTarget::Linux
@@ -180,15 +179,17 @@ impl Driver {
         Ok(None)
     }
 
-    /// How many patterns the kernel's memory test runs in a profile.
-    fn memtest_patterns(&self, profile: ProfileName) -> Option<u8> {
-        self.profiles.get(profile).stages.iter().find_map(|stage| {
-            if let StageWork::Memtest { kernel_patterns, .. } = stage.work {
+    /// How many patterns the kernel's memory test goes through in a run.
+    async fn memtest_patterns(&self, run: RunRow) -> Result<Option<u8>, StoreError> {
+        let driver = self.clone();
+        let planned = self.store.read(move |connection| driver.planned(connection, &run)).await?;
+        Ok(planned.into_iter().find_map(|planned| {
+            if let StageWork::Memtest { kernel_patterns, .. } = planned.work {
                 Some(kernel_patterns)
             } else {
                 None
             }
-        })
+        }))
     }
 
     /// The run that waits for this machine, if there is one.

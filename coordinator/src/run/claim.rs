@@ -8,7 +8,7 @@ use vetting_protocol::PROTOCOL_VERSION;
 use vetting_protocol::agent_api::{ClaimRequest, ClaimResponse, EventLevel, PlanAnswer};
 use vetting_protocol::host_mode;
 use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
-use vetting_protocol::plan::{DiskConsent, Plan};
+use vetting_protocol::plan::{DiskConsent, Plan, PlannedStage};
 use vetting_protocol::run::{RunPlace, RunState};
 
 use super::claimant::identify;
@@ -19,6 +19,7 @@ use super::power::controls;
 use super::stages::running_stage;
 use super::state::RunEvent;
 use super::{reboot, secrets};
+use crate::store::runs::RunRow;
 use crate::store::sessions::{self, Claim, ClaimOutcome, SessionId, TimelineEntry};
 use crate::store::{Connection, StoreError, events, hosts, models, plans, runs, serial_consoles, stages};
 
@@ -152,7 +153,7 @@ impl Driver {
         let row = runs::get(connection, run)?;
         let host = hosts::get(connection, row.host_id)?;
         let profile = self.profiles.get(row.profile);
-        let mut planned = profile.planned_stages();
+        let mut planned = self.planned(connection, &row)?;
         if row.state == RunState::Running {
             let rows = stages::list(connection, run)?;
             planned.retain(|planned| {
@@ -186,6 +187,19 @@ impl Driver {
             power_control: controls(connection, host.id)?.is_some(),
             stages: planned,
         })
+    }
+
+    /// The stages that a run was ordered with, whether or not they are over.
+    pub(super) fn planned(
+        &self,
+        connection: &Connection,
+        row: &RunRow,
+    ) -> Result<Vec<PlannedStage>, StoreError> {
+        // for runs that were ordered before their parameters were kept
+        let of_profile = self.profiles.get(row.profile).planned_stages();
+        let of_name = |name| of_profile.iter().find(|planned| planned.work.name() == name).cloned();
+        let plan = plans::list(connection, row.id)?;
+        Ok(plan.into_iter().filter_map(|stage| stage.planned.or_else(|| of_name(stage.name))).collect())
     }
 
     async fn tell_of_refused_claim(
@@ -293,7 +307,7 @@ fn enter(
     transition(connection, now_ms, run, event, &why, ending.as_ref()).map(Some)
 }
 
-/// The stages that the run was ordered with: one that its profile has lost since is never reached.
+/// The stages that the run was ordered with.
 fn seed_stages(connection: &Connection, run: RunId) -> Result<(), StoreError> {
     let names: Vec<_> = plans::list(connection, run)?.into_iter().map(|stage| stage.name).collect();
     stages::seed(connection, run, &names)

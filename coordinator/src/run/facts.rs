@@ -96,6 +96,7 @@ pub(super) fn gather_ended(
             })
             .collect(),
         parts_in_doubt: reopen::parts_in_doubt(connection, run)?,
+        stage_changes: plans::changes(connection, run)?,
         diffs: compared.then(|| {
             diffs.into_iter().map(|row| DiffFacts { diff: row.diff, ignored: row.ignored }).collect()
         }),

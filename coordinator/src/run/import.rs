@@ -17,6 +17,7 @@ use super::driver::{of_run, transition};
 use super::error::RunError;
 use super::ingest::{FIRMWARE, INVENTORY};
 use super::live::Live;
+use super::orders::store_profile;
 use super::records::Applier;
 use super::report::note_judgement;
 use super::state::{EndedBy, RunEvent};
@@ -26,10 +27,9 @@ use crate::results_folder::ResultsFolder;
 use crate::store::events::EventValues;
 use crate::store::hosts::HostValues;
 use crate::store::models::{self, RunSpec};
-use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::sessions::{self, TimelineEntry};
-use crate::store::{Connection, Store, events, hosts, imports, stages, thresholds};
+use crate::store::{Connection, Store, events, hosts, imports, stages};
 
 /// Artifact kind of the files as the machine left them.
 const ORIGINAL: &str = "offline_results";
@@ -183,17 +183,10 @@ impl Importer<'_> {
             next_boot_target: BootTarget::Linux,
         };
         let run = runs::create(self.connection, &values, header.started_ms)?;
-        let plan: Vec<_> = profile
-            .stages
-            .iter()
-            .map(|stage| PlanStage { name: stage.work.name(), required: stage.required })
-            .collect();
-        let names: Vec<_> = plan.iter().map(|stage| stage.name).collect();
-        let stored: Vec<_> = profile.rules().filter_map(rules::stored).collect();
-        plans::insert(self.connection, run, &plan)?;
+        let names: Vec<_> = profile.stages.iter().map(|stage| stage.work.name()).collect();
+        store_profile(self.connection, run, profile)?;
         let spec = self.folder.spec.clone().unwrap_or_default();
         models::insert_run(self.connection, run, &RunSpec { model: None, expected_spec_yaml: spec })?;
-        thresholds::seed(self.connection, run, &stored)?;
         stages::seed(self.connection, run, &names)?;
         sessions::note(self.connection, run, TimelineEntry::Claimed(header.started_ms))?;
         sessions::note(self.connection, run, TimelineEntry::KernelToClaim(header.timeline.claim_ms))?;

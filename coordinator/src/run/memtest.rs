@@ -107,8 +107,8 @@ impl Driver {
                 let row = runs::get(connection, run)?;
                 let console = serial_consoles::get(connection, row.host_id)?;
                 let (Some(console), BootTarget::Memtest) = (console, reboot.target) else { return Ok(None) };
-                let passes = driver.profiles.get(row.profile).stages.iter().find_map(|stage| {
-                    if let StageWork::Memtest { passes, .. } = stage.work { Some(passes) } else { None }
+                let passes = driver.planned(connection, &row)?.into_iter().find_map(|planned| {
+                    if let StageWork::Memtest { passes, .. } = planned.work { Some(passes) } else { None }
                 });
                 let appears_ms = driver.settings.limits.reboot_ms;
                 let wanted = Wanted {

@@ -2,7 +2,7 @@
 
 use vetting_judge::facts::Ending;
 use vetting_judge::host_rules;
-use vetting_judge::threshold::Rule;
+use vetting_judge::profile::{Profile, host_stages};
 use vetting_protocol::agent_api::{AfterRun, EventLevel};
 use vetting_protocol::host_mode;
 use vetting_protocol::ids::RunId;
@@ -19,28 +19,28 @@ use crate::store::hosts::HostRow;
 use crate::store::plans::{self, PlanStage};
 use crate::store::runs::{self, OverrideFlags, RunValues};
 use crate::store::thresholds::ThresholdValues;
-use crate::store::{Connection, events, host_agents, hosts, models, thresholds};
+use crate::store::{Connection, StoreError, events, host_agents, hosts, models, thresholds};
 
 /// What a run is made with.
 pub(super) struct Recipe {
-    profile: ProfileName,
+    /// Before the machine's own rules and stages.
+    profile: Profile,
     non_destructive: bool,
     override_flags: OverrideFlags,
-    rules: Vec<Rule>,
-    plan: Vec<PlanStage>,
 }
 
 /// Creates a run inside the caller's transaction.
 ///
 /// # Errors
-/// An active run; a host without an expected spec, whose run could not pass.
+/// An active run; a host without an expected spec, whose run could not pass; one whose spec has a stage that the profile
+/// cannot have so.
 pub(super) fn place(
     connection: &Connection,
     host: &HostRow,
     recipe: &Recipe,
     now_ms: i64,
 ) -> Result<RunId, RunError> {
-    let Recipe { profile, non_destructive, override_flags, rules, plan } = recipe;
+    let Recipe { profile, non_destructive, override_flags } = recipe;
     if host.expected_spec_yaml.trim().is_empty() {
         let what = format!(
             "host {name} has no expected spec yet, and a machine that nobody described cannot pass; \
@@ -50,23 +50,54 @@ pub(super) fn place(
         return Err(RunError::Invalid { what });
     }
     let spec = specs::resolve(connection, &host.expected_spec_yaml)?;
-    let own = host_rules::of_spec(&spec.expected_spec_yaml);
-    let rules: Vec<ThresholdValues> =
-        host_rules::applied(rules, &own).iter().filter_map(rules::stored).collect();
+    let profile = profile
+        .clone()
+        .with_host_rules(&host_rules::of_spec(&spec.expected_spec_yaml))
+        .with_host_stages(&host_stages::of_spec(&spec.expected_spec_yaml))
+        .map_err(|error| {
+            let name = &host.name;
+            RunError::Invalid {
+                what: format!("{error}; `host edit {name} --spec FILE` gives {name} another spec"),
+            }
+        })?;
+    let profile = match override_flags.place {
+        RunPlace::LiveImage => profile,
+        RunPlace::InstalledSystem => profile.keep_stages(host_mode::allows),
+    };
     let values = RunValues {
         host_id: host.id,
-        profile: *profile,
+        profile: profile.name,
         non_destructive: *non_destructive,
         override_flags: *override_flags,
         next_boot_target: BootTarget::Linux,
     };
     let run = runs::create(connection, &values, now_ms)?;
-    plans::insert(connection, run, plan)?;
+    store_profile(connection, run, &profile)?;
     models::insert_run(connection, run, &spec)?;
-    thresholds::seed(connection, run, &rules)?;
-    let message = format!("run {run} of {} ordered, profile {profile}", host.name);
+    let mut message = vec![format!("run {run} of {} ordered, profile {}", host.name, profile.name)];
+    message.extend(profile.stage_changes().iter().map(ToString::to_string));
+    let message = message.join("; ");
     events::insert(connection, &of_run(run, now_ms, EventLevel::Info, "run_created", message))?;
     Ok(run)
+}
+
+/// Notes the stages and the rules that a run begins with.
+pub(super) fn store_profile(
+    connection: &Connection,
+    run: RunId,
+    profile: &Profile,
+) -> Result<(), StoreError> {
+    let required = profile.stages.iter().map(|stage| stage.required);
+    let plan: Vec<PlanStage> = profile
+        .planned_stages()
+        .into_iter()
+        .zip(required)
+        .map(|(planned, required)| PlanStage { name: planned.work.name(), required, planned: Some(planned) })
+        .collect();
+    plans::insert(connection, run, &plan)?;
+    plans::insert_changes(connection, run, profile.stage_changes())?;
+    let rules: Vec<ThresholdValues> = profile.rules().filter_map(rules::stored).collect();
+    thresholds::seed(connection, run, &rules)
 }
 
 impl Driver {
@@ -130,14 +161,7 @@ impl Driver {
         non_destructive: bool,
         override_flags: OverrideFlags,
     ) -> Recipe {
-        let shipped = self.profiles.get(profile);
-        let stages = shipped.stages.iter().filter(|stage| match override_flags.place {
-            RunPlace::LiveImage => true,
-            RunPlace::InstalledSystem => host_mode::allows(&stage.work),
-        });
-        let plan =
-            stages.map(|stage| PlanStage { name: stage.work.name(), required: stage.required }).collect();
-        Recipe { profile, non_destructive, override_flags, rules: shipped.rules().cloned().collect(), plan }
+        Recipe { profile: self.profiles.get(profile).clone(), non_destructive, override_flags }
     }
 
     /// What follows a run that was placed and is durable.

@@ -1,11 +1,21 @@
-//! The spec that a run is ordered with: the host's, on top of the model's where it names one.
+//! What can be a spec, and the spec that a run is ordered with: the host's, on top of the model's where it names one.
 
 use std::collections::HashMap;
 
-use vetting_judge::spec::{HostSpec, Spec};
+use vetting_judge::profile::{Registry, host_stages};
+use vetting_judge::spec::{HostSpec, Spec, SpecError};
 
 use crate::store::models::{self, RunSpec};
 use crate::store::{Connection, StoreError, hosts};
+
+/// Whether a text can be a host's spec.
+///
+/// # Errors
+/// A mistake in it, or a stage that one of the profiles cannot have so.
+pub fn check(profiles: &Registry, yaml_text: &str) -> Result<(), SpecError> {
+    let spec = HostSpec::parse(yaml_text)?;
+    host_stages::check(yaml_text, &spec.own, profiles)
+}
 
 /// Takes the model in that a host's spec names. A spec that cannot be read stays as it is: no run passes by it.
 ///

@@ -31,7 +31,7 @@ use crate::store::thresholds::{TermsValues, ThresholdSource, ThresholdValues};
 use crate::store::tokens::TokenRow;
 use crate::store::users::UserRow;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
-use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, stages};
+use crate::store::{Connection, StoreError, artifacts, diffs, limits, measurements, plans, stages};
 
 fn seconds(ms: Option<i64>) -> Result<Option<String>, TimeError> {
     ms.map(seconds_text).transpose()
@@ -205,6 +205,7 @@ pub fn detail(connection: &Connection, run: RunId, live: Option<&Live>) -> Resul
         erase: row.override_flags.erase,
         place: row.override_flags.place,
         stages: stages.into_iter().map(|row| stage(run, row, live)).collect::<Result<_, _>>()?,
+        stage_changes: plans::changes(connection, run)?,
         attempts: reopen::earlier_attempts(connection, run)?
             .into_iter()
             .map(|(row, summary)| attempt(&row, summary.as_ref()))

@@ -17,6 +17,8 @@
 //! thresholds that cannot judge; each with file, line and column.
 
 mod document;
+pub mod host_stages;
+mod stage_entry;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +27,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use vetting_protocol::ids::StageName;
 use vetting_protocol::plan::{PlannedStage, StageWork};
-use vetting_protocol::profile::ProfileName;
+use vetting_protocol::profile::{ProfileName, StageChange};
 
+use self::host_stages::{HostStage, HostStageError};
 use crate::host_rules::{HostRule, applied};
 use crate::threshold::Rule;
 use crate::yaml::Mistake;
@@ -45,6 +48,9 @@ pub struct Profile {
     /// Rules that every run of this profile starts with.
     pub thresholds: Vec<ProfileThreshold>,
     rules: Vec<Rule>,
+    /// The stages as they are written.
+    entries: Vec<stage_entry::FlatStage>,
+    stage_changes: Vec<StageChange>,
     /// Not the one that comes with the program: an operator's file stood in for it.
     pub own: bool,
 }
@@ -67,6 +73,20 @@ impl Profile {
         self
     }
 
+    /// The same for a machine whose spec has stages of its own.
+    ///
+    /// # Errors
+    /// One that cannot be so in this profile.
+    pub fn with_host_stages(mut self, host: &[HostStage]) -> Result<Self, HostStageError> {
+        host_stages::apply(&mut self, host)?;
+        Ok(self)
+    }
+
+    /// The stages that the machine's spec has otherwise.
+    pub fn stage_changes(&self) -> &[StageChange] {
+        &self.stage_changes
+    }
+
     /// The stages as the agent gets them.
     pub fn planned_stages(&self) -> Vec<PlannedStage> {
         self.stages
@@ -81,8 +101,16 @@ impl Profile {
 
     /// Without the stages that restart the machine.
     #[must_use]
-    pub fn without_restarts(mut self) -> Self {
-        self.stages.retain(|stage| !matches!(stage.work.name(), StageName::Reboot | StageName::Memtest));
+    pub fn without_restarts(self) -> Self {
+        self.keep_stages(|work| !matches!(work.name(), StageName::Reboot | StageName::Memtest))
+    }
+
+    /// Without the stages that are not to be kept.
+    #[must_use]
+    pub fn keep_stages(mut self, keep: impl Fn(&StageWork) -> bool) -> Self {
+        let (kept, dropped): (Vec<_>, Vec<_>) = self.stages.into_iter().partition(|stage| keep(&stage.work));
+        self.stages = kept;
+        self.stage_changes.retain(|change| !dropped.iter().any(|stage| stage.work.name() == change.stage));
         self
     }
 

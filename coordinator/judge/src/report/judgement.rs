@@ -44,6 +44,7 @@ fn entry(reason: &Reason) -> Markup {
         Cause::Record => "record",
         Cause::Outlier => "unlike its siblings",
         Cause::HostRule => "rule of the host",
+        Cause::HostStage => "stage of the host",
         Cause::Waiver => "waiver",
     };
     html! {

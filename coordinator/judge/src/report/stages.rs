@@ -5,6 +5,7 @@ use serde_json::Value;
 use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::operator_api::BootView;
 use vetting_protocol::outcome::Outcome;
+use vetting_protocol::profile::{StageChange, StageChangeKind};
 
 use super::format;
 use super::html::{Tone, badge, or_dash, scroll, section};
@@ -50,12 +51,32 @@ pub(super) fn stages(facts: &RunFacts) -> Markup {
     };
     let body = html! {
         (boot(&facts.boot))
+        (host_stages(&facts.stage_changes))
         (scroll("Stages", &html! { table.stages {
             thead { tr { th { "Stage" } th { "Result" } th.num { "Took" } th { "Began" } th.time { "When" } } }
             tbody { @for stage in &facts.stages { (stage_rows(stage, &window)) } }
         } }))
     };
     section("stages", "Stages", &facts.run.profile_description, &body)
+}
+
+/// The stages that are not as the profile has them.
+fn host_stages(changes: &[StageChange]) -> Markup {
+    html! {
+        @if !changes.is_empty() {
+            h3 { "Stages of this host" }
+            (scroll("Stages of this host", &html! { table {
+                thead { tr { th { "Beside the profile" } th { "Stage" } th { "Here" } th { "In the profile" } th { "Why" } } }
+                tbody { @for change in changes { tr {
+                    td { (badge(if change.kind == StageChangeKind::Added { Tone::Quiet } else { Tone::Warn }, change.kind.as_str())) }
+                    td { (change.stage) }
+                    td { (or_dash(change.now.as_deref())) }
+                    td { (or_dash(change.was.as_deref())) }
+                    td { (change.note) }
+                } } }
+            } }))
+        }
+    }
 }
 
 fn boot(boot: &BootView) -> Markup {

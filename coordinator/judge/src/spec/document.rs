@@ -11,6 +11,7 @@ use super::expectation::{
 };
 use super::generate;
 use crate::host_rules::HostRule;
+use crate::profile::host_stages::{self, HostStage};
 use crate::yaml::{self, Mistake};
 
 /// What a host should be.
@@ -53,6 +54,9 @@ pub struct Spec {
     /// What is judged otherwise here than the profile says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<HostRule>>,
+    /// What is tested otherwise here than the profile says.
+    #[serde(default, deserialize_with = "host_stages::distinct", skip_serializing_if = "Option::is_none")]
+    pub stages: Option<Vec<HostStage>>,
 }
 
 /// SMBIOS type 1.
@@ -286,8 +290,7 @@ impl Spec {
 
     /// The dotted path of a part that asks for nothing; the empty path if the whole does.
     fn first_empty_part(&self) -> Option<&'static str> {
-        let Self { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds: _ } =
-            self;
+        let Self { system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, .. } = self;
         let nothing = system.is_none()
             && cpu.is_none()
             && memory.is_none()
@@ -371,11 +374,16 @@ impl HostSpec {
         }
     }
 
-    /// The spec by which the host is judged: of each part (`cpu`, `disks`, …) the host's own, else the model's. Rules of
-    /// both hold; the host's own for the same samples take the place of the model's.
+    /// The spec by which the host is judged: of each part (`cpu`, `disks`, …) the host's own, else the model's. Rules and
+    /// stages of both hold; the host's own for the same samples, or the same stage of a profile, take the place of the
+    /// model's.
     pub fn over(self, model: Spec) -> Spec {
-        let Spec { model: _, system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds } =
+        let Spec { system, cpu, memory, disks, nics, gpus, firmware, pcie, bios, thresholds, stages, .. } =
             self.own;
+        let stages = match (model.stages, stages) {
+            (Some(shared), Some(own)) => Some(host_stages::over_model(shared, own)),
+            (shared, own) => own.or(shared),
+        };
         let thresholds = match (model.thresholds, thresholds) {
             (Some(shared), Some(own)) => {
                 let kept =
@@ -396,6 +404,7 @@ impl HostSpec {
             pcie: pcie.or(model.pcie),
             bios: bios.or(model.bios),
             thresholds,
+            stages,
         }
     }
 }

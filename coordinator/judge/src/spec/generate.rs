@@ -39,6 +39,7 @@ pub(super) fn from_inventory(inventory: &Inventory, firmware: &FirmwareReport) -
         pcie: None,
         bios: None,
         thresholds: None,
+        stages: None,
     }
 }
 

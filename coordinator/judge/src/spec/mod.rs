@@ -25,6 +25,8 @@
 //! bios: {smt: true, virtualization: true, secure_boot: {value: false, severity: warning}}
 //! thresholds:                                 # see [`crate::host_rules`]
 //!   - {kind: temp, key: "cpu/*", op: lt, threshold: 85, unit: celsius, severity: critical, note: "cold aisle"}
+//! stages:                                     # see [`crate::profile::host_stages`]
+//!   - {stage: Storage, profiles: [quick], limit: 20m, fio_read: 60s, note: "slow disks"}
 //! ```
 //!
 //! - A text is a glob (`*`, `?`), and must match whole.

@@ -32,6 +32,17 @@ thresholds:
   - {stage: CPUStress, kind: temp, key: "cpu/*", op: lt, threshold: 85, unit: celsius, severity: critical, samples: 2, ends_stage: true, note: x}
   - {kind: volt, key: "+12V", op: within_pct, threshold: 3, nominal: 12, unit: volts, severity: warning, for: 30s, note: x}
   - {kind: smart_attr, key: "*/5_*", op: lte, severity: warning, disabled: true, note: x}
+stages:
+  - {stage: Storage, profiles: [quick], limit: 20m, fio_read: 60s, fio_random: 5s, surface: {mode: read_zones, zones: 2, zone_mib: 1}, disks_at_once: 4, disks_per_controller: 2, note: x}
+  - {stage: SMART, self_test: none, note: x}
+  - {stage: CPUStress, cpu: 1s, per_core: 1s, memory: 1s, memory_percent: 60, note: x}
+  - {stage: Memory, duration: 1s, fade: 1s, note: x}
+  - {stage: Network, links: all, required: true, note: x}
+  - {stage: GPU, dcgm_level: 2, note: x}
+  - {stage: PSU, profiles: [quick], load: 1s, note: x}
+  - {stage: PSU, profiles: [deep, soak], disabled: true, note: x}
+  - {stage: Reboot, profiles: [deep], restarts: 1, cold: 0, note: x}
+  - {stage: Memtest, profiles: [deep], kernel_patterns: 1, passes: 1, budget: 1h, unwatched: true, note: x}
 "#;
 
 fn schema() -> Value {
@@ -123,6 +134,9 @@ fn words_are_those_of_the_parser() {
     let kinds: Vec<&str> =
         vetting_protocol::inventory::DiskKind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(words("/$defs/disk_kind/oneOf/0"), all(&kinds));
+    let stages: Vec<&str> =
+        vetting_protocol::ids::StageName::ALL.iter().map(|stage| stage.as_str()).collect();
+    assert_eq!(words("/$defs/stage/properties/stage"), all(&stages));
     let severities: Vec<&str> =
         vetting_protocol::diff::Severity::ALL.iter().map(|severity| severity.as_str()).collect();
     assert_eq!(words("/$defs/severity"), all(&severities));

@@ -18,6 +18,7 @@ mod faults;
 mod full_disk;
 mod hold;
 mod host_mode;
+mod host_stages;
 mod janitor;
 mod lifecycle;
 mod limits;

@@ -333,7 +333,7 @@ async fn every_answer_keeps_other_sites_out() {
 }
 
 /// The version that a form was made of.
-fn version_of(form: &str) -> String {
+pub(super) fn version_of(form: &str) -> String {
     let (_, rest) = form.split_once("name=\"seen\" value=\"").unwrap();
     rest.split('"').next().unwrap().replace("&quot;", "\"")
 }

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use vetting_judge::spec::HostSpec;
+use vetting_judge::profile::Registry;
 use vetting_judge::yaml::Mistake;
 use vetting_protocol::operator_api::{HostCreate, RunCreate};
 use vetting_protocol::profile::ProfileName;
@@ -15,6 +15,7 @@ use super::visitor::Visitor;
 use super::{Form, see_other, spec, start};
 use crate::http::hosts::{check_mac, check_name, create_host};
 use crate::http::problem::{ApiError, ProblemKind};
+use crate::run::specs;
 use crate::store::{StoreError, hosts, models};
 
 /// What was typed.
@@ -95,10 +96,10 @@ async fn look(visitor: &Visitor, typed: &Typed) -> Result<(Vec<String>, Wrong), 
 }
 
 /// `taken` with what else is wrong.
-fn check(typed: &Typed, models: &[String], taken: Wrong) -> Wrong {
+fn check(profiles: &Registry, typed: &Typed, models: &[String], taken: Wrong) -> Wrong {
     let told = |checked: Result<(), ApiError>| checked.err().map(|error| error.detail);
     let is_known = typed.model.is_empty() || models.contains(&typed.model);
-    let mistake = HostSpec::parse(&typed.yaml()).err().map(|error| error.mistake);
+    let mistake = specs::check(profiles, &typed.yaml()).err().map(|error| error.mistake);
     Wrong {
         name: told(check_name(&typed.name)).or(taken.name),
         mac: told(check_mac(&typed.mac).map(drop)).or(taken.mac),
@@ -125,7 +126,7 @@ pub(super) async fn page(visitor: &Visitor, query: &Form) -> Result<Response, Ap
 pub(super) async fn save(visitor: &Visitor, sent: &Form) -> Result<Response, ApiError> {
     let typed = Typed::of(sent);
     let (models, taken) = look(visitor, &typed).await?;
-    let wrong = check(&typed, &models, taken);
+    let wrong = check(&visitor.app.driver.profiles, &typed, &models, taken);
     let again = |wrong: &Wrong| {
         let page = form(visitor, &typed, &models, wrong);
         warp::reply::with_status(page, StatusCode::UNPROCESSABLE_ENTITY).into_response()
@@ -278,17 +279,20 @@ mod tests {
 
     #[test]
     fn a_model_is_enough_and_a_mistake_below_it_keeps_its_line() {
-        let models = ["123".to_owned()];
+        let (profiles, models) = (Registry::builtin().unwrap(), ["123".to_owned()]);
         for (model, spec) in
             [("123", ""), ("123", "memory: {total_gib: 1}\n"), ("", "memory: {total_gib: 1}\n")]
         {
-            assert!(!check(&typed(model, spec), &models, Wrong::default()).is_anything(), "{model} {spec}");
+            assert!(
+                !check(&profiles, &typed(model, spec), &models, Wrong::default()).is_anything(),
+                "{model} {spec}"
+            );
         }
         for model in ["", "123"] {
-            let wrong = check(&typed(model, "memory:\n  total: 1\n"), &models, Wrong::default());
+            let wrong = check(&profiles, &typed(model, "memory:\n  total: 1\n"), &models, Wrong::default());
             assert_eq!(wrong.spec.map(|mistake| (mistake.line, mistake.column)), Some((2, 3)), "{model}");
         }
-        assert!(check(&typed("", ""), &models, Wrong::default()).spec.is_some(), "neither");
-        assert!(check(&typed("gone", ""), &models, Wrong::default()).model.is_some());
+        assert!(check(&profiles, &typed("", ""), &models, Wrong::default()).spec.is_some(), "neither");
+        assert!(check(&profiles, &typed("gone", ""), &models, Wrong::default()).model.is_some());
     }
 }

@@ -200,6 +200,10 @@ fn stages(run: &RunDetail) -> Markup {
             @if run.stages.is_empty() { p.empty { "The plan is made when the machine claims its run." } } @else {
                 ol.pipeline { @for one in &run.stages { (stage(one)) } }
             }
+            @if !run.stage_changes.is_empty() {
+                h3 { "Otherwise than the profile" }
+                ul.plain { @for change in &run.stage_changes { li { (change) } } }
+            }
             @if !run.attempts.is_empty() {
                 details { summary { (format::count(run.attempts.len() as u64, "earlier attempt", "earlier attempts")) }
                     ul.plain { @for attempt in &run.attempts {

@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 use maud::{Markup, html};
-use vetting_judge::spec::HostSpec;
 use vetting_judge::yaml::Mistake;
 use vetting_protocol::operator_api::{HostEdit, HostView};
 use warp::reply::{Reply, Response};
@@ -13,6 +12,7 @@ use super::{Form, see_other};
 use crate::http::hosts::{change_host, host_view};
 use crate::http::problem::{ApiError, ProblemKind};
 use crate::http::version::Versioned as _;
+use crate::run::specs;
 
 /// Lines that are shown before and after a mistake.
 const AROUND: usize = 2;
@@ -127,7 +127,7 @@ pub(super) async fn save(visitor: &Visitor, name: &str, form: &Form) -> Result<R
         let page = editor(visitor, &Editor { name, seen, text: &text, refused: Some(refused) });
         Ok(warp::reply::with_status(page, status).into_response())
     };
-    if let Err(error) = HostSpec::parse(&text) {
+    if let Err(error) = specs::check(&visitor.app.driver.profiles, &text) {
         return again(StatusCode::UNPROCESSABLE_ENTITY, seen, Refused::Mistake(&error.mistake));
     }
     let edit = HostEdit {

@@ -220,6 +220,7 @@ const OWN_TABLES: &[&str] = &[
     "schema_migrations",
     "run_sessions",
     "run_plan_stages",
+    "run_stage_changes",
     "run_timeline",
     "run_verdicts",
     "operator_tokens",
