@@ -176,6 +176,7 @@ fn ask(
             return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
         }
         Ok(Answer::NotSupported { reason }) => {
+            measure_no_past(context, name);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
         }
         Err(error) => {
@@ -312,13 +313,26 @@ fn details(report: &SmartReport) -> Value {
     json!({ "protocol": protocol, "health_passed": report.passed, "notes": notes, "messages": report.messages })
 }
 
+/// The hours that a disk was switched on.
+const HOURS: &str = "power_on_hours";
+/// How much of its life an NVMe disk has used.
+const WEAR: &str = "percentage_used";
+
+/// Of a disk that tells nothing: what a spec may ask for of its past is not known, which a rule must see.
+fn measure_no_past(context: &StageContext<'_>, disk: &str) {
+    context.measure("smart_attr", format!("{disk}/{HOURS}"), None, "hours");
+    if disk.starts_with("nvme") {
+        context.measure("nvme", format!("{disk}/{WEAR}"), None, "percent");
+    }
+}
+
 pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
     let tell = |kind: &str, name: &str, value: Option<f64>, unit: &str| {
         if value.is_some() {
             context.measure(kind, format!("{disk}/{name}"), value, unit);
         }
     };
-    tell("smart_attr", "power_on_hours", report.power_on_hours, "hours");
+    context.measure("smart_attr", format!("{disk}/{HOURS}"), report.power_on_hours, "hours");
     tell("smart_attr", "self_test_failures", report.self_test_failures, "count");
     if report.temperature_celsius.is_some() {
         context.measure("temp", format!("disk/{disk}"), report.temperature_celsius, "celsius");
@@ -340,7 +354,7 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("critical_warning", Some(f64::from(health.critical_warning)), "count");
     tell("available_spare", Some(health.available_spare_percent), "percent");
     tell("available_spare_margin", Some(margin), "percent");
-    tell("percentage_used", Some(health.percentage_used), "percent");
+    tell(WEAR, Some(health.percentage_used), "percent");
     tell("media_errors", Some(health.media_errors), "count");
     tell("error_log_entries", health.error_log_entries, "count");
     tell("unsafe_shutdowns", health.unsafe_shutdowns, "count");

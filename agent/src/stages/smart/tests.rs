@@ -107,7 +107,25 @@ fn a_disk_without_smart_is_a_skip_that_names_it() {
     let (report, kept, _) = machine.run(&WORK, &tools);
     let Outcome::Skip { reason } = outcome(report) else { panic!() };
     assert!(reason.contains("vda: no SMART"), "{reason}");
+    // unknown, which is no silence: a rule on hours sees it
+    assert_eq!(kept.measurements()["smart_attr vda/power_on_hours"], None);
     assert_eq!(kept.sub_steps()["sda SMART"], Outcome::Pass);
+}
+
+#[test]
+fn a_disk_that_tells_no_hours_is_measured_as_unknown() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|invocation: &Invocation| {
+        if invocation.tool == "hdparm" {
+            return hdparm(invocation);
+        }
+        let good = recorded("smartctl", "7.3-ata-good")?;
+        let silent = String::from_utf8(good.stdout.clone()).unwrap().replace("power_on_time", "other_time");
+        Ok(Finished { stdout: silent.into(), ..good })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.measurements()["smart_attr sda/power_on_hours"], None);
 }
 
 #[test]
@@ -220,7 +238,10 @@ fn drives_behind_a_raid_controller_are_asked_one_by_one() {
     let sub_steps = kept.sub_steps();
     assert_eq!(sub_steps["sda SMART"], Outcome::Pass, "a volume has no health of its own");
     assert!(matches!(sub_steps["megaraid,8 SMART"], Outcome::Fail { .. }), "its self-test log has failures");
-    assert_eq!(kept.measurements()["sas megaraid,8/grown_defects"], Some(4.0));
+    let measured = kept.measurements();
+    assert_eq!(measured["sas megaraid,8/grown_defects"], Some(4.0));
+    let hours: Vec<&String> = measured.keys().filter(|key| key.ends_with("/power_on_hours")).collect();
+    assert_eq!(hours, ["smart_attr megaraid,8/power_on_hours", "smart_attr sat+megaraid,9/power_on_hours"]);
 }
 
 #[test]

@@ -49,6 +49,9 @@ const LIMITS: [Limit; 2] = [
     },
 ];
 
+/// Disks that are not called `nvme…`, and drives that only their controller knows (`megaraid,8`).
+const OTHERS: &str = "[!n]*";
+
 /// Whether the kernel calls such disks `nvme…`; absent where the group does not say its kind.
 fn is_nvme(disk: &DiskSpec) -> Option<bool> {
     disk.kind.map(|kind| kind.value == DiskKind::Nvme)
@@ -82,7 +85,7 @@ impl Limit {
             return (self.of)(first).map(|most| self.rule("*", most)).into_iter().collect();
         }
         let mut rules = Vec::new();
-        for (nvme, prefix) in [(false, "sd*"), (true, "nvme*")] {
+        for (nvme, prefix) in [(false, OTHERS), (true, "nvme*")] {
             let mut group = disks.iter().filter(|disk| is_nvme(disk) != Some(!nvme)).map(self.of);
             let Some(most) = group.next() else { continue };
             if group.any(|other| other != most) {
@@ -106,6 +109,8 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
+    use vetting_protocol::ids::StageName;
+
     use crate::host_rules;
     use crate::spec::Spec;
     use crate::threshold::{Judged, Rule, RuleSeverity};
@@ -141,7 +146,18 @@ mod tests {
         );
         assert_eq!(rules(some)[0].severity, RuleSeverity::Warning);
         let others = "  - {kind: nvme}\n  - {kind: hdd, power_on_hours: {max: 40000}}\n";
-        assert_eq!(in_words(others), ["smart_attr sd*/power_on_hours must be <= 40000 hours"]);
+        assert_eq!(in_words(others), ["smart_attr [!n]*/power_on_hours must be <= 40000 hours"]);
+    }
+
+    #[test]
+    fn the_rule_of_disks_that_are_not_nvme_is_also_for_drives_behind_controllers() {
+        let rule = &rules("  - {kind: nvme}\n  - {kind: hdd, power_on_hours: {max: 40000}}\n")[0];
+        for (key, applies) in
+            [("sda", true), ("megaraid,8", true), ("sat+megaraid,8", true), ("vda", true), ("nvme0n1", false)]
+        {
+            let key = format!("{key}/power_on_hours");
+            assert_eq!(rule.applies_to(Some(StageName::Smart), "smart_attr", &key), applies, "{key}");
+        }
     }
 
     #[test]

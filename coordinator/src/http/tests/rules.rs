@@ -126,6 +126,36 @@ async fn a_host_is_judged_by_rules_of_its_own_and_its_report_says_so() {
 }
 
 #[tokio::test]
+async fn a_disk_whose_hours_nobody_knows_does_not_pass_where_the_spec_asks_for_them() {
+    let lab = Lab::open().await;
+    let disks = "disks: [{count: 2, kind: ssd, power_on_hours: {max: 100}}]\n";
+    let claimed = claimed_with(&lab, &format!("{SPEC}{disks}")).await;
+    let hours = |disk: &str, value| {
+        Record::Measurement(Measurement {
+            ts_ms: START_MS,
+            stage: Some(StageName::Smart),
+            kind: "smart_attr".to_owned(),
+            key: format!("{disk}/power_on_hours"),
+            value,
+            unit: "hours".to_owned(),
+        })
+    };
+    let mut records = healthy(&claimed);
+    let smart = records.iter().position(|record| *record == started(StageName::Smart)).unwrap();
+    // the pipeline halts there
+    records.truncate(smart + 1);
+    records.extend([hours("sda", Some(5.0)), hours("sdb", None), finished(StageName::Smart, Outcome::Pass)]);
+    records.push(Record::PipelineFinished { ts_ms: START_MS + 2 });
+    lab.send(&claimed, 1, records).await;
+    lab.verdict(&claimed).await;
+    let view: VerdictView = good(lab.operator(Method::GET, &format!("runs/{}/verdict", claimed.run))).await;
+    assert_eq!(view.summary.result, Some(RunResult::Fail));
+    let told: Vec<&str> = view.reasons.iter().map(|reason| reason.text.as_str()).collect();
+    let unknown = |text: &&str| text.contains("sdb/power_on_hours") && text.contains("none had a value");
+    assert!(told.iter().any(unknown) && !told.iter().any(|text| text.contains("sda")), "{told:?}");
+}
+
+#[tokio::test]
 async fn hosts_share_the_spec_of_a_model() {
     let lab = Lab::open().await;
     assert_eq!(refused(add_host(&lab, "model: r640\n")).await, refusal(404, "not-found"));
