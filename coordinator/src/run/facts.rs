@@ -11,7 +11,7 @@ use vetting_judge::profile::Profile;
 use vetting_judge::step::SPEC_COMPARED;
 use vetting_judge::waiver::{Waiver, Withdrawn};
 use vetting_protocol::firmware::FirmwareReport;
-use vetting_protocol::ids::{RunId, Sha256Hex};
+use vetting_protocol::ids::{RunId, Sha256Hex, StageName};
 use vetting_protocol::inventory::Inventory;
 use vetting_protocol::profile::ProfileName;
 use vetting_protocol::run::RunState;
@@ -26,8 +26,8 @@ use crate::store::artifacts::ArtifactRow;
 use crate::store::events::EventValues;
 use crate::store::waivers::{self, WaiverRow, WithdrawnValues};
 use crate::store::{
-    Connection, StoreError, artifacts, diffs, events, hosts, measurements, plans, removals, runs, sessions,
-    stages,
+    Connection, StoreError, artifacts, attempts, diffs, events, hosts, measurements, plans, removals, runs,
+    sessions, stages,
 };
 
 /// Everything of a run in `Reporting`, and what closed its pipeline; `None` once it has its verdict.
@@ -67,7 +67,8 @@ pub(super) fn gather_ended(
     })?;
     let events = events::of_run(connection, run, 0, MOST_EVENTS)?;
     let diffs = diffs::list(connection, run)?;
-    let compared = !diffs.is_empty() || events.iter().any(|event| event.values.kind == SPEC_COMPARED);
+    let compared =
+        !diffs.is_empty() || attempts::told_since(connection, run, StageName::SpecValidate, SPEC_COMPARED)?;
     let facts = RunFacts {
         host: HostFacts { id: Some(host.id), name: host.name, mac: Some(host.mac), notes: host.notes },
         run: RunHeader {

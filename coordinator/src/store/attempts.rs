@@ -6,7 +6,7 @@ use vetting_protocol::ids::{RunId, StageName};
 use vetting_protocol::outcome::StepState;
 
 use super::stages::{self, StageRow};
-use super::{Connection, StoreError, reboots, row};
+use super::{Connection, StoreError, diffs, reboots, row};
 
 /// An attempt at a stage that another one followed.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,20 +27,25 @@ pub struct AttemptRow {
 
 const INSERT: &str = "INSERT INTO stage_attempts
      (run_id, stage_name, attempt, state, started_at, completed_at, summary_json, sub_steps_json,
-      last_measurement_id, last_evaluation_id, last_limit_evaluation_id)
+      last_measurement_id, last_evaluation_id, last_limit_evaluation_id, last_event_id)
      SELECT run_id, name,
        1 + (SELECT COUNT(*) FROM stage_attempts WHERE run_id = ?1 AND stage_name = ?2),
        state, started_at, completed_at, summary_json, ?3,
        COALESCE((SELECT MAX(id) FROM measurements), 0),
        COALESCE((SELECT MAX(id) FROM threshold_evaluations), 0),
-       COALESCE((SELECT MAX(id) FROM hardware_limit_evaluations), 0)
+       COALESCE((SELECT MAX(id) FROM hardware_limit_evaluations), 0),
+       COALESCE((SELECT MAX(id) FROM events), 0)
      FROM stages WHERE run_id = ?1 AND name = ?2";
 const LIST: &str = "SELECT * FROM stage_attempts WHERE run_id = ?1 ORDER BY id";
 const RESET: &str = "UPDATE stages SET state = 'pending', started_at = NULL, completed_at = NULL,
      summary_json = NULL WHERE run_id = ?1 AND name = ?2";
 const FORGET_SUB_STEPS: &str = "DELETE FROM sub_steps WHERE run_id = ?1 AND stage_name = ?2";
 
-/// Makes a stage pending again. How it had ended is kept, if it had begun; its samples no longer decide.
+const TOLD: &str = "SELECT EXISTS (SELECT 1 FROM events WHERE run_id = ?1 AND kind = ?2 AND id > COALESCE(
+     (SELECT MAX(last_event_id) FROM stage_attempts WHERE run_id = ?1 AND stage_name = ?3), 0))";
+
+/// Makes a stage pending again. How it had ended is kept, if it had begun; its samples no longer decide, nor do the
+/// differences that SpecValidate found: a waiver stands for those that are found again.
 pub fn begin_again(connection: &Connection, run: RunId, stage: &StageRow) -> Result<(), StoreError> {
     let name = stage.name.as_str();
     if stage.started_at_ms.is_some() {
@@ -50,6 +55,9 @@ pub fn begin_again(connection: &Connection, run: RunId, stage: &StageRow) -> Res
     }
     connection.prepare_cached(FORGET_SUB_STEPS)?.execute(params![run.0, name])?;
     connection.prepare_cached(RESET)?.execute(params![run.0, name])?;
+    if stage.name == StageName::SpecValidate {
+        diffs::replace(connection, run, &[])?;
+    }
     reboots::forget(connection, run, stage.name)
 }
 
@@ -62,6 +70,17 @@ fn sub_step_json(sub_step: &stages::SubStepRow) -> Value {
         "completed_at_ms": sub_step.completed_at_ms,
         "summary": sub_step.summary,
     })
+}
+
+/// Whether the log has a line of that kind from the attempt that counts.
+pub fn told_since(
+    connection: &Connection,
+    run: RunId,
+    stage: StageName,
+    kind: &str,
+) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(TOLD)?;
+    Ok(statement.query_row(params![run.0, kind, stage.as_str()], |row| row.get(0))?)
 }
 
 /// Every earlier attempt of a run's stages, oldest first.

@@ -44,6 +44,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!("0025_sample_counts.sql"),
     migration!("0026_waiver_callers.sql"),
     migration!("0027_stage_parameters.sql"),
+    migration!("0028_events_of_attempts.sql"),
 ];
 
 const CREATE_LIST: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (

@@ -235,6 +235,65 @@ async fn a_run_goes_on_after_its_spec_was_waived_unless_it_differs_in_another_wa
     assert_eq!(view.summary.failed_stage.as_deref(), Some("SpecValidate"));
 }
 
+/// A run that goes on after its spec was waived, with what SpecValidate says this time.
+async fn looked_again(lab: &Lab, again: Vec<Record>) -> (Claimed, Directive) {
+    let claimed = halted_at_its_spec(lab).await;
+    let run = claimed.run;
+    let _: VerdictView = good(waiving(lab, run, &finding(lab, run).await, "ada")).await;
+    let retry = lab.operator(Method::POST, &format!("runs/{run}/resume")).json(&json!({}));
+    let _: RunSummary = good(retry).await;
+    assert!(lab.detail(run).await.diffs.is_empty(), "what it found before is not there while it looks again");
+    let mut records = vec![inventory("SN1"), started(StageName::SpecValidate)];
+    records.extend(again);
+    lab.send(&claimed, 2, records).await;
+    let directive = lab.verdict(&claimed).await;
+    (claimed, directive)
+}
+
+async fn report(lab: &Lab, run: RunId) -> Value {
+    good(lab.operator(Method::GET, &format!("runs/{run}/artifacts/report"))).await
+}
+
+#[tokio::test]
+async fn a_waived_difference_that_was_not_looked_for_again_explains_no_failure() {
+    let lab = Lab::open().await;
+    let failed = vec![finished(StageName::SpecValidate, Outcome::fail("memory.total_gib: expected 32"))];
+    let (claimed, directive) = looked_again(&lab, failed).await;
+    assert!(matches!(directive, Directive::HaltPipeline { .. }), "{directive:?}");
+    lab.send(&claimed, 3, vec![Record::PipelineFinished { ts_ms: START_MS }]).await;
+    let Directive::Finished { result, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!(result, RunResult::Fail);
+    // nor does the report say that there is no difference
+    assert_eq!(report(&lab, claimed.run).await["facts"]["diffs"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_waived_difference_that_is_gone_neither_counts_nor_shows() {
+    let lab = Lab::open().await;
+    let good_now =
+        vec![Record::SpecDiffs { diffs: Vec::new() }, finished(StageName::SpecValidate, Outcome::Pass)];
+    let (claimed, directive) = looked_again(&lab, good_now).await;
+    assert_eq!(directive, Directive::Continue);
+    let all = healthy(&claimed);
+    let spec = all.iter().position(|record| *record == finished(StageName::SpecValidate, Outcome::Pass));
+    lab.send(&claimed, 3, all[spec.unwrap() + 1..].to_vec()).await;
+    let Directive::Finished { result, .. } = lab.verdict(&claimed).await else { panic!() };
+    assert_eq!(result, RunResult::Pass);
+    assert!(lab.detail(claimed.run).await.diffs.is_empty());
+    let report = report(&lab, claimed.run).await;
+    assert_eq!(report["facts"]["diffs"], json!([]));
+    let stage = &report["facts"]["stages"][2];
+    assert_eq!(
+        (&stage["name"], stage.get("reported")),
+        (&json!("SpecValidate"), None),
+        "it passed by itself"
+    );
+    let view = verdict(&lab, claimed.run).await;
+    let of_waivers: Vec<_> = view.remarks.iter().filter(|remark| remark.cause == "waiver").collect();
+    assert_eq!(of_waivers.len(), 1, "{view:#?}");
+    assert!(of_waivers[0].text.contains("waived what is not found any more"), "{view:#?}");
+}
+
 #[tokio::test]
 async fn a_run_that_halted_at_its_spec_does_not_pass_by_a_waiver() {
     let lab = Lab::open().await;
