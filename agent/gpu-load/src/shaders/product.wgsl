@@ -18,6 +18,14 @@ fn outer(row: vec4<f32>, column: vec4<f32>) -> mat4x4<f32> {
     return mat4x4(row.x * column, row.y * column, row.z * column, row.w * column);
 }
 
+// Line by line. By constant numbers: a matrix that is indexed by others is not kept in registers.
+fn put(at: u32, part: mat4x4<f32>) {
+    product[at] = part[0];
+    product[at + SIZE / 4u] = part[1];
+    product[at + SIZE / 2u] = part[2];
+    product[at + SIZE / 4u * 3u] = part[3];
+}
+
 @compute @workgroup_size(16, 16)
 fn multiply(
     @builtin(workgroup_id) square: vec3<u32>,
@@ -46,15 +54,12 @@ fn multiply(
         workgroupBarrier();
     }
     let line = square.z * SIZE + square.y * 128u + local.y * 4u;
-    let column = square.x * 32u + local.x;
-    for (var row = 0u; row < 4u; row++) {
-        let upper = (line + row) * SIZE / 4u + column;
-        let lower = (line + row + 64u) * SIZE / 4u + column;
-        product[upper] = upper_left[row];
-        product[upper + 16u] = upper_right[row];
-        product[lower] = lower_left[row];
-        product[lower + 16u] = lower_right[row];
-    }
+    let upper = line * SIZE / 4u + square.x * 32u + local.x;
+    let lower = upper + 64u * SIZE / 4u;
+    put(upper, upper_left);
+    put(upper + 16u, upper_right);
+    put(lower, lower_left);
+    put(lower + 16u, lower_right);
 }
 
 // One invocation four elements; `id.z` numbers the copies of the product.
