@@ -27,7 +27,7 @@ MUSL_STD_SRC ?= $(firstword $(wildcard ../shared/vendor/rust-std-*-src.tar.xz))
 PACKAGES := musl-tools gcc binutils libc6-dev zstd kmod xz-utils cpio squashfs-tools xorriso mtools dosfstools debian-archive-keyring \
             qemu-system-x86 qemu-utils ovmf ipxe-qemu iproute2 dnsmasq-base \
             smartmontools fio iperf3 stress-ng e2fsprogs util-linux openipmi ipmitool openssh-client python3-venv \
-            adduser dpkg-dev python3-aiosmtpd snmp snmpd chromium chromium-driver fonts-dejavu-core fonts-liberation
+            adduser dpkg-dev libvulkan1 mesa-vulkan-drivers python3-aiosmtpd snmp snmpd chromium chromium-driver fonts-dejavu-core fonts-liberation
 BENCH_PACKAGES := lshw prometheus-node-exporter
 
 demo: build image

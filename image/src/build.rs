@@ -44,8 +44,8 @@ impl Payload {
     }
 }
 
-/// Where `make build` puts the program `nvml-probe`, below the repository's root.
-pub const NVML_PROBE: &str = "target/release/nvml-probe";
+/// Where `make build` puts the programs of the image that are built here, below the repository's root.
+pub const PROGRAMS: &str = "target/release";
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -56,8 +56,9 @@ pub struct Places {
     pub lock: PathBuf,
     /// Cache of packages and compressed archives; may be deleted at any time.
     pub cache: PathBuf,
-    /// The program `nvml-probe`, linked against a glibc no newer than the image's.
-    pub nvml_probe: PathBuf,
+    /// Folder with the programs of the image that are built here ([`contents::OWN_PROGRAMS`]), linked against a glibc no
+    /// newer than the image's.
+    pub programs: PathBuf,
     /// A mirror to use instead of what apt on this host uses.
     pub mirror: Option<String>,
     /// Folder with NVIDIA's driver, if the image is to have it.
@@ -71,7 +72,7 @@ impl Places {
             recipe: root.join("initramfs"),
             lock: root.join("image/packages.lock"),
             cache: root.join(".cache"),
-            nvml_probe: root.join(NVML_PROBE),
+            programs: root.join(PROGRAMS),
             mirror: None,
             nvidia_driver: None,
         }
@@ -289,7 +290,7 @@ fn segments(
         Payload::Agent(agent) => ("agent", agent, FirstStep::Agent),
         Payload::Init(init) => ("init", init, FirstStep::Script),
     };
-    let full = contents::full(recipe, unpacked, driver, first, &places.nvml_probe, work)?;
+    let full = contents::full(recipe, unpacked, driver, first, &places.programs, work)?;
     let segments = vec![
         Segment { name: "early", tree: full.early, form: Form::Cpio },
         Segment { name, tree: contents::agent(pid_one)?, form: Form::Cpio },

@@ -23,6 +23,8 @@ const FIRMWARE: &str = "usr/lib/firmware";
 const BARE_TOOL: &str = "busybox";
 /// Where the agent (or what stands in for it) is.
 const AGENT: &str = "vetting-agent";
+/// Programs of the image that are built here against glibc, since they load the libraries of GPUs' drivers.
+pub const OWN_PROGRAMS: [&str; 2] = ["nvml-probe", "gpu-load"];
 /// Modules that the squashfs is mounted by.
 const EARLY_MODULES: [&str; 2] = ["loop", "squashfs"];
 
@@ -119,14 +121,14 @@ pub fn kernel(packages: &[Unpacked]) -> Result<Kernel, ContentsError> {
     kernels.next_back().ok_or(ContentsError::NoKernel)
 }
 
-/// Everything but the agent; `nvml_probe` is the program of that name. `work` is a folder which the tree's contents
+/// Everything but the agent; `programs` has [`OWN_PROGRAMS`]. `work` is a folder which the tree's contents
 /// refer to afterwards.
 pub fn full(
     recipe: &Recipe,
     packages: &[Unpacked],
     driver: Option<&Driver>,
     first: FirstStep,
-    nvml_probe: &Path,
+    programs: &Path,
     work: &Path,
 ) -> Result<Contents, ContentsError> {
     // what is locked stays what it is, whatever the driver's packages bring
@@ -139,13 +141,17 @@ pub fn full(
             walk.program(&package.name, program)?;
         }
     }
-    walk.needs_of_own(nvml_probe)?;
+    for program in OWN_PROGRAMS {
+        walk.needs_of_own(&programs.join(program))?;
+    }
     for path in driver.iter().flat_map(|driver| driver.files(&index)) {
         walk.file(path);
     }
     let closure = walk.finish()?;
     add_closure(&mut tree, &index, &closure)?;
-    tree.add_bytes("usr/bin/nvml-probe", "nvml-probe", read(nvml_probe)?, true)?;
+    for program in OWN_PROGRAMS {
+        tree.add_bytes(&format!("usr/bin/{program}"), program, read(&programs.join(program))?, true)?;
+    }
     for stub in &recipe.packages.stubs {
         let bytes = stubs::compile(&stub.library, &closure, work)?;
         tree.add_bytes(&format!("{LIBRARIES}/{}", stub.library), "stub libraries", bytes, false)?;

@@ -26,11 +26,14 @@ const MODULES: [&str; 2] = [DRIVER_MODULE, "nvidia_uvm"];
 const LIBRARY: &str = "libnvidia-ml.so.1";
 /// Makes the device files of the GPUs, called by the library.
 const DEVICE_MAKER: &str = "nvidia-modprobe";
+/// What the driver's part for Vulkan is, by which `gpu-load` works GPUs.
+const VULKAN: &str = "libGLX_nvidia.so.0";
 /// Where a program or library is looked for. Debian keeps several drivers in folders of their own, and chooses with links
 /// that a package's scripts make.
-const ALIASES: [(&str, &str); 4] = [
+const ALIASES: [(&str, &str); 5] = [
     ("usr/lib/x86_64-linux-gnu", LIBRARY),
     ("usr/lib/x86_64-linux-gnu", "libcuda.so.1"),
+    ("usr/lib/x86_64-linux-gnu", VULKAN),
     ("usr/bin", DEVICE_MAKER),
     ("usr/bin", "nvidia-smi"),
 ];
@@ -41,9 +44,15 @@ const OPEN: &str = "Dual MIT/GPL";
 const GSP: &str = "nvidia/VERSION/gsp_*.bin";
 const KERNELS: &str = "usr/lib/modules/";
 /// What of the packages is for machines; the rest is for people and package managers. DCGM up to 3 has its tests below
-/// `usr/share`.
-const TAKEN: [&str; 5] =
-    ["usr/bin/", "usr/sbin/", "usr/lib/", "usr/libexec/", "usr/share/nvidia-validation-suite/"];
+/// `usr/share`, Vulkan the names of its drivers.
+const TAKEN: [&str; 6] = [
+    "usr/bin/",
+    "usr/sbin/",
+    "usr/lib/",
+    "usr/libexec/",
+    "usr/share/nvidia-validation-suite/",
+    "usr/share/vulkan/icd.d/",
+];
 
 /// A driver that fits the image.
 #[derive(Debug, Clone)]

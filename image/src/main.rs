@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use vetting_image::build::{NVML_PROBE, Payload, Places, SHIPPED_LEVEL, build, lock};
+use vetting_image::build::{PROGRAMS, Payload, Places, SHIPPED_LEVEL, build, lock};
 use vetting_image::lab::doctor::{doctor, packages};
 
 #[derive(Parser)]
@@ -52,9 +52,9 @@ struct BuildArguments {
     /// The agent, statically linked
     #[arg(long, default_value = "target/x86_64-unknown-linux-musl/release/vetting-agent")]
     agent: PathBuf,
-    /// The program nvml-probe, linked against a glibc no newer than the image's
-    #[arg(long, default_value = NVML_PROBE)]
-    nvml_probe: PathBuf,
+    /// Folder with nvml-probe and gpu-load, linked against a glibc no newer than the image's
+    #[arg(long, value_name = "FOLDER", default_value = PROGRAMS)]
+    programs: PathBuf,
     /// Folder with NVIDIA's driver: Debian packages (*.deb) and kernel modules (*.ko, *.ko.xz) for the image's kernel
     ///
     /// nvidia.ko, libnvidia-ml.so.1 and nvidia-modprobe of one version are needed; GSP firmware for GPUs since Turing, and
@@ -78,7 +78,7 @@ struct BuildArguments {
 impl From<PlaceArguments> for Places {
     fn from(arguments: PlaceArguments) -> Self {
         let PlaceArguments { recipe, lock, cache, mirror } = arguments;
-        Self { recipe, lock, cache, mirror, nvml_probe: NVML_PROBE.into(), nvidia_driver: None }
+        Self { recipe, lock, cache, mirror, programs: PROGRAMS.into(), nvidia_driver: None }
     }
 }
 
@@ -104,7 +104,7 @@ fn run_lock(places: &Places) -> anyhow::Result<()> {
 fn run_build(arguments: BuildArguments) -> anyhow::Result<()> {
     let started = Instant::now();
     let places = Places {
-        nvml_probe: arguments.nvml_probe,
+        programs: arguments.programs,
         nvidia_driver: arguments.nvidia_driver,
         ..arguments.places.into()
     };

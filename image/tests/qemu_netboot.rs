@@ -94,6 +94,8 @@ fn qemu_every_tool_runs_and_bad_sectors_are_found() {
     }
     assert!(text.contains("TOOL-OK nvml-probe code=0 {"), "{text}");
     assert!(text.contains("NVML-PROBE says that there is no library"), "{text}");
+    assert!(text.contains("TOOL-OK gpu-load code=0 {"), "{text}");
+    assert!(text.contains("GPU-LOAD says that there is no GPU"), "{text}");
     assert!(text.contains("MODPROBE-IS /usr/bin/kmod"), "{text}");
     assert!(text.contains("TOOL-OK fio code=0 fio-3."), "{text}");
     assert!(text.contains("STRESS-NG code=0"), "{text}");

@@ -110,14 +110,12 @@ impl Link {
 /// What a function can, and the port above it; none where there is no such port (what is built into the root complex
 /// has no link to speak of) or one of them does not tell.
 fn both_ends_can(host: &Host, address: &str) -> Option<State> {
-    let place = host.resolve(&format!("{DEVICES}/{address}")).ok()?;
-    let (above, _) = place.rsplit_once('/')?;
-    let (_, port) = above.rsplit_once('/')?;
+    let port = above(host, address)?;
     // several functions of a device share its link
     if !address.ends_with(".0") || !host.exists(&format!("{DEVICES}/{port}/max_link_width")) {
         return None;
     }
-    let (lower, upper) = (state(host, address, "max")?, state(host, port, "max")?);
+    let (lower, upper) = (state(host, address, "max")?, state(host, &port, "max")?);
     Some(State { lanes: lower.lanes.min(upper.lanes), gts: lower.gts.min(upper.gts) })
 }
 
@@ -127,10 +125,20 @@ fn state(host: &Host, address: &str, which: &str) -> Option<State> {
     (1..=32).contains(&lanes).then_some(State { lanes: f64::from(lanes), gts })
 }
 
+/// What is above a function: a port, or the root of its bus (`pci0000:00`).
+fn above(host: &Host, address: &str) -> Option<String> {
+    let place = host.resolve(&format!("{DEVICES}/{address}")).ok()?;
+    Some(place.rsplit('/').nth(1)?.to_owned())
+}
+
 /// Width and speed of a function's link now, percent of what both its ends can; none where it has no link of its own or does
-/// not tell.
+/// not tell. Of a card that was passed through to a virtual machine, which shows no port above it, what it can itself.
 pub(crate) fn parts_of_best(host: &Host, address: &str) -> Option<(f64, f64)> {
-    let (can, now) = (both_ends_can(host, address)?, state(host, address, "current")?);
+    let of_itself = || {
+        let has_no_port = above(host, address)?.starts_with("pci");
+        has_no_port.then(|| state(host, address, "max")).flatten()
+    };
+    let (can, now) = (both_ends_can(host, address).or_else(of_itself)?, state(host, address, "current")?);
     Some((100.0 * now.lanes / can.lanes, 100.0 * now.gts / can.gts))
 }
 
@@ -144,6 +152,27 @@ fn total(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_without_a_port_above_it_is_measured_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::recorded(folder.path());
+        let card = "sys/devices/pci0000:00/0000:00:06.0";
+        std::fs::create_dir_all(folder.path().join(card)).unwrap();
+        std::fs::create_dir_all(folder.path().join("sys/bus/pci/devices")).unwrap();
+        let link = folder.path().join("sys/bus/pci/devices/0000:00:06.0");
+        std::os::unix::fs::symlink("../../../devices/pci0000:00/0000:00:06.0", link).unwrap();
+        let write =
+            |file: &str, text: &str| std::fs::write(folder.path().join(card).join(file), text).unwrap();
+        assert_eq!(parts_of_best(&host, "0000:00:06.0"), None);
+        for (which, lanes) in [("max", "16"), ("current", "8")] {
+            write(&format!("{which}_link_width"), lanes);
+            write(&format!("{which}_link_speed"), "32.0 GT/s PCIe");
+        }
+        assert_eq!(parts_of_best(&host, "0000:00:06.0"), Some((50.0, 100.0)));
+        // the sidecar leaves it alone: what is built into the root complex may tell of links that it does not have
+        assert_eq!(both_ends_can(&host, "0000:00:06.0"), None);
+    }
 
     #[test]
     fn the_total_is_what_counts() {

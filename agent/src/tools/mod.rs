@@ -10,6 +10,7 @@ pub mod dcgmi;
 pub mod dropbear;
 pub mod ethtool;
 pub mod fio;
+pub mod gpu_load;
 pub mod hdparm;
 pub mod ip;
 pub mod iperf3;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::iperf3::Direction;
 use super::runner::{Exit, Finished};
 use super::{
-    badblocks, blkdiscard, blkid, cpu_worker, dcgmi, dropbear, ethtool, fio, hdparm, ip, iperf3, ipmitool,
-    memory_worker, nvme, nvml, smartctl, stress_ng, wipefs,
+    badblocks, blkdiscard, blkid, cpu_worker, dcgmi, dropbear, ethtool, fio, gpu_load, hdparm, ip, iperf3,
+    ipmitool, memory_worker, nvme, nvml, smartctl, stress_ng, wipefs,
 };
 
 const ASKED: Duration = Duration::from_secs(10);
@@ -31,6 +31,7 @@ const PARSERS: &[(&str, Parser)] = &[
     ("ethtool", |answer| drop(ethtool::parse_permanent_address(answer))),
     ("ethtool", |answer| drop(ethtool::parse_fastest_common(answer))),
     ("fio", |answer| drop(fio::parse(answer))),
+    ("gpu-load", |answer| drop(gpu_load::parse(answer))),
     ("hdparm", |answer| drop(hdparm::parse_security(answer))),
     ("hdparm", |answer| drop(hdparm::parse_max_sectors(answer))),
     ("hdparm", |answer| drop(hdparm::parse_dco_identify(answer))),

@@ -27,7 +27,7 @@ pub enum Worse {
 }
 
 /// The kinds of which some key is compared.
-pub const KINDS: [&str; 7] = ["temp", "power", "fio", "nic", "iperf", "memory", "stress"];
+pub const KINDS: [&str; 8] = ["temp", "power", "fio", "nic", "iperf", "memory", "stress", "gpu"];
 
 /// On which side a quantity is bad; absent for one that is not compared: of a key that nobody put here it is not known.
 pub fn worse(kind: &str, key: &str) -> Option<Worse> {
@@ -51,6 +51,7 @@ pub fn worse(kind: &str, key: &str) -> Option<Worse> {
         ),
         "iperf" => by(&["bandwidth", "percent_of_link", "tested_part_of_link"], &["retransmits"]),
         "memory" => by(&["bandwidth"], &[]),
+        "gpu" => by(&["bandwidth", "operations"], &[]),
         "stress" => by(&["bogo_ops_per_second", "frequency_mean", "frequency_slowest"], &[]),
         _ => None,
     }
@@ -230,6 +231,9 @@ mod tests {
             ("stress", "cpu/bogo_ops_per_second", Some(Worse::Less)),
             ("stress", "cpu/frequency_slowest", Some(Worse::Less)),
             ("stress", "cpu/verify_failures", None),
+            ("gpu", "0000:3b:00.0/memory_bandwidth", Some(Worse::Less)),
+            ("gpu", "0000:3b:00.0/product_operations", Some(Worse::Less)),
+            ("gpu", "0000:3b:00.0/ecc_corrected", None),
             ("fan", "fan1", None),
             // nobody knows
             ("fio", "sda/new_figure", None),

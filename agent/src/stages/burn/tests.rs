@@ -149,11 +149,21 @@ fn gpus_are_worked_beside_the_rest_as_often_as_the_time_allows() {
             tools.calls_of("dcgmi").iter().filter(|call| call.starts_with("diag")).count(),
         )
     };
-    // too short for it, or nothing that works them: left out by name, as links without another end are
+    // too short for it and no gpu-load, or nothing that works them: left out by name, as links without another end are
     assert!(matches!(with(1_000, |_| told(DIAG)), (Outcome::Pass, Outcome::Skip { .. }, 0)));
     assert!(matches!(with(400_000, missing), (_, Outcome::Skip { .. }, 0)));
     assert!(matches!(with(400_000, |_| told(DIAG)), (_, Outcome::Pass, 3)));
     assert!(matches!(with(400_000, hung), (Outcome::Error { .. }, Outcome::Error { .. }, 0)));
     let (whole, ..) = with(400_000, |_| told(&DIAG.replace("Pass", "Fail")));
     assert!(matches!(whole, Outcome::Fail { reason } if reason.contains("GPU Memory")));
+
+    let tools = Told::new(|call: &Invocation| match call.tool {
+        "dcgmi" => missing(call),
+        "gpu-load" => told(r#"{"format": 1, "load": {"failed": {"message": "no memory"}}}"#),
+        _ => good(call),
+    });
+    let (report, kept, _) = machine.run(&StageWork::Burn { duration_ms: 20_000, memory_percent: 50 }, &tools);
+    assert!(matches!(kept.sub_steps()["GPUs"], Outcome::Error { .. }));
+    assert!(matches!(outcome(report), Outcome::Error { reason } if reason.contains("no memory")));
+    assert_eq!(tools.calls_of("gpu-load"), ["0000:3b:00.0 --seconds 20"]);
 }

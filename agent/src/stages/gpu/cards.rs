@@ -72,6 +72,11 @@ impl Card {
         format!("{} ({})", self.address, self.model)
     }
 
+    /// Whether a driver has it that may work it; one of a virtual machine's host only passes it on.
+    pub(super) fn has_driver(&self) -> bool {
+        self.driver.as_deref().is_some_and(|driver| driver != "vfio-pci")
+    }
+
     /// Why it cannot be asked, where it is not this driver that has it.
     pub(super) fn without(&self, wanted: &[&str]) -> Option<String> {
         let has = self.driver.as_deref();

@@ -1,31 +1,26 @@
-//! Work for GPUs, with checked answers: DCGM's diagnostics, where the image has them. Meanwhile their links are looked at, since
-//! an idle link goes down.
+//! Work for GPUs, with checked answers: DCGM's diagnostics for those of NVIDIA where the image has them, else `gpu-load`.
+//! Meanwhile their links are looked at, since an idle link goes down.
+
+mod dcgm;
+mod vulkan;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
-use serde_json::json;
+use serde_json::{Map, Value};
 use vetting_protocol::inventory::PciDevice;
 use vetting_protocol::outcome::Outcome;
 
-use super::cards::{Card, Cards, Maker};
-use crate::cancel::Cancel;
-use crate::clock;
+use super::cards::{Card, Cards};
 use crate::sensors::pcie;
 use crate::stages::StageContext;
 use crate::stages::sub_steps::Found;
-use crate::tools::dcgmi::{self, Diagnosis};
-use crate::tools::runner::{Invocation, ToolError};
+
+pub(super) use dcgm::expected;
 
 /// How often links are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How many times as long as expected the diagnostics may take.
-const PATIENCE: u32 = 4;
-/// How long DCGM's daemon may take until it answers: it looks at every GPU first.
-const ENGINE_PATIENCE: Duration = Duration::from_mins(1);
-/// How often it is asked whether it does.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of the load.
 pub(super) struct Load {
@@ -34,134 +29,132 @@ pub(super) struct Load {
     pub(super) worked: bool,
 }
 
-/// How long a level takes (DCGM's documentation: about 2 minutes, about 15, hours).
-pub(super) fn expected(level: u8) -> Duration {
-    match level {
-        0..=2 => Duration::from_secs(130),
-        3 => Duration::from_mins(15),
-        _ => Duration::from_hours(2),
+/// What became of working some GPUs in one way.
+struct Part {
+    outcome: Outcome,
+    details: Value,
+    /// Whether they were worked, whatever came of it.
+    worked: bool,
+}
+
+impl Part {
+    fn crashed(card: &Card) -> Self {
+        let outcome = Outcome::error(format!("{}: its load crashed", card.name()));
+        Self { outcome, details: Value::Null, worked: false }
+    }
+
+    fn not_loaded(reason: &str) -> Self {
+        Self { outcome: Outcome::skip(format!("not loaded: {reason}")), details: Value::Null, worked: false }
     }
 }
 
-/// The shortest level that works GPUs.
-const SHORTEST: u8 = 2;
+/// For how long GPUs are worked, and by which diagnostics where there are any.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// By DCGM's diagnostics of this level, or as long as those would take.
+    Level(u8),
+    /// For this long.
+    Time(Duration),
+}
 
-/// Works the GPUs among these functions beside other loads, as often as the shortest diagnostics fit into the time.
+impl Extent {
+    fn duration(self) -> Duration {
+        match self {
+            Self::Level(level) => expected(level),
+            Self::Time(duration) => duration,
+        }
+    }
+}
+
+/// Works the GPUs among these functions beside other loads, for this long.
 pub(in crate::stages) fn beside(
     context: &StageContext<'_>,
     functions: &[PciDevice],
     duration: Duration,
 ) -> Found {
     let gpus = Cards::of(functions).gpus;
-    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
-    let mut done = Vec::new();
-    for _ in 0..duration.as_secs() / expected(SHORTEST).as_secs() {
-        let outcome = match diagnose(context, SHORTEST) {
-            Ok(diagnosis) => outcome(&diagnosis, worked.len(), &others),
-            Err(ToolError::Missing { tool }) => {
-                Outcome::skip(format!("GPUs: DCGM ({tool}) is not installed here"))
-            }
-            Err(error) => Outcome::error(format!("GPUs: {}", error.reason())),
-        };
-        let passed = outcome == Outcome::Pass;
-        done.push(outcome);
-        if !passed {
-            break;
-        }
-    }
-    let rounds = done.len();
-    let outcome = Outcome::worst_of(done, "GPUs: the time is too short for DCGM's shortest load");
-    Found::new(outcome, json!({ "rounds": rounds }))
+    let (parts, details) = work(context, &gpus, Extent::Time(duration));
+    Found::new(Outcome::worst_of(parts.into_iter().map(|(_, part)| part.outcome), ""), details)
 }
 
-/// Whether there is a GPU that diagnostics can work.
+/// Whether there is a GPU that may be worked.
 pub(in crate::stages) fn can_work_any(functions: &[PciDevice]) -> bool {
-    Cards::of(functions).gpus.iter().any(can_be_worked)
-}
-
-fn can_be_worked(card: &Card) -> bool {
-    card.maker == Maker::Nvidia && card.driver.as_deref() == Some("nvidia")
+    Cards::of(functions).gpus.iter().any(Card::has_driver)
 }
 
 /// Works the GPUs.
 pub(super) fn run(context: &StageContext<'_>, gpus: &[Card], level: u8) -> Load {
-    let skipped =
-        |reason: String| Load { found: Found::new(Outcome::skip(reason), json!({})), worked: false };
-    let (worked, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| can_be_worked(card));
-    if worked.is_empty() {
-        return skipped("not loaded: nothing here works a GPU that NVIDIA's driver does not have".to_owned());
-    }
-    let (answer, links) = watched(context, &worked, level);
-    let diagnosis = match answer {
-        Ok(diagnosis) => diagnosis,
-        Err(ToolError::Missing { tool }) => {
-            return skipped(format!(
-                "not loaded: DCGM ({tool}) is not installed here, and nothing else works GPUs"
-            ));
-        }
-        Err(error) => {
-            let found = Found::new(Outcome::error(format!("load: {}", error.reason())), json!({}));
-            return Load { found, worked: false };
-        }
-    };
-    let at_work = !diagnosis.passed.is_empty() || !diagnosis.failed.is_empty();
-    let mut unread = Vec::new();
-    if at_work {
-        for card in &worked {
-            let link = links.get(&card.address);
-            for (key, best) in [("width", link.map(|link| link.0)), ("speed", link.map(|link| link.1))] {
-                context.measure("gpu", format!("{}/loaded_{key}", card.address), best, "percent");
-            }
-            if link.is_none() {
-                unread.push(card.name());
+    let ((parts, details), links) = watched(context, gpus, || work(context, gpus, Extent::Level(level)));
+    let mut outcomes = Vec::new();
+    let mut worked = false;
+    for (cards, part) in parts {
+        if part.worked {
+            worked = true;
+            let unread: Vec<Outcome> =
+                cards.iter().filter_map(|card| link(context, card, links.get(&card.address))).collect();
+            if part.outcome == Outcome::Pass {
+                outcomes.extend(unread);
             }
         }
+        outcomes.push(part.outcome);
     }
-    context.measure("gpu", "dcgm/failed", Some(diagnosis.failed.len() as f64), "count");
-    context.measure("gpu", "dcgm/warnings", Some(diagnosis.warned.len() as f64), "count");
-    let details = json!({
-        "level": level,
-        "passed": diagnosis.passed,
-        "software_passed": diagnosis.software_passed,
-        "failed": diagnosis.failed,
-        "warned": diagnosis.warned,
-        "skipped": diagnosis.skipped,
-    });
-    let outcome = match outcome(&diagnosis, worked.len(), &others) {
-        Outcome::Pass if !unread.is_empty() => {
-            Outcome::error(format!("load: the link cannot be read of {}", unread.join(", ")))
-        }
-        outcome => outcome,
-    };
-    Load { found: Found::new(outcome, details), worked: at_work }
+    Load { found: Found::new(Outcome::worst_of(outcomes, ""), details), worked }
 }
 
-/// `gpus` is how many should have been worked; DCGM numbers them by itself.
-fn outcome(diagnosis: &Diagnosis, gpus: usize, others: &[&Card]) -> Outcome {
-    if !diagnosis.failed.is_empty() {
-        return Outcome::fail(format!("DCGM: {}", diagnosis.failed.join("; ")));
-    }
-    let worked = diagnosis.worked.len();
-    if worked < gpus {
-        let why = if diagnosis.skipped.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", diagnosis.skipped.join("; "))
+/// Works all GPUs side by side: who was worked in which way, and what came of it.
+fn work<'c>(
+    context: &StageContext<'_>,
+    gpus: &'c [Card],
+    extent: Extent,
+) -> (Vec<(Vec<&'c Card>, Part)>, Value) {
+    let (diagnosable, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| dcgm::can_work(card));
+    let duration = extent.duration();
+    let parts: Vec<(Vec<&Card>, Part)> = std::thread::scope(|scope| {
+        let start = |cards: Vec<&'c Card>, without: String| {
+            let one = |card: &'c Card| {
+                let without = without.clone();
+                (card, scope.spawn(move || vulkan::work(context, card, duration, &without)))
+            };
+            cards.into_iter().map(one).collect::<Vec<_>>()
         };
-        return Outcome::skip(format!("not loaded: DCGM worked {worked} of {gpus} GPUs{why}"));
+        let mut by_vulkan = start(others, String::new());
+        let mut parts = Vec::new();
+        if !diagnosable.is_empty() {
+            match dcgm::work(context, &diagnosable, extent) {
+                dcgm::Answer::Worked(part) => parts.push((diagnosable, part)),
+                dcgm::Answer::Not(reason) => by_vulkan.extend(start(diagnosable, reason)),
+            }
+        }
+        parts.extend(
+            by_vulkan
+                .into_iter()
+                .map(|(card, thread)| (vec![card], thread.join().unwrap_or_else(|_| Part::crashed(card)))),
+        );
+        parts
+    });
+    let details: Map<String, Value> = parts
+        .iter()
+        .map(|(cards, part)| {
+            let names: Vec<&str> = cards.iter().map(|card| card.address.as_str()).collect();
+            (names.join(" "), part.details.clone())
+        })
+        .collect();
+    (parts, Value::Object(details))
+}
+
+/// Tells the best that a GPU's link showed under load; an error where it shows nothing.
+fn link(context: &StageContext<'_>, card: &Card, best: Option<&(f64, f64)>) -> Option<Outcome> {
+    for (key, best) in [("width", best.map(|best| best.0)), ("speed", best.map(|best| best.1))] {
+        context.measure("gpu", format!("{}/loaded_{key}", card.address), best, "percent");
     }
-    if !others.is_empty() {
-        let names: Vec<String> = others.iter().map(|card| card.name()).collect();
-        return Outcome::skip(format!("not loaded: {}, which DCGM cannot work", names.join(", ")));
-    }
-    Outcome::Pass
+    best.is_none().then(|| Outcome::error(format!("load: the link cannot be read of {}", card.name())))
 }
 
 /// Best width and speed of each link, percent of what both ends can.
 type Links = BTreeMap<String, (f64, f64)>;
 
-/// Runs the diagnostics, and keeps the best that each link shows meanwhile.
-fn watched(context: &StageContext<'_>, gpus: &[&Card], level: u8) -> (Result<Diagnosis, ToolError>, Links) {
+/// Does the work, and keeps the best that each link shows meanwhile.
+fn watched<T>(context: &StageContext<'_>, gpus: &[Card], work: impl FnOnce() -> T) -> (T, Links) {
     std::thread::scope(|scope| {
         let (over, wait) = bounded::<()>(0);
         let watch = scope.spawn(move || {
@@ -178,41 +171,8 @@ fn watched(context: &StageContext<'_>, gpus: &[&Card], level: u8) -> (Result<Dia
                 }
             }
         });
-        let answer = diagnose(context, level);
+        let answer = work();
         drop(over);
         (answer, watch.join().unwrap_or_default())
     })
-}
-
-/// Runs the diagnostics. DCGM's daemon is started for them and ended after them; where one runs already, the new one finds its
-/// port taken and gives up, and the diagnostics ask the other.
-fn diagnose(context: &StageContext<'_>, level: u8) -> Result<Diagnosis, ToolError> {
-    let limit = expected(level) * PATIENCE;
-    let ask =
-        |invocation: &Invocation, cancel: &Cancel| context.tools.run(invocation, cancel, &mut |_, _| {});
-    let over = Cancel::new();
-    std::thread::scope(|scope| {
-        let engine = scope.spawn(|| ask(&dcgmi::engine(ENGINE_PATIENCE + limit), &over));
-        let answers = || ask(&dcgmi::discovery(), &context.cancel)?.code(dcgmi::TOOL).map(|code| code == 0);
-        let answer = wait_until(context, answers, || engine.is_finished())
-            .and_then(|()| ask(&dcgmi::invocation(level, limit), &context.cancel))
-            .and_then(|finished| dcgmi::parse(&finished));
-        over.raise();
-        match (answer, engine.join()) {
-            // nobody to ask: that is why
-            (Err(ToolError::Failed { .. }), Ok(Err(missing @ ToolError::Missing { .. }))) => Err(missing),
-            (answer, _) => answer,
-        }
-    })
-}
-
-/// Waits for the daemon to answer, as long as it may take and is not `over`. What it does not answer the diagnostics tell.
-fn wait_until(
-    context: &StageContext<'_>,
-    answers: impl Fn() -> Result<bool, ToolError>,
-    over: impl Fn() -> bool,
-) -> Result<(), ToolError> {
-    let end = clock::monotonic() + ENGINE_PATIENCE;
-    while !answers()? && !over() && clock::monotonic() < end && context.wait(ASK_EVERY) {}
-    Ok(())
 }

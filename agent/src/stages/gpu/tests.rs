@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vetting_protocol::inventory::PciDevice;
+use vetting_gpu_load::{Document, Load, Mismatch, Work};
+use vetting_protocol::inventory::{Gpu, PciDevice};
 
 use super::*;
 use crate::stages::tests::{Machine, Told, garbage, hung, log_to, missing, outcome, recorded, told};
@@ -72,6 +73,123 @@ fn tools(
         "dcgmi" => diagnostics(call),
         _ => missing(call),
     })
+}
+
+/// Without DCGM: `gpu-load`, which worked an H100, and what is changed of its answer for the GPU that is asked for.
+fn loads(change: fn(&mut Work)) -> impl Fn(&Invocation) -> Answer + Send + Sync {
+    move |call| match call.tool {
+        "nvml-probe" => recorded("nvml-probe", "0.1-good"),
+        "gpu-load" => {
+            let finished = recorded("gpu-load", "0.1-h100")?;
+            let mut document: Document = serde_json::from_slice(&finished.stdout).unwrap();
+            let Load::Worked(work) = &mut document.load else { panic!("{document:?}") };
+            work.gpu.address = call.args[0].to_str().unwrap().to_owned();
+            change(work);
+            Ok(Finished { stdout: serde_json::to_vec(&document).unwrap(), ..finished })
+        }
+        _ => missing(call),
+    }
+}
+
+#[test]
+fn a_gpu_without_diagnostics_is_worked_by_vulkan_and_passes() {
+    let mut machine = a100(16);
+    machine.inventory.gpus.push(Gpu {
+        pci_address: "0000:3b:00.0".to_owned(),
+        model: None,
+        driver: None,
+        serial: None,
+        vbios_version: None,
+        memory_bytes: Some(85_520_809_984),
+    });
+    let tools = Told::new(loads(|_| ()));
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let report = report.unwrap();
+    assert_eq!(report.outcome, Outcome::Pass);
+    assert_eq!(report.details["loaded"], true);
+    let measured = kept.measurements();
+    let value = |key: &str| measured[&format!("gpu 0000:3b:00.0/{key}")];
+    for key in ["memory_errors", "product_errors", "chain_errors", "link_errors"] {
+        assert_eq!(value(key), Some(0.0), "{key}");
+    }
+    assert!(value("memory_coverage").is_some_and(|percent| (90.0..100.0).contains(&percent)));
+    assert!(value("memory_bandwidth").is_some_and(|bandwidth| bandwidth > 1e12));
+    assert_eq!((value("loaded_width"), value("loaded_speed")), (Some(100.0), Some(100.0)));
+    assert_eq!(tools.calls_of("gpu-load"), ["0000:3b:00.0 --seconds 130"]);
+}
+
+#[test]
+fn wrong_answers_of_a_gpu_fail_with_their_number_and_the_first() {
+    let fails = |change: fn(&mut Work), key: &str, wanted: &str| {
+        let (report, kept, _) = a100(16).run(&WORK, &Told::new(loads(change)));
+        let outcome = outcome(report);
+        assert!(matches!(&outcome, Outcome::Fail { reason } if reason.contains(wanted)), "{outcome:?}");
+        assert_eq!(kept.measurements()[&format!("gpu 0000:3b:00.0/{key}")], Some(2.0));
+    };
+    fails(
+        |work| {
+            work.memory.wrong.count = 2;
+            work.memory.wrong.first = vec![Mismatch { place: 77, expected: 1, found: 0x8000_0001 }];
+        },
+        "memory_errors",
+        "0000:3b:00.0 (ACME unknown): 2 words of its memory were not what was written (the first at 77: 80000001 instead \
+         of 00000001)",
+    );
+    fails(|work| work.products.wrong.count = 2, "product_errors", "2 elements of matrix products");
+    fails(|work| work.chains.wrong.count = 2, "chain_errors", "2 whole numbers");
+    fails(|work| work.link.wrong.count = 2, "link_errors", "2 words came over its link wrong");
+}
+
+#[test]
+fn a_load_by_vulkan_that_did_not_come_to_its_end_is_no_pass() {
+    let load = |answer: fn(&Invocation) -> Answer| {
+        let tools = Told::new(move |call: &Invocation| match call.tool {
+            "nvml-probe" => recorded("nvml-probe", "0.1-good"),
+            "gpu-load" => answer(call),
+            _ => missing(call),
+        });
+        let (report, kept, _) = a100(16).run(&WORK, &tools);
+        assert_eq!(outcome(report), kept.sub_steps()["load"]);
+        kept.sub_steps()["load"].clone()
+    };
+    let lost = load(|_| {
+        told(
+            r#"{"format": 1, "load": {"lost": {"gpu": {"address": "0000:3b:00.0", "name": "", "driver": ""}, "message": "the GPU hangs"}}}"#,
+        )
+    });
+    assert!(matches!(&lost, Outcome::Fail { reason } if reason.contains("the GPU hangs")), "{lost:?}");
+    let refused = load(|_| told(r#"{"format": 1, "load": {"failed": {"message": "no memory"}}}"#));
+    assert!(matches!(&refused, Outcome::Error { reason } if reason.contains("no memory")), "{refused:?}");
+    let unknown = load(|_| told(r#"{"format": 1, "load": {"no_gpu": {"others": []}}}"#));
+    assert!(matches!(&unknown, Outcome::Skip { reason } if reason.contains("by Vulkan")), "{unknown:?}");
+    let another = load(|_| recorded("gpu-load", "0.1-h100"));
+    assert!(matches!(&another, Outcome::Error { reason } if reason.contains("another GPU")), "{another:?}");
+    for answer in [hung, garbage] {
+        let outcome = load(answer);
+        assert!(matches!(outcome, Outcome::Error { .. }), "{outcome:?}");
+    }
+}
+
+#[test]
+fn each_gpu_is_worked_by_what_can_work_it() {
+    let mut machine = a100(16);
+    let others = [
+        function("0000:af:00.0", "030000", "8086", Some("xe")),
+        function("0000:d8:00.0", "030000", "1002", Some("vfio-pci")),
+    ];
+    machine.inventory.pci.extend(others);
+    let by_vulkan = loads(|_| ());
+    let tools = Told::new(
+        move |call: &Invocation| {
+            if call.tool == "dcgmi" { told(GOOD_DIAG) } else { by_vulkan(call) }
+        },
+    );
+    let (_, kept, _) = machine.run(&WORK, &tools);
+    assert_eq!(tools.calls_of("gpu-load"), ["0000:af:00.0 --seconds 130"]);
+    assert!(tools.calls_of("dcgmi").contains(&"diag -j -r 2".to_owned()));
+    let load = &kept.sub_steps()["load"];
+    // the link of the second cannot be read, and the third belongs to a virtual machine
+    assert!(matches!(load, Outcome::Error { reason } if reason.contains("0000:af:00.0")), "{load:?}");
 }
 
 #[test]
@@ -160,7 +278,10 @@ fn without_a_load_it_is_skipped_and_says_so() {
     let tools = tools("0.1-good", "0.1-good", missing);
     let (report, kept, _) = a100(16).run(&WORK, &tools);
     let report = report.unwrap();
-    assert!(matches!(&report.outcome, Outcome::Skip { reason } if reason.contains("not loaded: DCGM")));
+    let Outcome::Skip { reason } = &report.outcome else { panic!("{:?}", report.outcome) };
+    let wanted =
+        "not loaded: 0000:3b:00.0 (ACME unknown): DCGM (dcgmi) is not installed here, and gpu-load is not";
+    assert!(reason.contains(wanted), "{reason}");
     assert_eq!(report.details["loaded"], false);
     assert_eq!(kept.sub_steps()["0000:3b:00.0 health after"], Outcome::Pass);
     // an idle link says nothing
@@ -268,7 +389,7 @@ fn amd() -> Machine {
 }
 
 #[test]
-fn amd_tells_by_sysfs_and_is_not_loaded() {
+fn amd_tells_by_sysfs_and_nothing_there_works_it() {
     let (report, kept, _) = amd().run(&WORK, &Told::new(missing));
     assert!(matches!(outcome(report), Outcome::Skip { reason } if reason.contains("not loaded")));
     let measured = kept.measurements();
@@ -338,7 +459,9 @@ fn the_recorded_gpu_server_is_healthy_and_nothing_there_works_its_gpus() {
     machine.inventory = inventory;
     std::os::unix::fs::symlink(folder.join("root/sys/bus"), machine.path("sys/bus")).unwrap();
     let (report, kept, _) = machine.run(&WORK, &tools);
-    assert!(matches!(outcome(report), Outcome::Skip { reason } if reason.contains("not loaded: DCGM")));
+    assert!(
+        matches!(outcome(report), Outcome::Skip { reason } if reason.contains("not loaded: 0000:3b:00.0"))
+    );
     let passed = kept.sub_steps().into_values().filter(|outcome| *outcome == Outcome::Pass).count();
     assert_eq!(passed, 6);
     assert_eq!(kept.measurements()["gpu 0000:86:00.0/ras_uncorrected"], Some(0.0));

@@ -1,0 +1,71 @@
+//! Long chains of whole-number arithmetic, whose ends the host knows. See `chain.wgsl`.
+
+use std::time::Duration;
+
+use crate::gpu::{Gpu, GpuError, Kernel};
+use crate::pace::Pace;
+use crate::patterns::hash;
+use crate::tally::{self, Tally};
+use crate::{Arithmetic, Wrong};
+
+/// Steps of a chain.
+const LENGTH: u32 = 1024;
+/// Chains that differ, in groups of four.
+const DIFFERENT: u32 = 256;
+/// Invocations of a workgroup, as the shader has it.
+const WORKGROUP: u32 = 256;
+
+pub(crate) struct Chain<'g> {
+    gpu: &'g Gpu,
+    kernel: Kernel,
+    ends: wgpu::Buffer,
+    tally: Tally,
+    workgroups: u32,
+    pace: Pace,
+}
+
+impl<'g> Chain<'g> {
+    /// So many workgroups of them side by side.
+    pub(crate) fn new(gpu: &'g Gpu, workgroups: u32) -> Result<Self, GpuError> {
+        let tally = Tally::new(gpu)?;
+        let ends = gpu.filled(&(0..4 * DIFFERENT).map(end).collect::<Vec<_>>())?;
+        let shader = [tally::SHADER, include_str!("shaders/chain.wgsl")].concat();
+        let constants = [("LENGTH", f64::from(LENGTH))];
+        let kernel = gpu.kernel(&shader, "chain", &constants, &[(0, tally.buffer()), (1, &ends)])?;
+        // each invocation has four chains
+        let pace = Pace::new(u64::from(workgroups * WORKGROUP) * 4, LENGTH.into());
+        Ok(Self { gpu, kernel, ends, tally, workgroups, pace })
+    }
+
+    /// Compares with ends of which one is wrong, and looks whether each such chain is found to differ.
+    pub(crate) fn prove(&self) -> Result<(), GpuError> {
+        let place = 9;
+        self.gpu.tell(&self.ends, place.into(), &[!end(place)]);
+        let wrong = self.go_through(1)?;
+        self.gpu.tell(&self.ends, place.into(), &[end(place)]);
+        wrong.is_planted("chains", u64::from(self.workgroups * WORKGROUP / DIFFERENT))
+    }
+
+    /// Works for this long.
+    pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
+        let mut pace = std::mem::replace(&mut self.pace, Pace::new(0, 0.0));
+        let answer = pace.keep(duration, |times| self.go_through(times));
+        self.pace = pace;
+        answer
+    }
+
+    pub(crate) fn report(self) -> Arithmetic {
+        self.pace.report()
+    }
+
+    /// All chains, this often, each end compared.
+    fn go_through(&self, times: usize) -> Result<Wrong, GpuError> {
+        self.gpu.start(&[(&self.kernel, [self.workgroups, 1, 1])].repeat(times));
+        self.tally.take(self.gpu, |_, invocation| invocation.into())
+    }
+}
+
+/// Where the chain that begins with `start` ends.
+fn end(start: u32) -> u32 {
+    (0..LENGTH).fold(start, |state, _| hash(state))
+}

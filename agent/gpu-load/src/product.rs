@@ -1,0 +1,121 @@
+//! Products of matrices in single precision, each element compared with the host's. See `product.wgsl`.
+
+use std::time::Duration;
+
+use crate::gpu::{Gpu, GpuError, Kernel};
+use crate::pace::Pace;
+use crate::tally::{self, Tally};
+use crate::{Arithmetic, Wrong};
+
+/// Rows and columns that a workgroup makes, as the shader has it.
+const SQUARE: u32 = 128;
+/// Columns and rows that a workgroup compares.
+const COMPARED: [u32; 2] = [64, 16];
+/// How many equal products are made side by side, so that the largest GPU has enough to do.
+const COPIES: u32 = 16;
+/// Elements are whole numbers from -this to this: a sum of 1,024 products stays far below 2^24, up to which single
+/// precision is exact.
+const LARGEST: i32 = 4;
+/// The seed of the matrices.
+const SEED: u64 = 0x7e57;
+
+pub(crate) struct Product<'g> {
+    gpu: &'g Gpu,
+    size: u32,
+    multiply: Kernel,
+    compare: Kernel,
+    reference: wgpu::Buffer,
+    tally: Tally,
+    pace: Pace,
+}
+
+impl<'g> Product<'g> {
+    /// Of matrices with this many rows and columns, a multiple of 128.
+    pub(crate) fn new(gpu: &'g Gpu, size: u32) -> Result<Self, GpuError> {
+        let mut random = fastrand::Rng::with_seed(SEED);
+        let mut matrix = || (0..size * size).map(|_| random.i32(-LARGEST..=LARGEST)).collect::<Vec<_>>();
+        let (left, right) = (matrix(), matrix());
+        let reference = gpu.filled(&bits(&multiplied(&left, &right, size as usize)))?;
+        let left = gpu.filled(&bits(&transposed(&left, size as usize)))?;
+        let right = gpu.filled(&bits(&right))?;
+        let product = gpu.buffer(u64::from(size * size * COPIES) * 4)?;
+        let tally = Tally::new(gpu)?;
+        let shader = [tally::SHADER, include_str!("shaders/product.wgsl")].concat();
+        let constants = [("SIZE", f64::from(size))];
+        let multiply =
+            gpu.kernel(&shader, "multiply", &constants, &[(1, &left), (2, &right), (3, &product)])?;
+        let compared = [(0, tally.buffer()), (3, &product), (4, &reference)];
+        let compare = gpu.kernel(&shader, "compare", &constants, &compared)?;
+        // a multiplication and an addition each
+        let pace = Pace::new(u64::from(size * size * COPIES), 2.0 * f64::from(size));
+        Ok(Self { gpu, size, multiply, compare, reference, tally, pace })
+    }
+
+    /// Compares with a reference in which one element is wrong, and looks whether each copy is found to differ there.
+    pub(crate) fn prove(&self) -> Result<(), GpuError> {
+        let place = u64::from(self.size + 5);
+        // no product has a half in it
+        self.gpu.tell(&self.reference, place, &[0.5_f32.to_bits()]);
+        let wrong = self.make(1)?;
+        let right = wrong.first.first().map_or(0.5, |first| f32::from_bits(first.found));
+        self.gpu.tell(&self.reference, place, &[right.to_bits()]);
+        wrong.is_planted("products", COPIES.into())
+    }
+
+    /// Multiplies for this long.
+    pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
+        let mut pace = std::mem::replace(&mut self.pace, Pace::new(0, 0.0));
+        let answer = pace.keep(duration, |times| self.make(times));
+        self.pace = pace;
+        answer
+    }
+
+    pub(crate) fn report(self) -> Arithmetic {
+        self.pace.report()
+    }
+
+    /// The product in all its copies, this often, each compared.
+    fn make(&self, times: usize) -> Result<Wrong, GpuError> {
+        let squares = [self.size / SQUARE, self.size / SQUARE, COPIES];
+        let compared = [self.size / COMPARED[0], self.size / COMPARED[1], COPIES];
+        self.gpu.start(&[(&self.multiply, squares), (&self.compare, compared)].repeat(times));
+        self.tally.take(self.gpu, |_, element| element.into())
+    }
+}
+
+fn multiplied(left: &[i32], right: &[i32], size: usize) -> Vec<i32> {
+    let mut product = vec![0; size * size];
+    for (row, sums) in left.chunks_exact(size).zip(product.chunks_exact_mut(size)) {
+        for (factor, line) in row.iter().zip(right.chunks_exact(size)) {
+            for (sum, element) in sums.iter_mut().zip(line) {
+                *sum += factor * element;
+            }
+        }
+    }
+    product
+}
+
+fn transposed(matrix: &[i32], size: usize) -> Vec<i32> {
+    (0..size * size).map(|place| matrix[place % size * size + place / size]).collect()
+}
+
+/// As single precision has them.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "all are far below 2^24, where single precision is exact"
+)]
+fn bits(numbers: &[i32]) -> Vec<u32> {
+    numbers.iter().map(|number| (f64::from(*number) as f32).to_bits()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_product_is_the_product() {
+        assert_eq!(multiplied(&[1, 2, 3, 4], &[5, 6, 7, 8], 2), [19, 22, 43, 50]);
+        assert_eq!(transposed(&[1, 2, 3, 4], 2), [1, 3, 2, 4]);
+        assert_eq!(bits(&[0, -3, 16_384]), [0.0_f32.to_bits(), (-3.0_f32).to_bits(), 16_384.0_f32.to_bits()]);
+    }
+}
