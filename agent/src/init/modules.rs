@@ -122,19 +122,24 @@ fn new_aliases(
     for bus in buses {
         let devices = format!("/sys/bus/{bus}/devices");
         for device in host.list(&devices).unwrap_or_default() {
-            let path = format!("{devices}/{device}/modalias");
+            let path = format!("{devices}/{device}");
             if seen.contains(&path) {
                 continue;
             }
-            // most have none, and a device may go while we look
-            let alias = host.text(&path).unwrap_or_default();
-            if !alias.is_empty() {
-                found.insert(alias);
-            }
+            found.extend(alias(host, &path));
             seen.insert(path);
         }
     }
     found
+}
+
+/// Most devices have none, and one may go while we look. Cards of SD and eMMC have theirs only in what udev is told.
+fn alias(host: &Host, device: &str) -> Option<String> {
+    let alias = host.text(&format!("{device}/modalias")).ok().or_else(|| {
+        let told = host.text(&format!("{device}/uevent")).ok()?;
+        told.lines().find_map(|line| line.strip_prefix("MODALIAS=")).map(str::to_owned)
+    });
+    alias.filter(|alias| !alias.is_empty())
 }
 
 fn disks(host: &Host) -> usize {
@@ -164,12 +169,15 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             std::fs::write(path.join("modalias"), alias).unwrap();
         }
+        let card = folder.path().join("sys/bus/mmc/devices/mmc0:4567");
+        std::fs::create_dir_all(&card).unwrap();
+        std::fs::write(card.join("uevent"), "MMC_TYPE=SD\nMMC_NAME=QEMU!\nMODALIAS=mmc:block\n").unwrap();
         let host = Host::recorded(folder.path());
         let mut seen = BTreeSet::new();
-        let buses = ["cpu", "pci", "scsi"];
+        let buses = ["cpu", "mmc", "pci", "scsi"];
         let found = new_aliases(&host, &buses, &mut seen);
         let found: Vec<&str> = found.iter().map(String::as_str).collect();
-        assert_eq!(found, ["pci:v00008086d0000100Esv0sd0bc02sc00i00", "scsi:t-0x00"]);
+        assert_eq!(found, ["mmc:block", "pci:v00008086d0000100Esv0sd0bc02sc00i00", "scsi:t-0x00"]);
         assert!(new_aliases(&host, &buses, &mut seen).is_empty());
         let disk = folder.path().join("sys/bus/scsi/devices/1:0:0:0");
         std::fs::create_dir_all(&disk).unwrap();

@@ -10,8 +10,8 @@ use crate::host::Host;
 use crate::tools::nvml;
 use crate::tools::runner::ToolRunner;
 
-/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs. NVIDIA's are asked by
-/// nvml-probe, and only where their driver has them.
+/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs and the screens of virtual
+/// machines. NVIDIA's are asked by nvml-probe, and only where their driver has them.
 pub(super) fn gpus(
     host: &Host,
     tools: &dyn ToolRunner,

@@ -78,9 +78,10 @@ fn nic(
     if up && speed_mbps.is_none() {
         absent.note(what("speed_mbps"), "the driver does not say");
     }
+    // drivers that know no speed (USB host interfaces of BMCs) say `half` of a duplex that they do not know either
     let full_duplex = match host.text(&format!("{directory}/duplex")).as_deref() {
-        Ok("full") if up => Some(true),
-        Ok("half") if up => Some(false),
+        Ok("full") if speed_mbps.is_some() => Some(true),
+        Ok("half") if speed_mbps.is_some() => Some(false),
         Ok(_) | Err(_) => None,
     };
     let driver = absent.value(&what("driver"), host.link_name(&format!("{directory}/device/driver")));

@@ -21,18 +21,32 @@ fn device(host: &Host, address: String, absent: &mut Absences) -> Option<PciDevi
     let vendor = absent.value(&what, id(host, &format!("{directory}/vendor")))?;
     let device = absent.value(&what, id(host, &format!("{directory}/device")))?;
     let class = absent.value(&what, host.hex(&format!("{directory}/class")))?;
+    let class = format!("{:06x}", class & 0x00ff_ffff);
+    let driver = host.link_name(&format!("{directory}/driver")).ok();
+    if let (None, Some(unseen)) = (&driver, unseen_without_driver(&class)) {
+        absent.note(format!("{what}.driver"), format!("no driver took it: {unseen}"));
+    }
     Some(PciDevice {
         vendor_id: format!("{vendor:04x}"),
         device_id: format!("{device:04x}"),
-        class: format!("{:06x}", class & 0x00ff_ffff),
+        class,
         vendor: Vendor::from_id(vendor).map(|vendor| vendor.name().to_owned()),
         device: Device::from_vid_pid(vendor, device).map(|device| device.name().to_owned()),
-        driver: host.link_name(&format!("{directory}/driver")).ok(),
+        driver,
         // The kernel writes -1 where there is no NUMA, which is no u32.
         numa_node: host.number(&format!("{directory}/numa_node")).ok(),
         link: link(host, &directory),
         address,
     })
+}
+
+/// What stays unseen where a function of this class has no driver.
+fn unseen_without_driver(class: &str) -> Option<&'static str> {
+    match class.get(..2)? {
+        "01" => Some("disks behind this storage controller are not seen"),
+        "02" => Some("this network controller is not seen as an interface"),
+        _ => None,
+    }
 }
 
 fn id(host: &Host, path: &str) -> Result<u16, crate::host::HostError> {
@@ -63,12 +77,13 @@ pub(super) fn model(device: &PciDevice) -> Option<String> {
     }
 }
 
-/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs: what PCI tells of them.
+/// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs and the screens of virtual
+/// machines: what PCI tells of them.
 pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
     devices
         .iter()
         .filter(|device| device.class.starts_with("03") || device.class.starts_with("1200"))
-        .filter(|device| !is_bmc_vga(device))
+        .filter(|device| !is_bmc_vga(device) && !is_virtual_screen(device))
         .map(|device| Gpu {
             pci_address: device.address.clone(),
             model: model(device),
@@ -86,6 +101,21 @@ fn is_bmc_vga(device: &PciDevice) -> bool {
     let g200 = || ("0520"..="0538").contains(&device.device_id.as_str());
     let made_for_bmcs = device.vendor_id == "1a03" || (device.vendor_id == "102b" && g200());
     device.class.starts_with("0300") && made_for_bmcs
+}
+
+/// The screen of a virtual machine (PCI id list): QEMU and Bochs, QXL, virtio, Cirrus as QEMU has it, VMware, Hyper-V,
+/// VirtualBox.
+fn is_virtual_screen(device: &PciDevice) -> bool {
+    const SCREENS: [(&str, &str); 7] = [
+        ("1234", "1111"),
+        ("1b36", "0100"),
+        ("1af4", "1050"),
+        ("1013", "00b8"),
+        ("15ad", "0405"),
+        ("1414", "5353"),
+        ("80ee", "beef"),
+    ];
+    SCREENS.contains(&(&device.vendor_id, &device.device_id))
 }
 
 #[cfg(test)]
@@ -107,8 +137,10 @@ mod tests {
     }
 
     #[test]
-    fn the_vga_of_a_bmc_is_no_gpu() {
+    fn the_vga_of_a_bmc_and_the_screen_of_a_virtual_machine_are_no_gpus() {
         let found = gpus(&[
+            function("038000", "1234", "1111"),
+            function("030000", "1af4", "1050"),
             function("030000", "1a03", "2000"),
             function("030000", "102b", "0536"),
             function("030000", "102b", "0d80"),

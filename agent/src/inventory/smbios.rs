@@ -291,6 +291,7 @@ pub(crate) fn is_placeholder(text: &str) -> bool {
         "sku",
         "1234567890",
         "0123456789",
+        "01234567890123456789ab",
         "123456789",
         "invalid",
         "bad index",

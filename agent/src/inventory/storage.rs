@@ -74,8 +74,12 @@ fn disk(host: &Host, name: String, boot_medium: bool, absent: &mut Absences) -> 
     if by_path.is_none() {
         absent.note(what("by_path"), "its place in sysfs gives no by-path name");
     }
+    let kind = kind(bus, rotational, vendor.as_deref());
+    if bus == Some(DiskBus::Usb) && kind.is_none() {
+        absent.note(what("kind"), "over USB it does not tell whether it rotates");
+    }
     Some(Disk {
-        kind: kind(bus, rotational, vendor.as_deref()),
+        kind,
         bus,
         model,
         vendor,
@@ -138,12 +142,29 @@ fn kind(bus: Option<DiskBus>, rotational: Option<bool>, vendor: Option<&str>) ->
     match bus {
         Some(DiskBus::Nvme) => Some(DiskKind::Nvme),
         Some(DiskBus::Virtio) => Some(DiskKind::Virtual),
-        Some(DiskBus::Scsi) if vendor.is_some_and(|vendor| VIRTUAL_VENDORS.contains(&vendor)) => {
+        Some(DiskBus::Scsi | DiskBus::Usb)
+            if vendor.is_some_and(|vendor| VIRTUAL_VENDORS.contains(&vendor)) =>
+        {
             Some(DiskKind::Virtual)
         }
         Some(DiskBus::Mmc) => Some(DiskKind::Ssd),
-        Some(DiskBus::Ata | DiskBus::Scsi | DiskBus::Usb) | None => {
+        // the kernel asks few bridges and sticks, and takes what it did not ask for rotating
+        Some(DiskBus::Usb) => (rotational == Some(false)).then_some(DiskKind::Ssd),
+        Some(DiskBus::Ata | DiskBus::Scsi) | None => {
             rotational.map(|rotates| if rotates { DiskKind::Hdd } else { DiskKind::Ssd })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usb_disk_that_is_said_to_rotate_has_no_kind() {
+        assert_eq!(kind(Some(DiskBus::Usb), Some(true), Some("SanDisk")), None);
+        assert_eq!(kind(Some(DiskBus::Usb), Some(false), Some("Samsung")), Some(DiskKind::Ssd));
+        assert_eq!(kind(Some(DiskBus::Usb), Some(true), Some("QEMU")), Some(DiskKind::Virtual));
+        assert_eq!(kind(Some(DiskBus::Scsi), Some(true), Some("SEAGATE")), Some(DiskKind::Hdd));
     }
 }

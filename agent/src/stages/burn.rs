@@ -59,7 +59,8 @@ impl Stage for BurnStage {
         loads.extend(looks.iter().filter_map(|(nic, look)| Load::of_link(&nic.name, look)));
 
         let part = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let count = part(loads.len()).saturating_add(targets.count());
+        let of_drives = part(loads.len()).saturating_add(targets.count());
+        let count = of_drives.saturating_add(part(context.facts.drives_behind.len()));
         let sub_steps = SubSteps::new(context, count);
         let burn = Burn { context, sub_steps: &sub_steps, duration: Duration::from_millis(*duration_ms) };
         let watch = LoadWatch::from_now(context.host);
@@ -68,10 +69,10 @@ impl Stage for BurnStage {
         outcomes.push(kernel);
         for (ordinal, target) in (part(loads.len())..).zip(&targets.chosen) {
             outcomes.push(sub_steps.run(ordinal, &format!("{} SMART after", target.disk.name), || {
-                let vanished = disks::vanished(context, target).map(|gone| Found::new(gone, json!({})));
-                vanished.unwrap_or_else(|| smart::after_load(context, target))
+                smart::after_load(context, target)
             }));
         }
+        outcomes.extend(smart::drives_after_load(context, &sub_steps, of_drives));
         let links_left_out = |(nic, look): &(&vetting_protocol::inventory::Nic, Look)| match look {
             Look::LeftOut(reason) | Look::Untested(reason) => {
                 Some(json!({"nic": nic.name, "reason": reason}))

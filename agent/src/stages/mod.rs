@@ -41,7 +41,7 @@ use crate::reporter::Reporter;
 use crate::tools::runner::{ToolError, ToolRunner};
 
 pub use disks::Sighting;
-pub use smart::Counters as SmartCounters;
+pub use smart::{Counters as SmartCounters, DriveBehind};
 
 /// How often one that waits looks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(100);
@@ -204,8 +204,10 @@ pub struct Facts {
     pub firmware: Option<FirmwareReport>,
     /// Left by Inventory: what tells whether a disk went away and came back, by the disk's name.
     pub disks_first_seen: BTreeMap<String, Sighting>,
-    /// Left by SMART: what each disk had counted before the load, by its name.
+    /// Left by SMART: what each disk and drive had counted before the load, by its name.
     pub smart_counters: BTreeMap<String, SmartCounters>,
+    /// Left by SMART: drives that only their RAID controllers know.
+    pub drives_behind: Vec<DriveBehind>,
 }
 
 impl StageContext<'_> {

@@ -2,8 +2,10 @@
 //! redundant; and the power that goes in.
 //!
 //! One sub-step for the load, whose answers are checked, then one a supply and one a group of redundancy. Rails are not its
-//! business: the sidecar samples them all the time, and the limits of the hardware judge them.
+//! business: the sidecar samples them all the time, and the limits of the hardware judge them. What the BMC's event log has
+//! of supplies from before is counted for the judge.
 
+mod event_log;
 mod pmbus;
 mod supplies;
 
@@ -23,6 +25,9 @@ use crate::tools::runner::ToolError;
 use crate::tools::stress_ng;
 use supplies::Supplies;
 
+/// What comes after the load: the last looks.
+const AFTERWARDS: Duration = Duration::from_secs(15);
+
 pub(super) struct PsuStage;
 
 impl Stage for PsuStage {
@@ -37,7 +42,7 @@ impl Stage for PsuStage {
 
     fn estimate(&self, work: &StageWork, _inventory: Option<&Inventory>) -> Duration {
         let StageWork::Psu { load_ms } = work else { return Duration::ZERO };
-        Duration::from_millis(*load_ms) + Duration::from_secs(15)
+        Duration::from_millis(*load_ms) + AFTERWARDS
     }
 
     fn run(&self, context: &mut StageContext<'_>, work: &StageWork) -> Result<StageReport, StageError> {
@@ -58,12 +63,17 @@ impl Stage for PsuStage {
         let sub_steps = SubSteps::new(context, count);
         let duration = Duration::from_millis(*load_ms);
         let mut under_load = None;
-        let load = sub_steps.run(0, "load", || {
-            sub_steps.by_time(0, duration, || {
-                let (found, looked) = loaded(context, workers, duration);
-                under_load = Some(looked);
-                found
-            })
+        let (load, logged) = std::thread::scope(|scope| {
+            let log =
+                has_bmc(context).then(|| scope.spawn(|| event_log::measure(context, duration + AFTERWARDS)));
+            let load = sub_steps.run(0, "load", || {
+                sub_steps.by_time(0, duration, || {
+                    let (found, looked) = loaded(context, workers, duration);
+                    under_load = Some(looked);
+                    found
+                })
+            });
+            (load, log.map(std::thread::ScopedJoinHandle::join))
         });
         for looked in [under_load.unwrap_or_else(|| look(context)), look(context)] {
             seen.add(looked?);
@@ -82,7 +92,11 @@ impl Stage for PsuStage {
         context.measure("psu", "present", Some(seen.supply_names().len() as f64), "count");
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "no supply"),
-            details: json!({ "supplies": seen.supply_names(), "left_out": seen.not_read() }),
+            details: json!({
+                "supplies": seen.supply_names(),
+                "left_out": seen.not_read(),
+                "event_log": logged.and_then(Result::ok),
+            }),
         })
     }
 }
@@ -121,10 +135,14 @@ fn loaded(
     })
 }
 
+fn has_bmc(context: &StageContext<'_>) -> bool {
+    ipmitool::DEVICES.iter().any(|device| context.host.exists(device))
+}
+
 /// What all supplies say now.
 fn look(context: &StageContext<'_>) -> Result<Supplies, StageError> {
     let mut supplies = Supplies::default();
-    if ipmitool::DEVICES.iter().any(|device| context.host.exists(device)) {
+    if has_bmc(context) {
         let finished =
             context.tools.run(&sdr::power_supplies_invocation(), &context.cancel, &mut |_, _| {})?;
         supplies = Supplies::of_bmc(&sdr::parse(&finished)?);
@@ -140,8 +158,7 @@ fn input_power(context: &StageContext<'_>) -> Option<f64> {
     let of_bmc = || -> Result<Option<f64>, ToolError> {
         dcmi::parse_power(&context.tools.run(&dcmi::power_invocation(), &context.cancel, &mut |_, _| {})?)
     };
-    let has_bmc = ipmitool::DEVICES.iter().any(|device| context.host.exists(device));
-    let measured = has_bmc.then(|| of_bmc().ok().flatten()).flatten();
+    let measured = has_bmc(context).then(|| of_bmc().ok().flatten()).flatten();
     measured.or_else(|| {
         let drawn: Option<Vec<f64>> =
             pmbus::supplies(context.host).iter().map(|supply| supply.input_watts).collect();

@@ -26,8 +26,9 @@ use crate::tools::smartctl::{
     self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
+pub use behind::DriveBehind;
 pub use counters::Counters;
-pub(super) use counters::after_load;
+pub(super) use counters::{after_load, drives_after_load};
 
 pub(super) struct SmartStage;
 
@@ -50,40 +51,44 @@ impl Stage for SmartStage {
         let StageWork::Smart { self_test } = work else {
             return Err(StageError::WrongWork { stage: StageName::Smart });
         };
-        let (report, counters) = ask_all(context, *self_test)?;
+        let (report, counters, drives) = ask_all(context, *self_test)?;
         context.facts.smart_counters = counters;
+        context.facts.drives_behind = drives;
         Ok(report)
     }
 }
 
-/// The counters of each disk, by its name.
+/// The counters of each disk and drive, by its name.
 type Known = BTreeMap<String, Counters>;
 
-fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageReport, Known), StageError> {
+fn ask_all(
+    context: &StageContext<'_>,
+    self_test: SelfTest,
+) -> Result<(StageReport, Known, Vec<DriveBehind>), StageError> {
     let targets = disks::targets_of(context)?;
     let behind = behind::drives(context);
     let drives = behind.as_ref().map_or(&[][..], Vec::as_slice);
     let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
     let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
     let known = Mutex::new(Known::new());
+    let one = |ordinal: u32, subject: &Subject<'_>, is_beside_drives: bool| {
+        sub_steps.run(ordinal, &format!("{} SMART", subject.name), || {
+            let advance = |done, left| sub_steps.advance(ordinal, done, left);
+            let (found, counters) = ask(context, subject, self_test, is_beside_drives, advance);
+            if let Some(counters) = counters {
+                known.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.name.clone(), counters);
+            }
+            found
+        })
+    };
     let outcomes = std::thread::scope(|scope| {
-        let others = scope.spawn(|| ask_drives(context, &sub_steps, drives, targets.count(), self_test));
+        let others = scope.spawn(|| {
+            behind::each(drives, targets.count(), |ordinal, drive| {
+                one(ordinal, &Subject::behind_controller(drive), false)
+            })
+        });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
-            let name = format!("{} SMART", target.disk.name);
-            let subject = Subject::of(target);
-            vec![sub_steps.run(target.index, &name, || {
-                let (found, counters) =
-                    ask(context, &subject, self_test, !drives.is_empty(), |done, left| {
-                        sub_steps.advance(target.index, done, left);
-                    });
-                if let Some(counters) = counters {
-                    known
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .insert(target.disk.name.clone(), counters);
-                }
-                found
-            })]
+            vec![one(target.index, &Subject::of(target), !drives.is_empty())]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
@@ -97,38 +102,13 @@ fn ask_all(context: &StageContext<'_>, self_test: SelfTest) -> Result<(StageRepo
         "disks": targets.names(),
         "left_out": targets.left_out,
         "other_paths": targets.other_paths(),
-        "drives_behind_controllers": drives.iter().map(|drive| &drive.device_type).collect::<Vec<_>>(),
+        "drives_behind_controllers": drives.iter().map(|drive| &drive.name).collect::<Vec<_>>(),
         "self_test": self_test,
     });
     let report =
         StageReport { outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"), details };
-    Ok((report, known.into_inner().unwrap_or_else(PoisonError::into_inner)))
-}
-
-/// Each in a thread of its own, with sub-steps from `first` on.
-fn ask_drives(
-    context: &StageContext<'_>,
-    sub_steps: &SubSteps<'_, '_>,
-    drives: &[Drive],
-    first: u32,
-    self_test: SelfTest,
-) -> Vec<Outcome> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (first..)
-            .zip(drives)
-            .map(|(ordinal, drive)| {
-                scope.spawn(move || {
-                    let subject = Subject::behind_controller(drive);
-                    sub_steps.run(ordinal, &format!("{} SMART", subject.name), || {
-                        let advance = |done, left| sub_steps.advance(ordinal, done, left);
-                        ask(context, &subject, self_test, false, advance).0
-                    })
-                })
-            })
-            .collect();
-        let crashed = || Outcome::error("the test of a drive behind a controller crashed");
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
-    })
+    let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((report, known, behind.unwrap_or_default()))
 }
 
 /// Who is asked.
@@ -145,8 +125,8 @@ impl<'t> Subject<'t> {
         Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), target: Some(target) }
     }
 
-    fn behind_controller(drive: &Drive) -> Self {
-        Self { name: drive.device_type.clone().unwrap_or_default(), drive: drive.clone(), target: None }
+    fn behind_controller(drive: &DriveBehind) -> Self {
+        Self { name: drive.name.clone(), drive: drive.drive.clone(), target: None }
     }
 
     fn disk(&self) -> Option<&'t Disk> {

@@ -3,7 +3,8 @@
 //! as the plan's budget goes.
 //!
 //! Each disk has four sub-steps, and the surface is scanned also when reading failed, so that bad sectors are named. A
-//! fifth erases the disk where the operator asked for it.
+//! fifth erases the disk where the operator asked for it. Drives behind RAID controllers are worked through their volumes,
+//! and asked by themselves at the end.
 //! Writes only where [`consent`] finds that it may. The boot medium is left out.
 
 mod consent;
@@ -79,13 +80,19 @@ impl Stage for StorageStage {
         };
         let context: &StageContext<'_> = context;
         let targets = disks::targets_of(context)?;
-        let sub_steps = SubSteps::new(context, targets.count().saturating_mul(sub_steps_of(context.consent)));
+        let of_disks = targets.count().saturating_mul(sub_steps_of(context.consent));
+        let of_drives = u32::try_from(context.facts.drives_behind.len()).unwrap_or(u32::MAX);
+        let sub_steps = SubSteps::new(context, of_disks.saturating_add(of_drives));
         let (read_for, random_for) =
             (Duration::from_millis(*fio_read_ms), Duration::from_millis(*fio_random_ms));
-        let outcomes = side_by_side(&targets.chosen, *budget, |target| {
+        let mut outcomes = side_by_side(&targets.chosen, *budget, |target| {
             let disk = Disk { context, sub_steps: &sub_steps, target };
             disk.test(read_for, random_for, *surface)
         });
+        // drives without a volume were not worked, and are no disk that was tested
+        if !outcomes.is_empty() {
+            outcomes.extend(smart::drives_after_load(context, &sub_steps, of_disks));
+        }
         Ok(StageReport {
             outcome: Outcome::worst_of(outcomes, "this machine has no disk to test"),
             details: json!({ "disks": targets.names(), "left_out": targets.left_out, "other_paths": targets.other_paths() }),

@@ -245,7 +245,7 @@ impl Machine {
             inventory: Some(self.inventory.clone()),
             firmware: self.firmware.clone(),
             disks_first_seen: disks::first_seen(host, &self.inventory),
-            smart_counters: BTreeMap::new(),
+            ..Facts::default()
         };
         let (report, kept) = self.run_on_with(host, &mut facts, work, tools);
         (report, kept, facts)

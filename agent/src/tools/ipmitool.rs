@@ -38,8 +38,10 @@ pub struct McInfo {
 pub fn parse_mc_info(finished: &Finished) -> Result<McInfo, ToolError> {
     finished.success(TOOL)?;
     let text = finished.stdout_text();
+    // 0 is unspecified (IPMI 2.0 table 20-2)
+    let number = |id: &str| field(&text, id).filter(|value| value.split_whitespace().next() != Some("0"));
     let named = |name: &str, id: &str| {
-        field(&text, name).filter(|value| !value.starts_with("Unknown")).or_else(|| field(&text, id))
+        field(&text, name).filter(|value| !value.starts_with("Unknown")).or_else(|| number(id))
     };
     let firmware = field(&text, "Firmware Revision")
         .ok_or_else(|| garbage("no `Firmware Revision` in the answer to `mc info`"))?;

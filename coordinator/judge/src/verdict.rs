@@ -471,6 +471,9 @@ fn advice(kind: &str, key: &str) -> String {
     let part = key.split('/').next().unwrap_or(key);
     match kind {
         "temp" => "Check fans, heat sinks and air flow there.".to_owned(),
+        "psu" if key == "logged_faults" => {
+            "Read the entries in the details of stage PSU: they name the supply. Clear the log once it is known why.".to_owned()
+        }
         "psu" => format!("Check the cord and the bay of {part}, then replace it."),
         "volt" | "power" | "current" => "Check the power supply with the BMC's own reading.".to_owned(),
         "fan" => "Check this fan: that it turns, and that nothing blocks it.".to_owned(),

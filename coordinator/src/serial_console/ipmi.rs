@@ -3,12 +3,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "ipmitool speaks IPMI; it is started here and nowhere else")]
 
+use std::io::Cursor;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, join};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Chain, Join, ReadBuf, join};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use vetting_protocol::secret::Secret;
 
@@ -39,11 +40,11 @@ pub(super) struct SerialOverLan {
 }
 
 impl SerialOverLan {
-    fn command(&self, action: &str) -> Result<Command, ConsoleError> {
+    /// `ipmitool sol ACTION`, begun by `command`.
+    fn command(&self, mut command: Command, action: &str) -> Result<Command, ConsoleError> {
         let no_credentials = || ConsoleError::NoCredentials { host: self.host.clone() };
         let user = self.secrets.user.as_ref().ok_or_else(no_credentials)?;
         let password = self.secrets.password.as_ref().ok_or_else(no_credentials)?;
-        let mut command = Command::new("ipmitool");
         command.args(["-I", "lanplus", "-H", &self.host, "-p", &self.port.to_string(), "-U", user, "-E"]);
         if let Some(suite) = self.cipher_suite {
             command.args(["-C", &suite.to_string()]);
@@ -60,12 +61,22 @@ impl Opener for SerialOverLan {
         Box::pin(async move {
             let failed = |source| ConsoleError::Ipmitool { source };
             // a BMC has one such line: what an earlier session left is hung up; that there was none is no failure
-            let _ = self.command("deactivate")?.status().await.map_err(failed)?;
-            let mut child = self.command("activate")?.spawn().map_err(failed)?;
-            let (Some(output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
+            let _ = self.command(Command::new("ipmitool"), "deactivate")?.status().await.map_err(failed)?;
+            // into a pipe it would write that the session is there only with the first that the machine says
+            let mut by_line = Command::new("stdbuf");
+            by_line.args(["-oL", "ipmitool"]);
+            let mut child = self.command(by_line, "activate")?.spawn().map_err(failed)?;
+            let (Some(mut output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
                 return Err(failed(std::io::Error::other("it has no input and output")));
             };
-            Ok(Box::new(Session { _child: child, io: join(output, input) }) as Box<dyn OpenLine>)
+            // that the session is there is the first thing it says; why it is not goes elsewhere
+            let mut first = Vec::new();
+            if output.read_buf(&mut first).await.map_err(failed)? == 0 {
+                let status = child.wait().await.map_err(failed)?;
+                return Err(ConsoleError::NoSession { host: self.host.clone(), status });
+            }
+            let io = join(Cursor::new(first).chain(output), input);
+            Ok(Box::new(Session { _child: child, io }) as Box<dyn OpenLine>)
         })
     }
 }
@@ -73,7 +84,7 @@ impl Opener for SerialOverLan {
 /// ipmitool with the line; killed when it is dropped.
 struct Session {
     _child: Child,
-    io: Join<ChildStdout, ChildStdin>,
+    io: Join<Chain<Cursor<Vec<u8>>, ChildStdout>, ChildStdin>,
 }
 
 impl AsyncRead for Session {
@@ -106,7 +117,112 @@ impl AsyncWrite for Session {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::process;
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::peer_port::PeerPort;
+
+    const PASSWORD: &str = "s3cr3tword";
+
+    /// A real IPMI peer (OpenIPMI's `ipmi_sim`), and the machine's end of its serial port.
+    struct Peer {
+        _folder: tempfile::TempDir,
+        port: PeerPort,
+        machine: TcpStream,
+        child: process::Child,
+    }
+
+    impl Peer {
+        async fn start() -> Self {
+            let machine = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let port = PeerPort::take();
+            let lan = format!(
+                "name \"lab\"\nset_working_mc 0x20\n  startlan 1\n    addr 127.0.0.1 {}\n    priv_limit admin\n    \
+                 allowed_auths_admin none md2 md5 straight\n    guid a123456789abcdefa123456789abcdef\n  endlan\n  \
+                 sol \"tcp:127.0.0.1:{}\" 115200\n  \
+                 user 2 true \"ADMIN\" \"{PASSWORD}\" admin 10 none md2 md5 straight\n",
+                port.number,
+                machine.local_addr().unwrap().port()
+            );
+            fs::write(folder.path().join("lan.conf"), lan).unwrap();
+            let emulation =
+                "mc_setbmc 0x20\nmc_add 0x20 0 no-device-sdrs 0x23 9 8 0x9f 0x1291 0xf02\nmc_enable 0x20\n";
+            fs::write(folder.path().join("main.emu"), emulation).unwrap();
+            fs::create_dir(folder.path().join("state")).unwrap();
+            let child = process::Command::new("ipmi_sim")
+                .args(["-c", "lan.conf", "-f", "main.emu", "-s", "state", "-n"])
+                .current_dir(folder.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("ipmi_sim (Debian: openipmi) starts");
+            // it connects to its serial port as soon as it is up
+            let (machine, _) = machine.accept().await.unwrap();
+            Self { _folder: folder, port, machine, child }
+        }
+
+        fn line(&self, password: &str) -> SerialOverLan {
+            SerialOverLan {
+                host: "127.0.0.1".to_owned(),
+                port: self.port.number,
+                cipher_suite: Some(3),
+                secrets: IpmiSecrets {
+                    user: Some("ADMIN".to_owned()),
+                    password: Some(Secret::new(password.to_owned())),
+                },
+            }
+        }
+
+        /// The machine says something until it is heard, as one in memtest86+ does: the simulator drops what it had
+        /// before somebody listened.
+        async fn is_heard(&mut self, session: &mut Box<dyn OpenLine>) {
+            let mut heard = Vec::new();
+            let mut again = tokio::time::interval(Duration::from_millis(20));
+            while !String::from_utf8_lossy(&heard).contains("errors 0\r\n") {
+                tokio::select! {
+                    _ = again.tick() => self.machine.write_all(b"pass 1, errors 0\r\n").await.unwrap(),
+                    read = session.read_buf(&mut heard) => assert!(read.unwrap() > 0, "the session is over"),
+                }
+            }
+        }
+    }
+
+    impl Drop for Peer {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_over_lan_goes_both_ways_and_is_had_again_after_a_session_was_left_open() {
+        let mut peer = Peer::start().await;
+        let line = peer.line(PASSWORD);
+        let mut session = line.open().await.unwrap();
+        peer.is_heard(&mut session).await;
+        session.write_all(b"\x1b").await.unwrap();
+        session.flush().await.unwrap();
+        assert_eq!(peer.machine.read_u8().await.unwrap(), 0x1b);
+        drop(session);
+        // the simulator takes the first byte of a second session for one that it has seen: it is only read from
+        peer.is_heard(&mut line.open().await.unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_line_is_open_only_once_the_bmc_has_given_a_session() {
+        let peer = Peer::start().await;
+        // nothing comes over it yet
+        peer.line(PASSWORD).open().await.unwrap();
+        let refused = peer.line("another").open().await.err().unwrap();
+        assert!(matches!(refused, ConsoleError::NoSession { .. }), "{refused:?}");
+    }
 
     #[tokio::test]
     async fn without_credentials_nothing_is_started() {

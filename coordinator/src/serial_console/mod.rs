@@ -1,6 +1,8 @@
 //! The serial line of a machine under test, as this box can have it: a serial console server (TCP), a device of this
 //! box, or IPMI serial over LAN. One file each, behind one trait. Refuses to know what is said on the line.
 
+#[cfg(test)]
+pub(crate) mod cable;
 mod device;
 mod ipmi;
 mod tcp;
@@ -200,6 +202,17 @@ pub enum ConsoleError {
     NoCredentials {
         /// The BMC.
         host: String,
+    },
+    /// The BMC gives no session.
+    #[error(
+        "the BMC {host} gives no serial over LAN ({status} of ipmitool): look at its address, the user and password, \
+         whether serial over LAN is enabled, and whether another program has it"
+    )]
+    NoSession {
+        /// The BMC.
+        host: String,
+        /// How ipmitool ended.
+        status: std::process::ExitStatus,
     },
     /// ipmitool cannot be started.
     #[error("ipmitool cannot be started; install the package ipmitool")]

@@ -69,7 +69,9 @@ impl Look {
         let speed_mbps =
             context.host.number(&format!("{folder}/speed")).ok().filter(|speed: &u32| *speed > 0);
         measure_link(context, name, speed_mbps);
-        if context.host.text(&format!("{folder}/duplex")).is_ok_and(|duplex| duplex == "half") {
+        // what no speed is known of says `half`, too
+        let is_half = context.host.text(&format!("{folder}/duplex")).is_ok_and(|duplex| duplex == "half");
+        if is_half && speed_mbps.is_some() {
             return Self::Fault(format!("{name}: its link is half duplex"));
         }
         if let (Some(first), Some(now)) = (nic.speed_mbps, speed_mbps)

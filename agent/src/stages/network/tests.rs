@@ -153,6 +153,16 @@ fn a_link_that_is_lost_half_duplex_or_slower_than_before_fails_by_name() {
 }
 
 #[test]
+fn an_interface_that_tells_no_speed_has_no_half_duplex() {
+    let mut machine = machine(&["eth0", "usb0"], HEALTHY);
+    machine.inventory.nics[1].speed_mbps = None;
+    machine.file("sys/class/net/usb0/speed", "-1\n");
+    machine.file("sys/class/net/usb0/duplex", "half\n");
+    let (outcome, _) = run(&machine, &["eth0", "usb0"], &WORK);
+    assert!(!matches!(&outcome, Outcome::Fail { .. }), "{outcome:?}");
+}
+
+#[test]
 fn an_interface_that_never_had_a_link_fails_only_where_all_should_have_one() {
     let mut machine = machine(&["eth0", "eth1"], HEALTHY);
     machine.inventory.nics[1].link = Some(false);

@@ -14,15 +14,27 @@ fn with_bmc() -> Machine {
     machine
 }
 
-/// A BMC that answers of its supplies by the case that `case` chooses by the number of the look, 0-based.
+/// A BMC that answers of its supplies by the case that `case` chooses by the number of the look, 0-based, and has an empty
+/// event log.
 fn answers(
     case: fn(u32) -> &'static str,
+) -> Told<impl Fn(&Invocation) -> Result<Finished, ToolError> + Send + Sync> {
+    with_log(case, |what| recorded("ipmitool", &format!("1.8.19-good-sel-{what}")))
+}
+
+/// Likewise, with what `log` answers to `sel info` and `sel elist`.
+fn with_log(
+    case: fn(u32) -> &'static str,
+    log: fn(&str) -> Result<Finished, ToolError>,
 ) -> Told<impl Fn(&Invocation) -> Result<Finished, ToolError> + Send + Sync> {
     let looks = AtomicU32::new(0);
     Told::new(move |invocation: &Invocation| match invocation.tool {
         "stress-ng" => recorded("stress-ng", "0.19-cpu-good"),
         _ if invocation.args.first().is_some_and(|arg| arg == "dcmi") => {
             recorded("ipmitool", "1.8.19-no-dcmi")
+        }
+        _ if invocation.args.first().is_some_and(|arg| arg == "sel") => {
+            log(&invocation.args[1].to_string_lossy())
         }
         _ => recorded("ipmitool", case(looks.fetch_add(1, Ordering::SeqCst))),
     })
@@ -65,6 +77,33 @@ fn a_supply_that_loses_its_mains_under_load_fails_by_name() {
     assert!(reason.contains("PS Redundancy: Redundancy Lost"), "{reason}");
     assert_eq!(kept.sub_steps()["PS1 Status"], Outcome::Pass);
     assert_eq!(kept.measurements()["psu PS2 Status/faults"], Some(1.0));
+}
+
+#[test]
+fn what_the_event_log_has_from_before_is_counted_and_told_and_fails_nothing_here() {
+    let run = |log: fn(&str) -> Result<Finished, ToolError>| {
+        let (report, kept, _) = with_bmc().run(&WORK, &with_log(|_| "1.8.19-good-power-supply", log));
+        let report = report.unwrap();
+        assert_eq!(report.outcome, Outcome::Pass);
+        (kept.measurements()["psu logged_faults"], report.details["event_log"].clone())
+    };
+    let (count, told) = run(|what| recorded("ipmitool", &format!("1.8.19-psu-lost-sel-{what}")));
+    assert_eq!(count, Some(2.0));
+    let newest = told["newest"].to_string();
+    assert!(
+        newest.contains("PS2 Status | Power Supply AC lost") && newest.contains("Redundancy Lost"),
+        "{told}"
+    );
+    // what was too hot once is no matter of supplies
+    assert_eq!(run(|what| recorded("ipmitool", &format!("1.8.19-hot-sel-{what}"))).0, Some(0.0));
+    assert_eq!(run(|what| recorded("ipmitool", &format!("1.8.19-good-sel-{what}"))).0, Some(0.0));
+    // a log that is not told whole is unknown, not empty
+    let (count, told) = run(|what| match what {
+        "info" => recorded("ipmitool", "1.8.19-psu-lost-sel-info"),
+        _ => recorded("ipmitool", "1.8.19-good-sel-elist"),
+    });
+    assert_eq!(count, None);
+    assert!(told["not_read"].to_string().contains("0 of the 2"), "{told}");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use vetting_protocol::outcome::Outcome;
+
 use crate::stages::StageContext;
 use crate::tools::runner::ToolError;
 use crate::tools::smartctl::{self, Drive, MOST_CCISS};
@@ -10,8 +12,45 @@ use crate::tools::smartctl::{self, Drive, MOST_CCISS};
 /// So many numbers in a row without a drive end the search: enclosures have numbers too.
 const GAP: u32 = 8;
 
-/// Drives that the kernel does not show. Without a disk of such a controller nothing is looked for.
-pub(super) fn drives(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
+/// A drive that only its controller knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriveBehind {
+    /// As measurements and reasons call it, the same through the run: `megaraid,8`, and where several controllers
+    /// number alike, `megaraid,8@bus/0`.
+    pub(super) name: String,
+    pub(super) drive: Drive,
+}
+
+/// Drives that the kernel does not show, each with a name of its own. Without a disk of such a controller nothing is
+/// looked for.
+pub(super) fn drives(context: &StageContext<'_>) -> Result<Vec<DriveBehind>, ToolError> {
+    let drives = found(context)?;
+    let name = |drive: &Drive| {
+        let number = drive.device_type.clone().unwrap_or_default();
+        if drives.iter().filter(|other| other.device_type == drive.device_type).count() == 1 {
+            return number;
+        }
+        format!("{number}@{}", drive.device.trim_start_matches("/dev/"))
+    };
+    Ok(drives.iter().map(|drive| DriveBehind { name: name(drive), drive: drive.clone() }).collect())
+}
+
+/// Works on all of them at once, with ordinals from `first` on.
+pub(super) fn each(
+    drives: &[DriveBehind],
+    first: u32,
+    work: impl Fn(u32, &DriveBehind) -> Outcome + Sync,
+) -> Vec<Outcome> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (first..).zip(drives).map(|(ordinal, drive)| scope.spawn(move || work(ordinal, drive))).collect();
+        let crashed = || Outcome::error("the test of a drive behind a controller crashed");
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
+    })
+}
+
+fn found(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
     let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
     let name_of = |scsi_host: &String| {
         context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name")).unwrap_or_default()

@@ -7,8 +7,10 @@ use serde_json::json;
 use vetting_protocol::outcome::Outcome;
 
 use super::super::disks::{self, Target};
-use super::super::sub_steps::Found;
-use super::{Health, SmartReport, StageContext, Subject, details, health_outcome, measure, report_of};
+use super::super::sub_steps::{Found, SubSteps};
+use super::{
+    Health, SmartReport, StageContext, Subject, behind, details, health_outcome, measure, report_of,
+};
 use crate::tools::smartctl::Answer;
 
 /// ATA attributes that count faults: reallocated sectors, end-to-end errors, reported uncorrectable, command time-outs,
@@ -62,17 +64,33 @@ impl Counters {
     }
 }
 
-/// Asks a disk again after the load and measures what grew. A disk that had no SMART before has none to compare.
+/// Asks a disk again after the load.
 pub(in super::super) fn after_load(context: &StageContext<'_>, target: &Target<'_>) -> Found {
-    let name = &target.disk.name;
+    let found = compare(context, &Subject::of(target));
+    let vanished = disks::vanished(context, target).map(|gone| Found::new(gone, json!({})));
+    vanished.unwrap_or(found)
+}
+
+/// Asks the drives behind RAID controllers again, all at once, with sub-steps from `first` on.
+pub(in super::super) fn drives_after_load(
+    context: &StageContext<'_>,
+    sub_steps: &SubSteps<'_, '_>,
+    first: u32,
+) -> Vec<Outcome> {
+    behind::each(&context.facts.drives_behind, first, |ordinal, drive| {
+        sub_steps.run(ordinal, &format!("{} SMART after", drive.name), || {
+            compare(context, &Subject::behind_controller(drive))
+        })
+    })
+}
+
+/// Asks again and measures what grew. What had no SMART before has nothing to compare.
+fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
+    let name = &subject.name;
     let Some(before) = context.facts.smart_counters.get(name) else {
         return Found::new(Outcome::Pass, json!({ "notes": ["there is no reading from before the load"] }));
     };
-    let subject = Subject::of(target);
-    let answer = report_of(context, &subject);
-    if let Some(vanished) = disks::vanished(context, target) {
-        return Found::new(vanished, json!({}));
-    }
+    let answer = report_of(context, subject);
     let report = match answer {
         Ok(Answer::Report(report)) => report,
         Ok(Answer::NotSupported { reason }) => {
@@ -86,7 +104,7 @@ pub(in super::super) fn after_load(context: &StageContext<'_>, target: &Target<'
     for (counter, growth) in after.growth_since(before) {
         context.measure("smart_growth", format!("{name}/{counter}"), growth, "count");
     }
-    Found::new(health_outcome(&subject, &report), details(&report))
+    Found::new(health_outcome(subject, &report), details(&report))
 }
 
 #[cfg(test)]

@@ -3,11 +3,17 @@
 use vetting_protocol::plan::SurfaceScan;
 
 use super::super::Facts;
-use super::super::tests::{Machine, Told, arguments, garbage, hung, missing, outcome, recorded};
+use super::super::tests::{Machine, Told, arguments, garbage, hung, missing, outcome, recorded, told};
 use super::*;
 use crate::tools::runner::{Exit, Finished, Invocation};
 
 const WORK: StageWork = StageWork::Smart { self_test: SelfTest::None };
+const STORAGE: StageWork = StageWork::Storage {
+    fio_read_ms: 1,
+    fio_random_ms: 1,
+    surface: SurfaceScan::ReadWhole,
+    budget: DiskBudget::UNLIMITED,
+};
 
 /// What a disk that hides nothing says; the other tools are not there.
 fn hdparm(invocation: &Invocation) -> Result<Finished, ToolError> {
@@ -166,9 +172,6 @@ fn a_hidden_part_of_a_disk_and_hours_that_were_reset_are_measured() {
     let machine = Machine::new().with_disk("sda");
     let tools = Told::new(|invocation: &Invocation| {
         let words = arguments(invocation);
-        let told = |text: &str| {
-            Ok(Finished { stdout: text.into(), exit: Exit::Code(0), ..garbage(invocation).unwrap() })
-        };
         if words.starts_with("-N") {
             return told(" max sectors   = 131000/131072, HPA is enabled\n");
         }
@@ -324,12 +327,6 @@ fn what_a_disk_counted_under_load_is_measured_after_it() {
         _ => missing(invocation),
     });
     let mut facts = machine.run(&WORK, &good).2;
-    let storage = StageWork::Storage {
-        fio_read_ms: 1,
-        fio_random_ms: 1,
-        surface: SurfaceScan::ReadWhole,
-        budget: DiskBudget::UNLIMITED,
-    };
     let after = |case: &'static str, facts: &mut Facts| {
         let tools = Told::new(move |invocation: &Invocation| match invocation.tool {
             "smartctl" if case.is_empty() => missing(invocation),
@@ -338,7 +335,7 @@ fn what_a_disk_counted_under_load_is_measured_after_it() {
             "badblocks" => recorded("badblocks", "1.47.2-read-good"),
             _ => missing(invocation),
         });
-        machine.run_with(facts, &storage, &tools)
+        machine.run_with(facts, &STORAGE, &tools)
     };
     let (report, kept) = after("7.3-ata-good", &mut facts);
     assert_eq!(outcome(report), Outcome::Pass);
@@ -351,4 +348,94 @@ fn what_a_disk_counted_under_load_is_measured_after_it() {
         assert!(matches!(outcome(report), Outcome::Error { .. }), "{silent}");
         assert!(!kept.measurements().keys().any(|key| key.starts_with("smart_growth")));
     }
+}
+
+/// Tools that read a volume well, and that work the rest.
+fn good_load(invocation: &Invocation) -> Result<Finished, ToolError> {
+    match invocation.tool {
+        "smartctl" => recorded("smartctl", "7.4-scsi-no-smart"),
+        "fio" => recorded("fio", "3.39-good"),
+        "badblocks" => recorded("badblocks", "1.47.2-read-good"),
+        "stress-ng" if arguments(invocation).contains("--vm ") => recorded("stress-ng", "0.19-memory-good"),
+        "stress-ng" => recorded("stress-ng", "0.19-cpu-good"),
+        "ip" => told("[]"),
+        _ => missing(invocation),
+    }
+}
+
+/// Answers of a MegaRAID controller with a drive 8 and a SATA drive 9.
+fn megaraid(
+    drive_8: &'static str,
+    drive_9: &'static str,
+) -> Told<impl Fn(&Invocation) -> Result<Finished, ToolError> + Send + Sync> {
+    Told::new(move |invocation: &Invocation| match arguments(invocation) {
+        words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+        words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", drive_8),
+        words if words.contains("-d sat+megaraid,9 /dev/bus/0") => recorded("smartctl", drive_9),
+        _ => good_load(invocation),
+    })
+}
+
+#[test]
+fn drives_behind_a_raid_controller_are_asked_again_after_the_load() {
+    let machine = behind_megaraid();
+    let before = machine.run(&WORK, &megaraid("7.3-ata-good", "7.3-ata-good")).2;
+    let burn = StageWork::Burn { duration_ms: 1, memory_percent: 50 };
+    for work in [&STORAGE, &burn] {
+        let (report, kept) =
+            machine.run_with(&mut before.clone(), work, &megaraid("7.3-ata-good", "7.3-ata-failing"));
+        let Outcome::Fail { reason } = outcome(report) else { panic!("{work:?}") };
+        assert!(reason.contains("sat+megaraid,9: SMART health: FAILED"), "{reason}");
+        let measured = kept.measurements();
+        assert_eq!(measured["smart_growth megaraid,8/5_reallocated_sector_ct"], Some(0.0));
+        assert!(measured["smart_growth sat+megaraid,9/5_reallocated_sector_ct"].unwrap() > 0.0);
+        assert_eq!(kept.sub_steps()["megaraid,8 SMART after"], Outcome::Pass);
+        // one that answers no more under load is no pass
+        let (report, kept) =
+            machine.run_with(&mut before.clone(), work, &megaraid("7.4-open-failed", "7.3-ata-good"));
+        assert!(matches!(outcome(report), Outcome::Error { .. }), "{work:?}");
+        assert!(matches!(kept.sub_steps()["megaraid,8 SMART after"], Outcome::Error { .. }));
+        assert_eq!(kept.sub_steps()["sat+megaraid,9 SMART after"], Outcome::Pass);
+    }
+}
+
+#[test]
+fn a_controller_without_volumes_is_no_disk_that_was_tested() {
+    let machine = Machine::new();
+    machine.file("sys/class/scsi_host/host0/proc_name", "megaraid_sas\n");
+    let tools = megaraid("7.3-ata-good", "7.3-ata-good");
+    let (report, kept, mut facts) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
+    assert_eq!(kept.sub_steps().len(), 2);
+    let (report, kept) = machine.run_with(&mut facts, &STORAGE, &tools);
+    assert!(matches!(outcome(report), Outcome::Skip { .. }));
+    assert!(kept.sub_steps().is_empty());
+}
+
+#[test]
+fn drives_of_two_controllers_that_number_alike_are_kept_apart() {
+    let machine = behind_megaraid();
+    let tools = |second: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => {
+                let scan = recorded("smartctl", "7.4-scan-megaraid")?;
+                let text = String::from_utf8(scan.stdout.clone()).unwrap();
+                let (first, rest) = text.split_once("sat+megaraid,9").unwrap();
+                let (before, after) = first.rsplit_once("\"/dev/bus/0\"").unwrap();
+                let text = format!("{before}\"/dev/bus/1\"{after}megaraid,8{rest}");
+                Ok(Finished { stdout: text.into(), ..scan })
+            }
+            words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", "7.3-ata-good"),
+            words if words.contains("-d megaraid,8 /dev/bus/1") => recorded("smartctl", second),
+            _ => good_load(invocation),
+        })
+    };
+    let (report, kept, mut facts) = machine.run(&WORK, &tools("7.3-ata-good"));
+    assert_eq!(outcome(report), Outcome::Pass);
+    let names: Vec<String> = kept.sub_steps().into_keys().collect();
+    assert_eq!(names, ["megaraid,8@bus/0 SMART", "megaraid,8@bus/1 SMART", "sda SMART"]);
+    let kept = machine.run_with(&mut facts, &STORAGE, &tools("7.3-ata-failing")).1;
+    let grown = |drive: &str| kept.measurements()[&format!("smart_growth {drive}/5_reallocated_sector_ct")];
+    assert_eq!(grown("megaraid,8@bus/0"), Some(0.0));
+    assert!(grown("megaraid,8@bus/1").unwrap() > 0.0);
 }

@@ -102,6 +102,12 @@ const WARNING: [&str; 7] = [
 ];
 
 impl SelEntry {
+    /// It is of a power supply, or of what joins them (sensor types 08h and 09h, IPMI 2.0 table 42-3).
+    pub fn is_of_power(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        ["power supply", "power unit"].iter().any(|sensor_type| text.contains(sensor_type))
+    }
+
     /// What it weighs. An entry whose words nobody listed is for the record.
     pub fn class(&self) -> SelClass {
         let text = self.text.to_ascii_lowercase();

@@ -1,13 +1,16 @@
-//! The hand-off to memtest86+: a machine whose serial line is a TCP connection, played by a recording of the real thing.
+//! The hand-off to memtest86+: a machine whose serial line is a TCP connection or a cable, played by a recording of the
+//! real thing.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use vetting_judge::memtest::outcome;
 use vetting_protocol::memtest::{MemtestEnd, MemtestObservation};
 use vetting_protocol::plan::StageWork;
 use vetting_protocol::run::{RunResult, RunState};
 
 use super::*;
+use crate::serial_console::OpenLine;
+use crate::serial_console::cable::Cable;
 use crate::store::{StoreError, hosts, runs};
 
 const GOOD: &[u8] = include_bytes!("../../memtest/recorded/7.20-good.raw");
@@ -18,16 +21,21 @@ const ALIVE: &[u8] = b"\x1b[H";
 
 /// A machine in stage Memtest of a deep run that has announced its restart into memtest86+; with its serial line.
 async fn sent_to_memtest() -> (Lab, RunId, TcpListener) {
+    let line = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (lab, run) = sent_over(&format!("tcp://{}", line.local_addr().unwrap())).await;
+    (lab, run, line)
+}
+
+async fn sent_over(line: &str) -> (Lab, RunId) {
     let lab = Lab::open().await;
     std::fs::create_dir(lab.config.image.dir.join("netboot")).unwrap();
     std::fs::write(lab.config.image.dir.join("netboot/memtest86+x64.bin"), "memtest").unwrap();
-    let line = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     lab.add_host("node1", MAC).await;
-    let serial = format!("tcp://{}?port=ttyS1", line.local_addr().unwrap());
+    let serial = format!("{line}?port=ttyS1");
     let edit = lab.operator(Method::PATCH, "hosts/node1").json(&json!({"serial_console": serial}));
     assert_eq!(good::<Value>(edit).await["serial_console"], serial);
     let run = announce(&lab).await;
-    (lab, run, line)
+    (lab, run)
 }
 
 async fn announce(lab: &Lab) -> RunId {
@@ -74,7 +82,7 @@ async fn boots_next(lab: &Lab) -> Option<BootTarget> {
 }
 
 /// Plays memtest86+ until ESC comes; the clock goes on.
-async fn play(lab: &Lab, line: &mut TcpStream, recording: &[u8], clock_ms: &mut i64) {
+async fn play(lab: &Lab, line: &mut dyn OpenLine, recording: &[u8], clock_ms: &mut i64) {
     for piece in recording.chunks(4_096) {
         line.write_all(piece).await.unwrap();
     }
@@ -116,6 +124,18 @@ async fn a_pass_is_seen_and_ended_by_escape() {
     assert_eq!(outcome(&seen, 1), Outcome::Pass);
     let events = lab.events().await;
     assert!(events.iter().any(|event| event.message.contains("Memtest86+ v7.20 is seen")), "{events:?}");
+}
+
+#[tokio::test]
+async fn over_a_serial_cable_a_pass_is_seen_and_ended_by_escape() {
+    let mut cable = Cable::lay();
+    let (lab, run) = sent_over(&format!("device:{}", cable.device.display())).await;
+    load_memtest(&lab).await;
+    let mut clock_ms = START_MS;
+    play(&lab, &mut cable.machine, GOOD, &mut clock_ms).await;
+    let seen = back(&lab, run).await;
+    assert_eq!((seen.passes, seen.errors, seen.end), (1, 0, Some(MemtestEnd::Stopped)));
+    assert_eq!(outcome(&seen, 1), Outcome::Pass);
 }
 
 #[tokio::test]

@@ -1,0 +1,39 @@
+//! What the BMC's event log holds of power supplies, from whenever it is. Only counts and tells: the log may be years old,
+//! and what came in this run is told by the sidecar.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::super::StageContext;
+use crate::tools::ipmitool::sel::{self, SelClass, SelEntry};
+use crate::tools::runner::{Invocation, ToolError};
+
+/// Entries that are told one by one, the newest ones; of more only the number.
+const TOLD: usize = 20;
+
+/// Measures how many entries tell of a supply that failed or was about to; gives them in words. No value where the log
+/// cannot be read in `time`: a log of thousands of entries takes a slow BMC minutes.
+pub(super) fn measure(context: &StageContext<'_>, time: Duration) -> Value {
+    let (count, details) = match faults(context, time) {
+        Ok(faults) => {
+            let newest = &faults[faults.len().saturating_sub(TOLD)..];
+            (Some(faults.len() as f64), json!({ "faults": faults.len(), "newest": newest }))
+        }
+        Err(error) => (None, json!({ "not_read": error.reason() })),
+    };
+    context.measure("psu", "logged_faults", count, "count");
+    details
+}
+
+fn faults(context: &StageContext<'_>, time: Duration) -> Result<Vec<String>, ToolError> {
+    let ask = |invocation| {
+        context.tools.run(&Invocation { timeout: time, ..invocation }, &context.cancel, &mut |_, _| {})
+    };
+    let info = sel::parse_info(&ask(sel::info_invocation())?)?;
+    let entries = sel::parse_list(&ask(sel::list_invocation())?, info.entries)?;
+    let is_fault = |entry: &SelEntry| {
+        entry.is_of_power() && matches!(entry.class(), SelClass::Critical | SelClass::Warning)
+    };
+    Ok(entries.into_iter().filter(is_fault).map(|entry| entry.text).collect())
+}
