@@ -5,23 +5,28 @@ use std::time::Duration;
 use crate::gpu::{Gpu, GpuError, Kernel};
 use crate::pace::Pace;
 use crate::patterns::hash;
-use crate::tally::{self, Tally};
+use crate::tally::{self, Tally, WORKGROUP};
 use crate::{Arithmetic, Wrong};
 
 /// Steps of a chain.
 const LENGTH: u32 = 1024;
 /// Chains that differ, in groups of four.
 const DIFFERENT: u32 = 256;
-/// Invocations of a workgroup, as the shader has it.
-const WORKGROUP: u32 = 256;
+/// The chain in whose end a fault is planted.
+const PLANTED: u32 = 9;
 
 pub(crate) struct Chain<'g> {
+    links: Links<'g>,
+    ends: wgpu::Buffer,
+    pace: Pace,
+}
+
+/// What goes through all chains.
+struct Links<'g> {
     gpu: &'g Gpu,
     kernel: Kernel,
-    ends: wgpu::Buffer,
     tally: Tally,
     workgroups: u32,
-    pace: Pace,
 }
 
 impl<'g> Chain<'g> {
@@ -34,30 +39,30 @@ impl<'g> Chain<'g> {
         let kernel = gpu.kernel(&shader, "chain", &constants, &[(0, tally.buffer()), (1, &ends)])?;
         // each invocation has four chains
         let pace = Pace::new(u64::from(workgroups * WORKGROUP) * 4, LENGTH.into());
-        Ok(Self { gpu, kernel, ends, tally, workgroups, pace })
+        Ok(Self { links: Links { gpu, kernel, tally, workgroups }, ends, pace })
     }
 
     /// Compares with ends of which one is wrong, and looks whether each such chain is found to differ.
     pub(crate) fn prove(&self) -> Result<(), GpuError> {
-        let place = 9;
-        self.gpu.tell(&self.ends, place.into(), &[!end(place)]);
-        let wrong = self.go_through(1)?;
-        self.gpu.tell(&self.ends, place.into(), &[end(place)]);
-        wrong.is_planted("chains", u64::from(self.workgroups * WORKGROUP / DIFFERENT))
+        let Links { gpu, workgroups, .. } = self.links;
+        gpu.tell(&self.ends, PLANTED.into(), &[!end(PLANTED)]);
+        let wrong = self.links.go_through(1)?;
+        gpu.tell(&self.ends, PLANTED.into(), &[end(PLANTED)]);
+        let alike = u64::from(workgroups * WORKGROUP / DIFFERENT);
+        wrong.proves("chains", alike, |wrong| wrong.expected == !end(PLANTED))
     }
 
     /// Works for this long.
     pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
-        let mut pace = std::mem::replace(&mut self.pace, Pace::new(0, 0.0));
-        let answer = pace.keep(duration, |times| self.go_through(times));
-        self.pace = pace;
-        answer
+        self.pace.keep(duration, |times| self.links.go_through(times))
     }
 
     pub(crate) fn report(self) -> Arithmetic {
         self.pace.report()
     }
+}
 
+impl Links<'_> {
     /// All chains, this often, each end compared.
     fn go_through(&self, times: usize) -> Result<Wrong, GpuError> {
         self.gpu.start(&[(&self.kernel, [self.workgroups, 1, 1])].repeat(times));

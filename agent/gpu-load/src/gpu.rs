@@ -11,7 +11,7 @@ use crate::Gpu as Identity;
 
 /// How long one piece of work may take. Each is made so small that it takes well below a second on the slowest GPU; drivers
 /// themselves give a GPU up after ten.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How much of the memory that the driver offers is taken, percent: the driver needs some for the work itself.
 const SHARE: u8 = 95;
 
@@ -273,12 +273,10 @@ impl Gpu {
         self.queue.submit([commands.finish()]);
     }
 
-    /// Starts copies of whole buffers one after the other; [`Gpu::wait`] waits for them.
-    pub(crate) fn copy(&self, from: &wgpu::Buffer, to: &wgpu::Buffer, times: u32) {
+    /// Starts a copy of a whole buffer; [`Gpu::wait`] waits for it.
+    pub(crate) fn copy(&self, from: &wgpu::Buffer, to: &wgpu::Buffer) {
         let mut commands = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for _ in 0..times {
-            commands.copy_buffer_to_buffer(from, 0, to, 0, to.size());
-        }
+        commands.copy_buffer_to_buffer(from, 0, to, 0, to.size());
         self.queue.submit([commands.finish()]);
     }
 
@@ -312,8 +310,8 @@ impl Gpu {
         Ok(words)
     }
 
-    /// Whether nothing was refused or lost so far.
-    fn fine(&self) -> Result<(), GpuError> {
+    /// Whether nothing was refused or lost so far; a trouble is told once.
+    pub fn fine(&self) -> Result<(), GpuError> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

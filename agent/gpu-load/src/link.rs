@@ -1,104 +1,138 @@
-//! Copies from the host's memory to the GPU's and back, compared on both sides.
+//! Copies from the host's memory to the GPU's and back, each compared where it arrives.
+
+use std::time::Duration;
 
 use crate::clock;
 use crate::gpu::{Gpu, GpuError, Kernel};
 use crate::patterns::Pattern;
-use crate::tally::{self, Tally};
+use crate::tally::{self, KEPT, Tally, WORKGROUP};
 use crate::{Link as Report, Mismatch, Wrong};
 
-/// How often each way in a round: one copy is short beside what its start costs.
-const TIMES: u32 = 8;
-/// Invocations of a workgroup, as the shader has it.
-const WORKGROUP: u32 = 256;
-/// Wrong words that are kept.
-const KEPT: usize = 8;
+/// How often each way in a round.
+const TIMES: u32 = 4;
+/// The word in which a fault is planted.
+const PLANTED: u32 = 99;
 
 pub(crate) struct Link<'g> {
     gpu: &'g Gpu,
-    pattern: Pattern,
-    content: Vec<u8>,
+    /// What is sent, by turns: what is there before a copy is never what it brings.
+    contents: [(Pattern, Vec<u8>); 2],
     buffer: wgpu::Buffer,
     landing: wgpu::Buffer,
+    orders: wgpu::Buffer,
+    fill: Kernel,
     check: Kernel,
+    groups: u32,
     workgroups: u32,
     tally: Tally,
-    report: Report,
-    seconds: (f64, f64),
+    copies: u32,
+    wrong: Wrong,
+    to_gpu: Duration,
+    from_gpu: Duration,
 }
 
 impl<'g> Link<'g> {
     /// Copies of so many bytes.
     pub(crate) fn new(gpu: &'g Gpu, bytes: u32) -> Result<Self, GpuError> {
-        let pattern = Pattern::hashed(1);
-        let content = (0..bytes / 4).flat_map(|place| pattern.word(place).to_le_bytes()).collect();
+        let content = |pattern: Pattern| {
+            (pattern, (0..bytes / 4).flat_map(|place| pattern.word(place).to_le_bytes()).collect())
+        };
+        let contents = [content(Pattern::hashed(1)), content(Pattern::hashed(2))];
         let (buffer, landing) = (gpu.buffer(bytes.into())?, gpu.landing(bytes.into()));
         let (orders, tally) = (gpu.orders(5), Tally::new(gpu)?);
         let groups = bytes / 16;
         let workgroups = groups.div_ceil(WORKGROUP).min(gpu.most_workgroups());
-        gpu.tell(&orders, 0, &[pattern.kind, pattern.seed, 0, groups, workgroups * WORKGROUP]);
         let shader = [tally::SHADER, include_str!("shaders/memory.wgsl")].concat();
+        let fill = gpu.kernel(&shader, "fill", &[], &[(1, &buffer), (2, &orders)])?;
         let check = gpu.kernel(&shader, "check", &[], &[(0, tally.buffer()), (1, &buffer), (2, &orders)])?;
-        let report = Report {
-            bytes: 0,
-            to_gpu_bytes_per_second: 0.0,
-            from_gpu_bytes_per_second: 0.0,
-            wrong: Wrong::default(),
-        };
         Ok(Self {
             gpu,
-            pattern,
-            content,
+            contents,
             buffer,
             landing,
+            orders,
+            fill,
             check,
+            groups,
             workgroups,
             tally,
-            report,
-            seconds: (0.0, 0.0),
+            copies: 0,
+            wrong: Wrong::default(),
+            to_gpu: Duration::ZERO,
+            from_gpu: Duration::ZERO,
         })
+    }
+
+    /// Plants a wrong word among those that were sent, and looks whether both sides find it.
+    pub(crate) fn prove(&self) -> Result<(), GpuError> {
+        let (pattern, content) = &self.contents[0];
+        self.gpu.send(&self.buffer, content);
+        self.gpu.tell(&self.buffer, PLANTED.into(), &[!pattern.word(PLANTED)]);
+        let is_planted = |wrong: &Mismatch| wrong.place == PLANTED.into();
+        self.arrived(*pattern)?.proves("copies to the GPU", 1, is_planted)?;
+        self.gpu.copy(&self.buffer, &self.landing);
+        let words = self.gpu.landed(&self.landing)?;
+        compared(*pattern, &words).proves("copies from the GPU", 1, is_planted)
     }
 
     /// Copies there and back.
     pub(crate) fn round(&mut self) -> Result<(), GpuError> {
-        let begun = clock::now();
         for _ in 0..TIMES {
-            self.gpu.send(&self.buffer, &self.content);
+            let (pattern, content) = &self.contents[self.copies as usize % 2];
+            let begun = clock::now();
+            self.gpu.send(&self.buffer, content);
             self.gpu.wait()?;
+            self.to_gpu += begun.elapsed();
+            let wrong = self.arrived(*pattern)?;
+            self.wrong.add(wrong);
+
+            let pattern = Pattern::hashed(self.copies);
+            self.run(&self.fill, pattern);
+            self.gpu.wait()?;
+            let begun = clock::now();
+            self.gpu.copy(&self.buffer, &self.landing);
+            self.gpu.wait()?;
+            self.from_gpu += begun.elapsed();
+            self.wrong.add(compared(pattern, &self.gpu.landed(&self.landing)?));
+            self.copies = self.copies.wrapping_add(1);
         }
-        self.seconds.0 += begun.elapsed().as_secs_f64();
-        self.gpu.start(&[(&self.check, [self.workgroups, 1, 1])]);
-        let wrong = self.tally.take(self.gpu, |_, word| word.into())?;
-        self.report.wrong.add(wrong);
-        let begun = clock::now();
-        self.gpu.copy(&self.buffer, &self.landing, TIMES);
-        self.gpu.wait()?;
-        self.seconds.1 += begun.elapsed().as_secs_f64();
-        let words = self.gpu.landed(&self.landing)?;
-        self.report.wrong.add(self.compared(&words));
-        self.report.bytes += self.content.len() as u64 * u64::from(TIMES);
         Ok(())
     }
 
     pub(crate) fn report(self) -> Report {
-        let bytes = self.report.bytes as f64;
+        let bytes = self.buffer.size() * u64::from(self.copies);
         Report {
-            to_gpu_bytes_per_second: bytes / self.seconds.0,
-            from_gpu_bytes_per_second: bytes / self.seconds.1,
-            ..self.report
+            bytes,
+            to_gpu_bytes_per_second: bytes as f64 / self.to_gpu.as_secs_f64(),
+            from_gpu_bytes_per_second: bytes as f64 / self.from_gpu.as_secs_f64(),
+            wrong: self.wrong,
         }
     }
 
-    fn compared(&self, words: &[u32]) -> Wrong {
-        let mut wrong = Wrong::default();
-        for (place, found) in (0..).zip(words) {
-            let expected = self.pattern.word(place);
-            if *found != expected {
-                wrong.count += 1;
-                if wrong.first.len() < KEPT {
-                    wrong.first.push(Mismatch { place: place.into(), expected, found: *found });
-                }
+    /// What of the pattern did not arrive at the GPU.
+    fn arrived(&self, pattern: Pattern) -> Result<Wrong, GpuError> {
+        self.run(&self.check, pattern);
+        self.tally.take(self.gpu, |_, word| word.into())
+    }
+
+    fn run(&self, kernel: &Kernel, pattern: Pattern) {
+        let Pattern { kind, seed } = pattern;
+        self.gpu.tell(&self.orders, 0, &[kind, seed, 0, self.groups, self.workgroups * WORKGROUP]);
+        self.gpu.start(&[(kernel, [self.workgroups, 1, 1])]);
+    }
+}
+
+/// What of the pattern did not arrive at the host.
+fn compared(pattern: Pattern, words: &[u32]) -> Wrong {
+    let mut wrong = Wrong::default();
+    for (place, found) in (0..).zip(words) {
+        let expected = pattern.word(place);
+        if *found != expected {
+            wrong.count += 1;
+            if wrong.first.len() < KEPT {
+                wrong.first.push(Mismatch { place: place.into(), expected, found: *found });
             }
         }
-        wrong
     }
+    wrong
 }

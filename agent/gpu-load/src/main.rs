@@ -6,13 +6,14 @@
 //! no GPU, or a lost one: the document says so.
 
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use vetting_gpu_load::gpu::{self, Gpu, GpuError};
 use vetting_gpu_load::work::{Extent, work};
-use vetting_gpu_load::{Document, FORMAT, Load};
+use vetting_gpu_load::{Document, FORMAT, Load, Work};
 
 /// Works one GPU by Vulkan, checks every answer, and prints what it found as one JSON document.
 ///
@@ -56,7 +57,7 @@ fn load(arguments: &Arguments) -> Load {
         return Load::NoGpu { others: adapters.iter().map(gpu::identity).collect() };
     };
     let extent = Extent::full(Duration::from_secs(arguments.seconds));
-    match Gpu::open(adapter).and_then(|gpu| work(&gpu, &extent)) {
+    match Gpu::open(adapter).and_then(|gpu| worked(gpu, &extent)) {
         Ok(work) => Load::Worked(Box::new(work)),
         Err(error @ (GpuError::Lost { .. } | GpuError::Hung)) => {
             Load::Lost { gpu: gpu::identity(adapter), message: error.to_string() }
@@ -68,4 +69,14 @@ fn load(arguments: &Arguments) -> Load {
             | GpuError::Blind { .. }),
         ) => Load::Failed { message: error.to_string() },
     }
+}
+
+/// The work on a GPU that is never closed: that would wait for one that hangs.
+fn worked(gpu: Gpu, extent: &Extent) -> Result<Work, GpuError> {
+    let gpu: &Gpu = Box::leak(Box::new(gpu));
+    // wgpu panics where it waits for a device that is lost
+    catch_unwind(AssertUnwindSafe(|| work(gpu, extent))).unwrap_or_else(|_| {
+        gpu.fine()?;
+        Err(GpuError::Invalid { message: "the work crashed".to_owned() })
+    })
 }

@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::gpu::{Gpu, GpuError, Kernel};
 use crate::patterns::Pattern;
-use crate::tally::{self, Tally};
+use crate::tally::{self, Tally, WORKGROUP};
 use crate::{Memory as Report, Wrong};
 
 /// Size of a part, bytes: one kernel goes through it in well below a second.
@@ -13,8 +13,8 @@ const PART_BYTES: u64 = 256 << 20;
 const SMALLEST_BYTES: u64 = 1 << 20;
 /// What is given back once the driver gives no more: it needs memory for the work itself.
 const HEADROOM_BYTES: u64 = 512 << 20;
-/// Invocations of a workgroup, as the shader has it.
-const WORKGROUP: u32 = 256;
+/// The word in which a fault is planted.
+const PLANTED: u32 = 77;
 /// More workgroups than the largest GPU can have at once.
 const MOST_WORKGROUPS: u32 = 1 << 14;
 /// What one round reads and writes, as often as there is memory: written, read and written, read.
@@ -81,13 +81,9 @@ impl<'g> Memory<'g> {
         let pattern = Pattern::hashed(0);
         self.start(0, pattern, Step::Fill);
         self.gpu.wait()?;
-        self.gpu.tell(&self.parts[0].buffer, 77, &[!pattern.of_part(0).word(77)]);
+        self.gpu.tell(&self.parts[0].buffer, PLANTED.into(), &[!pattern.of_part(0).word(PLANTED)]);
         self.start(0, pattern, Step::Check);
-        let wrong = self.taken()?;
-        if wrong.first.first().is_some_and(|first| first.place != 77) {
-            return Err(GpuError::Blind { what: "memory", found: 0, planted: 1 });
-        }
-        wrong.is_planted("memory", 1)
+        self.taken()?.proves("memory", 1, |wrong| wrong.place == PLANTED.into())
     }
 
     /// One round through all of it.

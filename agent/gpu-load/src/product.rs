@@ -19,14 +19,24 @@ const LARGEST: i32 = 4;
 /// The seed of the matrices.
 const SEED: u64 = 0x7e57;
 
+/// The element in whose reference a fault is planted.
+const PLANTED: usize = 1029;
+
 pub(crate) struct Product<'g> {
+    multiplication: Multiplication<'g>,
+    reference: wgpu::Buffer,
+    /// What the reference has where a fault is planted.
+    right: u32,
+    pace: Pace,
+}
+
+/// What makes the product and compares it.
+struct Multiplication<'g> {
     gpu: &'g Gpu,
     size: u32,
     multiply: Kernel,
     compare: Kernel,
-    reference: wgpu::Buffer,
     tally: Tally,
-    pace: Pace,
 }
 
 impl<'g> Product<'g> {
@@ -35,7 +45,8 @@ impl<'g> Product<'g> {
         let mut random = fastrand::Rng::with_seed(SEED);
         let mut matrix = || (0..size * size).map(|_| random.i32(-LARGEST..=LARGEST)).collect::<Vec<_>>();
         let (left, right) = (matrix(), matrix());
-        let reference = gpu.filled(&bits(&multiplied(&left, &right, size as usize)))?;
+        let known = bits(&multiplied(&left, &right, size as usize));
+        let reference = gpu.filled(&known)?;
         let left = gpu.filled(&bits(&transposed(&left, size as usize)))?;
         let right = gpu.filled(&bits(&right))?;
         let product = gpu.buffer(u64::from(size * size * COPIES) * 4)?;
@@ -48,32 +59,32 @@ impl<'g> Product<'g> {
         let compare = gpu.kernel(&shader, "compare", &constants, &compared)?;
         // a multiplication and an addition each
         let pace = Pace::new(u64::from(size * size * COPIES), 2.0 * f64::from(size));
-        Ok(Self { gpu, size, multiply, compare, reference, tally, pace })
+        let multiplication = Multiplication { gpu, size, multiply, compare, tally };
+        Ok(Self { multiplication, reference, right: known[PLANTED], pace })
     }
 
     /// Compares with a reference in which one element is wrong, and looks whether each copy is found to differ there.
     pub(crate) fn prove(&self) -> Result<(), GpuError> {
-        let place = u64::from(self.size + 5);
+        let gpu = self.multiplication.gpu;
         // no product has a half in it
-        self.gpu.tell(&self.reference, place, &[0.5_f32.to_bits()]);
-        let wrong = self.make(1)?;
-        let right = wrong.first.first().map_or(0.5, |first| f32::from_bits(first.found));
-        self.gpu.tell(&self.reference, place, &[right.to_bits()]);
-        wrong.is_planted("products", COPIES.into())
+        let planted = 0.5_f32.to_bits();
+        gpu.tell(&self.reference, PLANTED as u64, &[planted]);
+        let wrong = self.multiplication.make(1)?;
+        gpu.tell(&self.reference, PLANTED as u64, &[self.right]);
+        wrong.proves("products", COPIES.into(), |wrong| wrong.expected == planted)
     }
 
     /// Multiplies for this long.
     pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
-        let mut pace = std::mem::replace(&mut self.pace, Pace::new(0, 0.0));
-        let answer = pace.keep(duration, |times| self.make(times));
-        self.pace = pace;
-        answer
+        self.pace.keep(duration, |times| self.multiplication.make(times))
     }
 
     pub(crate) fn report(self) -> Arithmetic {
         self.pace.report()
     }
+}
 
+impl Multiplication<'_> {
     /// The product in all its copies, this often, each compared.
     fn make(&self, times: usize) -> Result<Wrong, GpuError> {
         let squares = [self.size / SQUARE, self.size / SQUARE, COPIES];

@@ -5,8 +5,10 @@ use crate::{Mismatch, Wrong};
 
 /// What every shader begins with.
 pub(crate) const SHADER: &str = include_str!("shaders/tally.wgsl");
+/// Invocations of a workgroup in the shaders of memory and of chains.
+pub(crate) const WORKGROUP: u32 = 256;
 /// How many are kept.
-const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 8;
 /// The count, which has the room of one that is kept, and those.
 const WORDS: usize = 4 * (KEPT + 1);
 
@@ -26,7 +28,7 @@ impl Tally {
 
     /// Waits for the kernels, and takes what they counted since the last time. `place` makes a place of its two halves.
     pub(crate) fn take(&self, gpu: &Gpu, place: impl Fn(u32, u32) -> u64) -> Result<Wrong, GpuError> {
-        gpu.copy(&self.buffer, &self.landing, 1);
+        gpu.copy(&self.buffer, &self.landing);
         let words = gpu.landed(&self.landing)?;
         gpu.tell(&self.buffer, 0, &[0; WORDS]);
         let count = u64::from(words[0]);
@@ -48,8 +50,17 @@ impl Wrong {
         self.first.truncate(KEPT);
     }
 
-    /// Whether a fault that was planted `planted` times was found each time.
-    pub(crate) fn is_planted(&self, what: &'static str, planted: u64) -> Result<(), GpuError> {
-        if self.count == planted { Ok(()) } else { Err(GpuError::Blind { what, found: self.count, planted }) }
+    /// Whether a fault that was planted `planted` times was found. More may be wrong, which the work will find again.
+    pub(crate) fn proves(
+        &self,
+        what: &'static str,
+        planted: u64,
+        is_planted: impl Fn(&Mismatch) -> bool,
+    ) -> Result<(), GpuError> {
+        let all_kept = self.count == self.first.len() as u64;
+        if self.count < planted || (all_kept && !self.first.iter().any(is_planted)) {
+            return Err(GpuError::Blind { what, found: self.count, planted });
+        }
+        Ok(())
     }
 }

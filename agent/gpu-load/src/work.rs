@@ -47,6 +47,7 @@ pub fn work(gpu: &Gpu, extent: &Extent) -> Result<Work, GpuError> {
     let mut memory = Memory::take(gpu, extent.memory_bytes)?;
     products.prove()?;
     chains.prove()?;
+    link.prove()?;
     memory.prove()?;
     loop {
         let turn = clock::now();

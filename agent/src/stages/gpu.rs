@@ -36,8 +36,8 @@ impl Stage for GpuStage {
         StageDescription {
             name: StageName::Gpu,
             effect: Effect::Load,
-            applies_to: "GPUs of NVIDIA, AMD and Intel whose driver is loaded",
-            finds: "GPUs that are lost, lose memory, give up rows or pages, or have a narrow or slow link",
+            applies_to: "GPUs whose driver is loaded",
+            finds: "GPUs that are lost, hang, answer wrong, lose memory, give up rows or pages, or have a narrow or slow link",
         }
     }
 

@@ -4,8 +4,8 @@ struct Orders {
     // which pattern: see patterns.rs
     pattern: u32,
     seed: u32,
-    // number of the chunk, and its size in groups of four words
-    chunk: u32,
+    // number of the part, and its size in groups of four words
+    part: u32,
     groups: u32,
     stride: u32,
 }
@@ -29,7 +29,7 @@ fn compare(group: u32, expected: vec4<u32>) {
     }
     for (var word = 0u; word < 4u; word++) {
         if found[word] != expected[word] {
-            note(vec2(orders.chunk, 4u * group + word), expected[word], found[word]);
+            note(vec2(orders.part, 4u * group + word), expected[word], found[word]);
         }
     }
 }

@@ -84,6 +84,7 @@ fn loads(change: fn(&mut Work)) -> impl Fn(&Invocation) -> Answer + Send + Sync 
             let mut document: Document = serde_json::from_slice(&finished.stdout).unwrap();
             let Load::Worked(work) = &mut document.load else { panic!("{document:?}") };
             work.gpu.address = call.args[0].to_str().unwrap().to_owned();
+            work.seconds = call.args[2].to_str().unwrap().parse().unwrap();
             change(work);
             Ok(Finished { stdout: serde_json::to_vec(&document).unwrap(), ..finished })
         }
@@ -145,11 +146,12 @@ fn a_load_by_vulkan_that_did_not_come_to_its_end_is_no_pass() {
     let load = |answer: fn(&Invocation) -> Answer| {
         let tools = Told::new(move |call: &Invocation| match call.tool {
             "nvml-probe" => recorded("nvml-probe", "0.1-good"),
-            "gpu-load" => answer(call),
+            "gpu-load" if call.args[0] == "0000:3b:00.0" => answer(call),
             _ => missing(call),
         });
-        let (report, kept, _) = a100(16).run(&WORK, &tools);
-        assert_eq!(outcome(report), kept.sub_steps()["load"]);
+        let mut two = a100(16);
+        two.inventory.pci.push(function("0000:af:00.0", "030200", "10de", Some("nvidia")));
+        let (_, kept, _) = two.run(&WORK, &tools);
         kept.sub_steps()["load"].clone()
     };
     let lost = load(|_| {
@@ -162,10 +164,40 @@ fn a_load_by_vulkan_that_did_not_come_to_its_end_is_no_pass() {
     assert!(matches!(&refused, Outcome::Error { reason } if reason.contains("no memory")), "{refused:?}");
     let unknown = load(|_| told(r#"{"format": 1, "load": {"no_gpu": {"others": []}}}"#));
     assert!(matches!(&unknown, Outcome::Skip { reason } if reason.contains("by Vulkan")), "{unknown:?}");
+    let left_out = load(|_| {
+        told(
+            r#"{"format": 1, "load": {"no_gpu": {"others": [{"address": "0000:af:00.0", "name": "", "driver": ""}]}}}"#,
+        )
+    });
+    assert!(
+        matches!(&left_out, Outcome::Error { reason } if reason.contains("0000:af:00.0")),
+        "{left_out:?}"
+    );
     let another = load(|_| recorded("gpu-load", "0.1-h100"));
     assert!(matches!(&another, Outcome::Error { reason } if reason.contains("another GPU")), "{another:?}");
     for answer in [hung, garbage] {
         let outcome = load(answer);
+        assert!(matches!(outcome, Outcome::Error { .. }), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_load_that_fell_short_is_an_error() {
+    let load = |change: fn(&mut Work)| {
+        let (_, kept, _) = a100(16).run(&WORK, &Told::new(loads(change)));
+        kept.sub_steps()["load"].clone()
+    };
+    assert_eq!(load(|_| ()), Outcome::Pass);
+    let changes: [fn(&mut Work); 6] = [
+        |work| work.seconds = 129.0,
+        |work| work.memory.rounds = 0,
+        |work| work.products.results = 0,
+        |work| work.chains.results = 0,
+        |work| work.link.bytes = 0,
+        |work| work.memory.tested_bytes = 1 << 20,
+    ];
+    for change in changes {
+        let outcome = load(change);
         assert!(matches!(outcome, Outcome::Error { .. }), "{outcome:?}");
     }
 }
@@ -360,6 +392,8 @@ fn diagnostics_that_fail_fail_and_those_that_hang_are_an_error() {
     let failed = ends(|_| told(&GOOD_DIAG.replace("Pass", "Fail")));
     assert!(matches!(failed, Outcome::Fail { reason } if reason.contains("PCIe")));
     assert!(matches!(ends(hung), Outcome::Error { .. }));
+    let (_, kept, _) = a100(16).run(&WORK, &tools("0.1-good", "0.1-good", garbage));
+    assert_eq!(kept.measurements()["gpu dcgm/failed"], None);
     assert!(matches!(ends(garbage), Outcome::Error { .. }));
     let nothing = ends(|_| told(&GOOD_DIAG.replace("Pass", "Skip")));
     assert!(matches!(nothing, Outcome::Skip { reason } if reason.contains("worked 0 of 1 GPUs")));

@@ -52,7 +52,7 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
     if rounds == 0 {
         return Answer::Not("the time is too short for DCGM's shortest load".to_owned());
     }
-    let (mut outcomes, mut at_work, mut failed, mut warned) = (Vec::new(), false, 0, 0);
+    let (mut outcomes, mut at_work, mut counts) = (Vec::new(), false, Some((0, 0)));
     let mut details = json!({});
     for round in 1..=rounds {
         let diagnosis = match diagnose(context, level) {
@@ -62,12 +62,13 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
             }
             Err(error) => {
                 outcomes.push(Outcome::error(format!("load: {}", error.reason())));
+                counts = None;
                 break;
             }
         };
         at_work |= !diagnosis.passed.is_empty() || !diagnosis.failed.is_empty();
-        failed += diagnosis.failed.len();
-        warned += diagnosis.warned.len();
+        counts =
+            counts.map(|(failed, warned)| (failed + diagnosis.failed.len(), warned + diagnosis.warned.len()));
         let outcome = outcome(&diagnosis, gpus.len());
         details = json!({
             "level": level,
@@ -84,8 +85,8 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
             break;
         }
     }
-    context.measure("gpu", "dcgm/failed", Some(failed as f64), "count");
-    context.measure("gpu", "dcgm/warnings", Some(warned as f64), "count");
+    context.measure("gpu", "dcgm/failed", counts.map(|counts| counts.0 as f64), "count");
+    context.measure("gpu", "dcgm/warnings", counts.map(|counts| counts.1 as f64), "count");
     Answer::Worked(Part { outcome: Outcome::worst_of(outcomes, ""), details, worked: at_work })
 }
 
