@@ -4,6 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use vetting_agent::boot_parameters::{BootParameters, RunParameters};
@@ -33,15 +34,50 @@ impl Console for Silent {
     fn line(&self, _text: &str) {}
 }
 
-/// The boot script that a machine with this MAC address gets from a boot listener.
+/// How long a machine's firmware asks for its boot script while the coordinator is away.
+const BOOT_PATIENCE: Duration = Duration::from_mins(2);
+/// Pause before it asks again.
+const BOOT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The boot script that a machine with this MAC address gets from a boot listener. Asks again, as firmware does, while nobody
+/// listens there and where an answer is cut short, as by a coordinator that is killed.
 pub fn boot_script(address: SocketAddr, mac: &str) -> anyhow::Result<String> {
+    let begin = clock::monotonic();
+    loop {
+        match boot_answer(address, mac) {
+            Ok((head, body)) => {
+                ensure!(head.contains(" 200 "), "{head}");
+                return Ok(body);
+            }
+            Err(error) if begin.elapsed() > BOOT_PATIENCE => {
+                return Err(error).context("no whole boot script came");
+            }
+            Err(_) => std::thread::sleep(BOOT_PAUSE),
+        }
+    }
+}
+
+/// Head and body of one answer, whole.
+fn boot_answer(address: SocketAddr, mac: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET /boot/ipxe?mac={mac} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    // a listener that is up and never answers must not hang a test
+    stream.set_read_timeout(Some(BOOT_PATIENCE))?;
+    // in one piece, as firmware sends it
+    let request = format!("GET /boot/ipxe?mac={mac} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
-    ensure!(head.contains(" 200 "), "{head}");
-    Ok(body.to_owned())
+    whole(&answer).ok_or_else(|| std::io::Error::other(format!("an answer cut short: {answer:?}")))
+}
+
+/// Head and body of an answer, if it is as long as it says.
+fn whole(answer: &str) -> Option<(String, String)> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let said = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    said.is_none_or(|length| body.len() >= length).then(|| (head.to_owned(), body.to_owned()))
 }
 
 /// The kernel parameters in a boot script.
@@ -113,5 +149,45 @@ impl SimulatedAgent {
     /// Waits until all that was said is durable at the coordinator.
     pub fn flush(&self) -> anyhow::Result<Directive> {
         Ok(self.uplink.flush(&self.cancel)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_cut_short_is_asked_for_again() {
+        let good = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n#!ipxe\n";
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let coordinator = std::thread::spawn(move || {
+            // nothing, half a head, half a body, all of it
+            for length in [0, 20, good.len() - 3, good.len()] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = [0; 512];
+                assert!(stream.read(&mut request).unwrap() > 0);
+                stream.write_all(&good.as_bytes()[..length]).unwrap();
+            }
+        });
+        assert_eq!(boot_script(address, "52:54:00:00:00:01").unwrap(), "#!ipxe\n");
+        coordinator.join().unwrap();
+    }
+
+    #[test]
+    fn a_refusal_is_not_asked_for_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let coordinator = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 512];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+        });
+        let told = boot_script(address, "52:54:00:00:00:01").unwrap_err().to_string();
+        assert!(told.contains("404"), "{told}");
+        coordinator.join().unwrap();
     }
 }

@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::tools::runner::ToolRunner;
 use absences::Absences;
 pub(crate) use network::without_carrier;
+pub(crate) use pci::is_screen;
 pub(crate) use smbios::is_placeholder;
 
 /// Takes stock of the whole machine. Never fails: what cannot be read is in [`Inventory::absent`].

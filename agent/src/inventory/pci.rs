@@ -83,7 +83,7 @@ pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
     devices
         .iter()
         .filter(|device| device.class.starts_with("03") || device.class.starts_with("1200"))
-        .filter(|device| !is_bmc_vga(device) && !is_virtual_screen(device))
+        .filter(|device| !is_screen(device))
         .map(|device| Gpu {
             pci_address: device.address.clone(),
             model: model(device),
@@ -95,27 +95,14 @@ pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
         .collect()
 }
 
-/// The remote console of a BMC is on the PCI bus as a VGA controller, and computes nothing: those of ASPEED, and the
-/// Matrox G200 family (PCI id list: 0520 to 0538).
-fn is_bmc_vga(device: &PciDevice) -> bool {
-    let g200 = || ("0520"..="0538").contains(&device.device_id.as_str());
-    let made_for_bmcs = device.vendor_id == "1a03" || (device.vendor_id == "102b" && g200());
-    device.class.starts_with("0300") && made_for_bmcs
-}
-
-/// The screen of a virtual machine (PCI id list): QEMU and Bochs, QXL, virtio, Cirrus as QEMU has it, VMware, Hyper-V,
-/// VirtualBox.
-fn is_virtual_screen(device: &PciDevice) -> bool {
-    const SCREENS: [(&str, &str); 7] = [
-        ("1234", "1111"),
-        ("1b36", "0100"),
-        ("1af4", "1050"),
-        ("1013", "00b8"),
-        ("15ad", "0405"),
-        ("1414", "5353"),
-        ("80ee", "beef"),
-    ];
-    SCREENS.contains(&(&device.vendor_id, &device.device_id))
+/// The VGA of a BMC, which shows its remote console, or the screen of a virtual machine (PCI id list): it computes nothing.
+pub(crate) fn is_screen(device: &PciDevice) -> bool {
+    /// Who make nothing else that shows: Cirrus, Matrox, QEMU and Bochs, VMware, ASPEED, virtio, Red Hat (QXL).
+    const VENDORS: [&str; 7] = ["1013", "102b", "1234", "15ad", "1a03", "1af4", "1b36"];
+    /// Hyper-V, VirtualBox.
+    const SCREENS: [(&str, &str); 2] = [("1414", "5353"), ("80ee", "beef")];
+    let ids = (device.vendor_id.as_str(), device.device_id.as_str());
+    VENDORS.contains(&ids.0) || SCREENS.contains(&ids)
 }
 
 #[cfg(test)]
@@ -144,11 +131,14 @@ mod tests {
             function("030000", "1a03", "2000"),
             function("030000", "102b", "0536"),
             function("030000", "102b", "0d80"),
+            function("030000", "1414", "5353"),
+            function("030000", "80ee", "beef"),
+            function("120000", "1414", "0001"),
             function("030000", "10de", "2bb1"),
             function("030200", "10de", "2330"),
             function("120000", "1002", "74a1"),
         ]);
         let found: Vec<&str> = found.iter().map(|gpu| gpu.pci_address.as_str()).collect();
-        assert_eq!(found, ["0000:0d80", "0000:2bb1", "0000:2330", "0000:74a1"]);
+        assert_eq!(found, ["0000:0001", "0000:2bb1", "0000:2330", "0000:74a1"]);
     }
 }

@@ -20,6 +20,7 @@ use vetting_protocol::plan::StageWork;
 
 use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
+use crate::clock;
 use crate::tools::ipmitool::{self, dcmi, sdr};
 use crate::tools::runner::ToolError;
 use crate::tools::stress_ng;
@@ -27,6 +28,8 @@ use supplies::Supplies;
 
 /// What comes after the load: the last looks.
 const AFTERWARDS: Duration = Duration::from_secs(15);
+/// How much longer than the load the event log may take: the last looks need the BMC, and their time within the limit.
+const LOG_AFTERWARDS: Duration = Duration::from_secs(5);
 
 pub(super) struct PsuStage;
 
@@ -63,9 +66,9 @@ impl Stage for PsuStage {
         let sub_steps = SubSteps::new(context, count);
         let duration = Duration::from_millis(*load_ms);
         let mut under_load = None;
+        let log_until = clock::monotonic() + duration + LOG_AFTERWARDS;
         let (load, logged) = std::thread::scope(|scope| {
-            let log =
-                has_bmc(context).then(|| scope.spawn(|| event_log::measure(context, duration + AFTERWARDS)));
+            let log = has_bmc(context).then(|| scope.spawn(|| event_log::measure(context, log_until)));
             let load = sub_steps.run(0, "load", || {
                 sub_steps.by_time(0, duration, || {
                     let (found, looked) = loaded(context, workers, duration);

@@ -71,10 +71,10 @@ fn ask_all(
     let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
     let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
     let known = Mutex::new(Known::new());
-    let one = |ordinal: u32, subject: &Subject<'_>, is_beside_drives: bool| {
+    let one = |ordinal: u32, subject: &Subject<'_>, is_volume: bool| {
         sub_steps.run(ordinal, &format!("{} SMART", subject.name), || {
             let advance = |done, left| sub_steps.advance(ordinal, done, left);
-            let (found, counters) = ask(context, subject, self_test, is_beside_drives, advance);
+            let (found, counters) = ask(context, subject, self_test, is_volume, advance);
             if let Some(counters) = counters {
                 known.lock().unwrap_or_else(PoisonError::into_inner).insert(subject.name.clone(), counters);
             }
@@ -88,7 +88,9 @@ fn ask_all(
             })
         });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
-            vec![one(target.index, &Subject::of(target), !drives.is_empty())]
+            // a volume stands back only for drives that are asked
+            let is_volume = !drives.is_empty() && behind::is_volume(context, &target.disk.name);
+            vec![one(target.index, &Subject::of(target), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
@@ -134,13 +136,13 @@ impl<'t> Subject<'t> {
     }
 }
 
-/// Self-test, report, and what else tells a disk from a new one. `is_beside_drives`: the machine has drives behind
-/// controllers, which are asked by themselves.
+/// Self-test, report, and what else tells a disk from a new one. `is_volume`: a RAID controller made it of drives, which
+/// are asked by themselves.
 fn ask(
     context: &StageContext<'_>,
     subject: &Subject<'_>,
     self_test: SelfTest,
-    is_beside_drives: bool,
+    is_volume: bool,
     advance: impl Fn(f64, Option<Duration>),
 ) -> (Found, Option<Counters>) {
     let name = &subject.name;
@@ -151,7 +153,7 @@ fn ask(
     }
     let report = match answer {
         Ok(Answer::Report(report)) => report,
-        Ok(Answer::NotSupported { reason }) if is_beside_drives => {
+        Ok(Answer::NotSupported { reason }) if is_volume => {
             let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
             return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
         }

@@ -81,7 +81,10 @@ impl Stage for StorageStage {
         let context: &StageContext<'_> = context;
         let targets = disks::targets_of(context)?;
         let of_disks = targets.count().saturating_mul(sub_steps_of(context.consent));
-        let of_drives = u32::try_from(context.facts.drives_behind.len()).unwrap_or(u32::MAX);
+        // drives without a volume are not worked, and not asked
+        let asks_drives = !targets.chosen.is_empty();
+        let drives = if asks_drives { context.facts.drives_behind.len() } else { 0 };
+        let of_drives = u32::try_from(drives).unwrap_or(u32::MAX);
         let sub_steps = SubSteps::new(context, of_disks.saturating_add(of_drives));
         let (read_for, random_for) =
             (Duration::from_millis(*fio_read_ms), Duration::from_millis(*fio_random_ms));
@@ -89,8 +92,7 @@ impl Stage for StorageStage {
             let disk = Disk { context, sub_steps: &sub_steps, target };
             disk.test(read_for, random_for, *surface)
         });
-        // drives without a volume were not worked, and are no disk that was tested
-        if !outcomes.is_empty() {
+        if asks_drives {
             outcomes.extend(smart::drives_after_load(context, &sub_steps, of_disks));
         }
         Ok(StageReport {

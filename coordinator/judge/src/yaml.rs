@@ -88,10 +88,13 @@ pub fn line_of_key(text: &str, path: &str) -> usize {
 }
 
 /// Line and column of an item of the top-level list under `key`, the first having position 0; of the key where the list is
-/// not one item a line.
+/// not one item a line. The list ends where the next key of the document begins.
 pub fn place_of_item(text: &str, key: &str, position: usize) -> (usize, usize) {
     let begin = line_of_key(text, key);
-    let mut items = (begin + 1..).zip(text.lines().skip(begin)).filter_map(|(line, text)| {
+    let is_below =
+        |line: &str| line.is_empty() || line.starts_with([' ', '\t', '#']) || line.starts_with("- ");
+    let lines = (begin + 1..).zip(text.lines().skip(begin)).take_while(|(_, text)| is_below(text));
+    let mut items = lines.filter_map(|(line, text)| {
         let from_dash = text.trim_start_matches(' ');
         from_dash.starts_with("- ").then(|| (line, text.len() - from_dash.len()))
     });
@@ -136,4 +139,31 @@ fn mistake(text: &str, error: &serde_yaml::Error, path: String) -> Mistake {
         None => line,
     };
     Mistake { line, column, path, what: what.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_of_another_list_are_none_of_this_one() {
+        let flow = "stages: [{stage: PSU}]\ndisks:\n  - {count: 1}\n";
+        assert_eq!(place_of_item(flow, "stages", 0), (1, 1));
+        let over_lines = "stages:\n  [\n    {stage: PSU},\n  ]\ndisks:\n- {count: 1}\n";
+        assert_eq!(place_of_item(over_lines, "stages", 0), (1, 1));
+        let short = "cpu: {sockets: 2}\nstages:\n  - {stage: PSU}\ndisks:\n  - {count: 1}\n";
+        assert_eq!(place_of_item(short, "stages", 0), (3, 5));
+        assert_eq!(place_of_item(short, "stages", 1), (2, 1));
+    }
+
+    #[test]
+    fn blank_lines_comments_and_lists_within_items_end_no_list() {
+        for indent in ["", "  "] {
+            let text = format!(
+                "stages:\n{indent}- stage: PSU\n{indent}  profiles:\n{indent}  - quick\n\n# and\n   \n{indent}- stage: Burn\n"
+            );
+            assert_eq!(place_of_item(&text, "stages", 0), (2, indent.len() + 3));
+            assert_eq!(place_of_item(&text, "stages", 1), (8, indent.len() + 3), "{indent:?}");
+        }
+    }
 }

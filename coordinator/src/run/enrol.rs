@@ -180,13 +180,23 @@ impl Driver {
         let host = self.register(connection, &question.identity, name, spec, now_ms)?;
         let recipe =
             token.values.start_profile.map(|profile| self.recipe(profile, false, OverrideFlags::NONE));
-        let started = recipe.map(|recipe| place(connection, &host, &recipe, now_ms)).transpose()?;
+        let placed = recipe.map(|recipe| place(connection, &host, &recipe, now_ms)).transpose();
         let uses = token.uses + 1;
         let message = format!(
             "{} at {} enrolled with token {} (use {uses} of {})",
             host.name, question.address, token.id, token.values.uses_allowed
         );
         tell(connection, now_ms, EventLevel::Info, "host_enrolled", message, Some(host.id))?;
+        let started = match placed {
+            Ok(started) => started,
+            // refused before anything of the run was written, as where the profile was replaced since the token was made
+            Err(RunError::Invalid { what }) => {
+                let message = format!("{} enrolled, but its run was not started: {what}", host.name);
+                tell(connection, now_ms, EventLevel::Warning, "run_not_started", message, Some(host.id))?;
+                None
+            }
+            Err(error) => return Err(error),
+        };
         Ok(Ok(Found::Host { id: host.id, name: host.name, ticket: None, started }))
     }
 

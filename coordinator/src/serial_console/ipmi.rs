@@ -7,13 +7,20 @@ use std::io::Cursor;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Chain, Join, ReadBuf, join};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use vetting_protocol::secret::Secret;
 
 use super::{ConsoleError, OpenLine, Opener};
+
+/// How long ipmitool has for each of hanging up an old session and beginning one. It gives up by itself where nobody answers;
+/// not so with a BMC that answers and never comes to an end.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who the BMCs know this box as.
 #[derive(Debug, Clone, Default)]
@@ -54,30 +61,40 @@ impl SerialOverLan {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         Ok(command)
     }
+
+    /// Opens the line. `patience`: how long ipmitool has for each of its two calls.
+    async fn open_within(&self, patience: Duration) -> Result<Box<dyn OpenLine>, ConsoleError> {
+        let failed = |source| ConsoleError::Ipmitool { source };
+        let no_session = |why: String| ConsoleError::NoSession { host: self.host.clone(), why };
+        let silent = |_: Elapsed| no_session(format!("no end of ipmitool within {patience:?}"));
+        // a BMC has one such line: what an earlier session left is hung up; that there was none is no failure
+        let mut hang_up = self.command(Command::new("ipmitool"), "deactivate")?;
+        let _ = timeout(patience, hang_up.status()).await.map_err(silent)?.map_err(failed)?;
+        // into a pipe it would write that the session is there only with the first that the machine says
+        let mut by_line = Command::new("stdbuf");
+        by_line.args(["-oL", "ipmitool"]);
+        let mut activate = self.command(by_line, "activate")?;
+        let mut child = activate.spawn().map_err(|source| ConsoleError::Stdbuf { source })?;
+        let (Some(mut output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
+            return Err(failed(std::io::Error::other("it has no input and output")));
+        };
+        // that the session is there is the first thing it says; why it is not goes elsewhere
+        let mut first = Vec::new();
+        let ended = timeout(patience, async {
+            let is_over = output.read_buf(&mut first).await? == 0;
+            Ok::<_, std::io::Error>(if is_over { Some(child.wait().await?) } else { None })
+        });
+        if let Some(status) = ended.await.map_err(silent)?.map_err(failed)? {
+            return Err(no_session(format!("{status} of ipmitool")));
+        }
+        let io = join(Cursor::new(first).chain(output), input);
+        Ok(Box::new(Session { _child: child, io }))
+    }
 }
 
 impl Opener for SerialOverLan {
     fn open(&self) -> BoxFuture<'_, Result<Box<dyn OpenLine>, ConsoleError>> {
-        Box::pin(async move {
-            let failed = |source| ConsoleError::Ipmitool { source };
-            // a BMC has one such line: what an earlier session left is hung up; that there was none is no failure
-            let _ = self.command(Command::new("ipmitool"), "deactivate")?.status().await.map_err(failed)?;
-            // into a pipe it would write that the session is there only with the first that the machine says
-            let mut by_line = Command::new("stdbuf");
-            by_line.args(["-oL", "ipmitool"]);
-            let mut child = self.command(by_line, "activate")?.spawn().map_err(failed)?;
-            let (Some(mut output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
-                return Err(failed(std::io::Error::other("it has no input and output")));
-            };
-            // that the session is there is the first thing it says; why it is not goes elsewhere
-            let mut first = Vec::new();
-            if output.read_buf(&mut first).await.map_err(failed)? == 0 {
-                let status = child.wait().await.map_err(failed)?;
-                return Err(ConsoleError::NoSession { host: self.host.clone(), status });
-            }
-            let io = join(Cursor::new(first).chain(output), input);
-            Ok(Box::new(Session { _child: child, io }) as Box<dyn OpenLine>)
-        })
+        Box::pin(self.open_within(PATIENCE))
     }
 }
 
@@ -119,10 +136,9 @@ impl AsyncWrite for Session {
 mod tests {
     use std::fs;
     use std::process;
-    use std::time::Duration;
 
     use tokio::io::AsyncWriteExt as _;
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
     use crate::peer_port::PeerPort;
@@ -164,7 +180,9 @@ mod tests {
                 .spawn()
                 .expect("ipmi_sim (Debian: openipmi) starts");
             // it connects to its serial port as soon as it is up
-            let (machine, _) = machine.accept().await.unwrap();
+            let connected =
+                timeout(PATIENCE, machine.accept()).await.expect("ipmi_sim opens its serial port");
+            let (machine, _) = connected.unwrap();
             Self { _folder: folder, port, machine, child }
         }
 
@@ -222,6 +240,23 @@ mod tests {
         peer.line(PASSWORD).open().await.unwrap();
         let refused = peer.line("another").open().await.err().unwrap();
         assert!(matches!(refused, ConsoleError::NoSession { .. }), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bmc_that_never_answers_is_not_waited_for_without_an_end() {
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let line = SerialOverLan {
+            host: "127.0.0.1".to_owned(),
+            port: silent.local_addr().unwrap().port(),
+            cipher_suite: Some(3),
+            secrets: IpmiSecrets {
+                user: Some("ADMIN".to_owned()),
+                password: Some(Secret::new(PASSWORD.to_owned())),
+            },
+        };
+        let opened = line.open_within(Duration::from_millis(300)).await;
+        let told = opened.err().unwrap().to_string();
+        assert!(told.contains("no end of ipmitool within 300ms"), "{told}");
     }
 
     #[tokio::test]

@@ -205,18 +205,24 @@ pub enum ConsoleError {
     },
     /// The BMC gives no session.
     #[error(
-        "the BMC {host} gives no serial over LAN ({status} of ipmitool): look at its address, the user and password, \
+        "the BMC {host} gives no serial over LAN ({why}): look at its address, the user and password, \
          whether serial over LAN is enabled, and whether another program has it"
     )]
     NoSession {
         /// The BMC.
         host: String,
-        /// How ipmitool ended.
-        status: std::process::ExitStatus,
+        /// How ipmitool ended, or that it did not.
+        why: String,
     },
     /// ipmitool cannot be started.
     #[error("ipmitool cannot be started; install the package ipmitool")]
     Ipmitool {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What makes ipmitool write line by line cannot be started.
+    #[error("stdbuf, which starts ipmitool, cannot be started; install the package coreutils")]
+    Stdbuf {
         /// Why.
         source: std::io::Error,
     },

@@ -2,8 +2,8 @@
 
 use vetting_protocol::inventory::PciDevice;
 
-/// Display controllers of BMCs and of virtual machines, by vendor: Cirrus, Matrox, QEMU, VMware, virtio, ASPEED, Red Hat's QXL.
-const DISPLAYS_ONLY: [&str; 7] = ["1013", "102b", "1234", "15ad", "1af4", "1a03", "1b36"];
+use crate::inventory::is_screen;
+
 /// Where Intel's processors have the GPU that is a part of them.
 const INTEGRATED: &str = "0000:00:02.";
 
@@ -56,7 +56,7 @@ impl Cards {
                 model: words.join(" "),
             };
             let integrated = card.maker == Maker::Intel && card.address.starts_with(INTEGRATED);
-            if integrated || DISPLAYS_ONLY.contains(&function.vendor_id.as_str()) {
+            if integrated || is_screen(function) {
                 left_out.push(card.name());
             } else {
                 gpus.push(card);
@@ -123,5 +123,16 @@ mod tests {
         );
         assert_eq!(left_out.len(), 5);
         assert!(left_out[1].starts_with("0000:01:00.0"));
+    }
+
+    #[test]
+    fn the_screens_of_other_hypervisors_are_left_out_too() {
+        let screen = |address: &str, vendor_id: &str, device_id: &str| PciDevice {
+            device_id: device_id.to_owned(),
+            ..function(address, "030000", vendor_id, None)
+        };
+        let screens = [screen("0000:00:08.0", "1414", "5353"), screen("0000:00:09.0", "80ee", "beef")];
+        let Cards { gpus, left_out } = Cards::of(&screens);
+        assert_eq!((gpus.len(), left_out.len()), (0, 2));
     }
 }

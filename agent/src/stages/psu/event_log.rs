@@ -1,11 +1,12 @@
 //! What the BMC's event log holds of power supplies, from whenever it is. Only counts and tells: the log may be years old,
 //! and what came in this run is told by the sidecar.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::super::StageContext;
+use crate::clock;
 use crate::tools::ipmitool::sel::{self, SelClass, SelEntry};
 use crate::tools::runner::{Invocation, ToolError};
 
@@ -13,9 +14,9 @@ use crate::tools::runner::{Invocation, ToolError};
 const TOLD: usize = 20;
 
 /// Measures how many entries tell of a supply that failed or was about to; gives them in words. No value where the log
-/// cannot be read in `time`: a log of thousands of entries takes a slow BMC minutes.
-pub(super) fn measure(context: &StageContext<'_>, time: Duration) -> Value {
-    let (count, details) = match faults(context, time) {
+/// cannot be read by `until`: a log of thousands of entries takes a slow BMC minutes.
+pub(super) fn measure(context: &StageContext<'_>, until: Instant) -> Value {
+    let (count, details) = match faults(context, until) {
         Ok(faults) => {
             let newest = &faults[faults.len().saturating_sub(TOLD)..];
             (Some(faults.len() as f64), json!({ "faults": faults.len(), "newest": newest }))
@@ -26,9 +27,11 @@ pub(super) fn measure(context: &StageContext<'_>, time: Duration) -> Value {
     details
 }
 
-fn faults(context: &StageContext<'_>, time: Duration) -> Result<Vec<String>, ToolError> {
+fn faults(context: &StageContext<'_>, until: Instant) -> Result<Vec<String>, ToolError> {
     let ask = |invocation| {
-        context.tools.run(&Invocation { timeout: time, ..invocation }, &context.cancel, &mut |_, _| {})
+        // what the first question took is no longer there for the second
+        let timeout = until.saturating_duration_since(clock::monotonic());
+        context.tools.run(&Invocation { timeout, ..invocation }, &context.cancel, &mut |_, _| {})
     };
     let info = sel::parse_info(&ask(sel::info_invocation())?)?;
     let entries = sel::parse_list(&ask(sel::list_invocation())?, info.entries)?;

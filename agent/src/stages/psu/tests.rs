@@ -1,5 +1,6 @@
 //! The stage on machines whose BMC answers as ipmi_sim's did, and on supplies that speak PMBus.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::tests::{Kept, Machine, Told, hung, outcome, recorded};
@@ -104,6 +105,27 @@ fn what_the_event_log_has_from_before_is_counted_and_told_and_fails_nothing_here
     });
     assert_eq!(count, None);
     assert!(told["not_read"].to_string().contains("0 of the 2"), "{told}");
+}
+
+#[test]
+fn both_questions_of_the_event_log_end_together_soon_after_the_load() {
+    let timeouts = Mutex::new(Vec::new());
+    let tools = Told::new(|invocation: &Invocation| match invocation.tool {
+        "stress-ng" => recorded("stress-ng", "0.19-cpu-good"),
+        _ if invocation.args[0] == "dcmi" => recorded("ipmitool", "1.8.19-no-dcmi"),
+        _ if invocation.args[0] == "sel" => {
+            timeouts.lock().unwrap().push(invocation.timeout);
+            std::thread::sleep(Duration::from_millis(20));
+            let what = invocation.args[1].to_string_lossy();
+            recorded("ipmitool", &format!("1.8.19-good-sel-{what}"))
+        }
+        _ => recorded("ipmitool", "1.8.19-good-power-supply"),
+    });
+    assert_eq!(outcome(with_bmc().run(&WORK, &tools).0), Outcome::Pass);
+    let timeouts = timeouts.lock().unwrap();
+    let [info, list] = timeouts[..] else { panic!("{timeouts:?}") };
+    assert!(info <= Duration::from_secs(1) + LOG_AFTERWARDS, "{info:?}");
+    assert!(list + Duration::from_millis(20) <= info, "{list:?} after {info:?}");
 }
 
 #[test]

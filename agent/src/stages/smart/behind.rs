@@ -11,6 +11,8 @@ use crate::tools::smartctl::{self, Drive, MOST_CCISS};
 
 /// So many numbers in a row without a drive end the search: enclosures have numbers too.
 const GAP: u32 = 8;
+/// The RAID level of a drive that its controller shows as it is.
+const NO_RAID: &str = "N/A";
 
 /// A drive that only its controller knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +54,7 @@ pub(super) fn each(
 
 fn found(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
     let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
-    let name_of = |scsi_host: &String| {
-        context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name")).unwrap_or_default()
-    };
-    let controllers: Vec<String> = hosts.iter().map(name_of).collect();
+    let controllers: Vec<String> = hosts.iter().map(|scsi_host| driver_of(context, scsi_host)).collect();
     if !controllers.iter().any(|driver| smartctl::shows_volumes(driver)) {
         return Ok(Vec::new());
     }
@@ -69,19 +68,38 @@ fn found(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
     Ok(drives)
 }
 
-/// A volume of each of HPE's controllers, by SCSI host: their drivers (hpsa, smartpqi) tell of each disk which RAID level it
-/// has, and of a drive that is shown as it is `N/A`.
+/// The driver of a SCSI host; empty where it does not tell.
+fn driver_of(context: &StageContext<'_>, scsi_host: &str) -> String {
+    context.host.text(&format!("/sys/class/scsi_host/{scsi_host}/proc_name")).unwrap_or_default()
+}
+
+/// The SCSI host that a disk is on: `host0`.
+fn scsi_host_of(context: &StageContext<'_>, disk: &str) -> Option<String> {
+    let path = context.host.resolve(&format!("/sys/block/{disk}/device")).ok()?;
+    let is_host = |part: &&str| part.strip_prefix("host").is_some_and(|number| number.parse::<u32>().is_ok());
+    path.split('/').find(is_host).map(str::to_owned)
+}
+
+/// The RAID level of a disk, which the drivers of HPE's controllers (hpsa, smartpqi) tell.
+fn raid_level(context: &StageContext<'_>, disk: &str) -> Option<String> {
+    context.host.text(&format!("/sys/block/{disk}/device/raid_level")).ok()
+}
+
+/// Whether a controller made this disk of drives. One elsewhere, on USB or SATA, or one that the controller shows as it
+/// is, has to tell of itself.
+pub(super) fn is_volume(context: &StageContext<'_>, disk: &str) -> bool {
+    scsi_host_of(context, disk)
+        .is_some_and(|scsi_host| smartctl::shows_volumes(&driver_of(context, &scsi_host)))
+        && raid_level(context, disk).is_none_or(|level| level != NO_RAID)
+}
+
+/// A volume of each of HPE's controllers, by SCSI host.
 fn volumes(context: &StageContext<'_>) -> BTreeMap<String, String> {
     let mut volumes = BTreeMap::new();
     for disk in context.host.list("/sys/block").unwrap_or_default() {
-        let device = format!("/sys/block/{disk}/device");
-        let Ok(level) = context.host.text(&format!("{device}/raid_level")) else { continue };
-        let Ok(path) = context.host.resolve(&device) else { continue };
-        let scsi_host = path
-            .split('/')
-            .find(|part| part.strip_prefix("host").is_some_and(|number| number.parse::<u32>().is_ok()));
-        if let (Some(scsi_host), false) = (scsi_host, level.trim() == "N/A") {
-            volumes.entry(scsi_host.to_owned()).or_insert(format!("/dev/{disk}"));
+        let Some(level) = raid_level(context, &disk) else { continue };
+        if let (Some(scsi_host), false) = (scsi_host_of(context, &disk), level == NO_RAID) {
+            volumes.entry(scsi_host).or_insert(format!("/dev/{disk}"));
         }
     }
     volumes

@@ -213,8 +213,49 @@ fn a_disk_that_does_not_say_what_it_hides_has_no_such_measurement() {
 /// `sda` is a volume of a MegaRAID controller with two drives.
 fn behind_megaraid() -> Machine {
     let machine = Machine::new().with_disk("sda");
-    machine.file("sys/class/scsi_host/host0/proc_name", "megaraid_sas\n");
+    on_scsi_host(&machine, "sda", 0, "megaraid_sas");
     machine
+}
+
+/// The disk is one of a SCSI host with this driver.
+fn on_scsi_host(machine: &Machine, disk: &str, number: u32, driver: &str) {
+    machine.file(&format!("sys/class/scsi_host/host{number}/proc_name"), &format!("{driver}\n"));
+    let device = format!("devices/pci0000:00/host{number}/{number}:2:0:0");
+    machine.file(&format!("sys/{device}/type"), "0\n");
+    let link = machine.path(&format!("sys/block/{disk}/device"));
+    std::os::unix::fs::symlink(format!("../../{device}"), link).unwrap();
+}
+
+#[test]
+fn a_disk_beside_a_raid_controller_that_tells_nothing_is_no_volume() {
+    let machine = behind_megaraid().with_disk("sdb").with_disk("sdc");
+    on_scsi_host(&machine, "sdb", 6, "usb-storage");
+    let (_, kept, _) = machine.run(&WORK, &megaraid("7.3-ata-good", "7.3-ata-good"));
+    let (sub_steps, measured) = (kept.sub_steps(), kept.measurements());
+    assert_eq!(sub_steps["sda SMART"], Outcome::Pass);
+    assert!(!measured.contains_key("smart_attr sda/power_on_hours"));
+    for disk in ["sdb", "sdc"] {
+        assert!(matches!(sub_steps[&format!("{disk} SMART")], Outcome::Skip { .. }), "{disk}");
+        assert_eq!(measured[&format!("smart_attr {disk}/power_on_hours")], None, "{disk}");
+    }
+}
+
+#[test]
+fn a_drive_that_its_controller_shows_as_it_is_is_no_volume() {
+    let machine = behind_megaraid().with_disk("sdb").with_disk("sdc");
+    for (disk, number, level) in [("sdb", 1, "N/A\n"), ("sdc", 2, "RAID-1\n")] {
+        on_scsi_host(&machine, disk, number, "smartpqi");
+        machine.file(&format!("sys/devices/pci0000:00/host{number}/{number}:2:0:0/raid_level"), level);
+    }
+    let tools = Told::new(|invocation: &Invocation| match arguments(invocation) {
+        words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+        words if words.contains("megaraid,") => recorded("smartctl", "7.3-ata-good"),
+        words if words.contains("cciss,") => recorded("smartctl", "7.3-cciss-open-failed"),
+        _ => good_load(invocation),
+    });
+    let sub_steps = machine.run(&WORK, &tools).1.sub_steps();
+    assert!(matches!(sub_steps["sdb SMART"], Outcome::Skip { .. }));
+    assert_eq!(sub_steps["sdc SMART"], Outcome::Pass);
 }
 
 #[test]

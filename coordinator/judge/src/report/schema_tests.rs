@@ -116,6 +116,13 @@ fn every_report_is_valid() {
 }
 
 #[test]
+fn the_schema_has_every_stage_in_the_default_order() {
+    let stages: Vec<Value> =
+        vetting_protocol::ids::StageName::ALL.iter().map(|stage| Value::from(stage.as_str())).collect();
+    assert_eq!(ROOT.pointer("/$defs/StageName/enum"), Some(&Value::from(stages)));
+}
+
+#[test]
 fn what_is_no_report_is_refused() {
     let good = serde_json::to_value(Report::new(fixtures::passing())).unwrap();
     assert!(VALIDATOR.is_valid(&good));

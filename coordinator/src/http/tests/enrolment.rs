@@ -57,7 +57,7 @@ impl Lab {
         good(self.enrolling(identity, token, ticket)).await
     }
 
-    async fn token(&self, body: Value) -> Secret {
+    pub(super) async fn token(&self, body: Value) -> Secret {
         let made: EnrolmentTokenCreated =
             good(self.operator(Method::POST, "enrolment/tokens").json(&body)).await;
         made.token

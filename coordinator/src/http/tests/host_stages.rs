@@ -1,5 +1,7 @@
 //! Stages of hosts: from the edit, by its plan, to the report.
 
+use vetting_protocol::agent_api::EventLevel;
+use vetting_protocol::enrolment::EnrolAnswer;
 use vetting_protocol::models::ModelView;
 use vetting_protocol::operator_api::{HostAgentToken, HostView, VerdictView};
 use vetting_protocol::plan::{PlannedStage, StageWork};
@@ -7,6 +9,7 @@ use vetting_protocol::profile::{ProfileName, StageChangeKind};
 use vetting_protocol::run::RunResult;
 
 use super::command_line::{caught, say};
+use super::enrolment::{CARD, UUID, identity};
 use super::web::{version_of, with_people};
 use super::*;
 use crate::store::hosts::{self, HostValues};
@@ -191,6 +194,27 @@ async fn a_run_goes_by_what_it_was_ordered_with_and_none_is_ordered_that_its_pro
     };
     driver.store.write(job).await.unwrap();
     assert_eq!(order().send().await.unwrap().status(), 422);
+}
+
+#[tokio::test]
+async fn a_machine_whose_token_no_longer_fits_its_profile_is_registered_without_a_run() {
+    let lab = Lab::open().await;
+    let spec = format!("{SPEC}{STAGES}");
+    let token = lab
+        .token(json!({"uses": 1, "valid_ms": 3_600_000, "expected_spec_yaml": spec, "start_run": "quick"}))
+        .await;
+    let lab = with_quick(lab, "load: 20s, required: false", "load: 25s").await;
+    // it is known when it asks again, which is no news
+    for _ in 0..2 {
+        let answer = lab.enrol(&identity(UUID, &[CARD]), Some(&token), None).await;
+        assert!(matches!(answer, EnrolAnswer::Registered { .. }), "{answer:?}");
+    }
+    let told: Vec<EventView> =
+        lab.events().await.into_iter().filter(|event| event.kind == "run_not_started").collect();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    let host: HostView = good(lab.operator(Method::GET, "hosts/dell-c0w2p32")).await;
+    assert_eq!((told.level, told.host_id, told.run_id), (EventLevel::Warning, Some(host.id), None));
+    assert!(told.message.contains("the stage PSU cannot be so in the profile quick"), "{}", told.message);
 }
 
 #[tokio::test]
