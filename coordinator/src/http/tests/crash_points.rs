@@ -14,6 +14,7 @@ use vetting_protocol::run::{BootTarget, RunResult, RunState};
 
 use super::agent::inventory as inventory_of;
 use super::*;
+use crate::store::rival;
 
 const SECOND_BOOT: &str = "6f1c0a52-0000-4000-8000-000000000002";
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -273,10 +274,7 @@ impl Driven {
         config.state_dir = state.path().to_owned();
         config.database.path = state.path().join("vetting.db");
         config.image.dir = state.path().join("image");
-        std::fs::write(&config.database.path, &self.base).unwrap();
-        if point > 0 {
-            std::fs::write(state.path().join("vetting.db-wal"), &self.wal[..point]).unwrap();
-        }
+        self.write_database(state.path(), point);
         let (clock, power) = (Clock::settable(START_MS), Recorder::default());
         let options = StoreOptions::default();
         let surroundings =
@@ -285,6 +283,22 @@ impl Driven {
         let http = client(&state, server.https);
         let operator = self.lab.operator.clone();
         Lab { state, config, clock, power, server, options, operator, http }
+    }
+
+    /// The database as it was after a commit.
+    fn write_database(&self, folder: &Path, point: usize) -> PathBuf {
+        let path = folder.join("vetting.db");
+        std::fs::write(&path, &self.base).unwrap();
+        if point > 0 {
+            std::fs::write(folder.join("vetting.db-wal"), &self.wal[..point]).unwrap();
+        }
+        path
+    }
+
+    /// The state that the run had on disk after a commit: a coordinator that starts from it goes on at once.
+    fn state_at(&self, point: usize, run: RunId) -> RunState {
+        let folder = tempfile::tempdir().unwrap();
+        rival::run_state(&self.write_database(folder.path(), point), run)
     }
 
     /// The tokens that the machine holds.
@@ -342,7 +356,7 @@ async fn goes_on_to_the_same_end(driven: &Driven, point: usize) -> Option<RunSta
     if !is_there(&lab, run).await {
         return None;
     }
-    let found = lab.detail(run).await.summary.state;
+    let found = driven.state_at(point, run);
     orders_have_names(&lab).await;
     let end = carry_on(&lab, run, &mut driven.machine(), driven.life).await;
     assert_eq!((end.summary.state, end.summary.result), driven.life.end(), "{point}");
@@ -364,8 +378,7 @@ async fn is_explained_without_its_machine(driven: &Driven, point: usize) {
         return;
     }
     let detail = lab.detail(run).await;
-    let found = detail.summary.state;
-    let told_all = match found {
+    let told_all = match driven.state_at(point, run) {
         // of these, the first verdict is another than the last
         RunState::Reporting if driven.life == Life::Waived => false,
         RunState::Reporting if driven.life == Life::Resumed => !detail.attempts.is_empty(),
