@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const STARTED: &str = "started successfully on port ";
 
+/// How often chromedriver is started until it has a port.
+const ATTEMPTS: u32 = 3;
+
 /// A browser with one window. Both programs end with it.
 pub(super) struct Chromium {
     driver: Child,
@@ -39,18 +42,29 @@ pub(super) struct Look {
     pub print: bool,
 }
 
+/// A chromedriver and the port that it chose; none where it gave up.
+fn started() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("`apt install chromium chromium-driver`, as `make test` does");
+    let stdout = driver.stdout.take().unwrap();
+    let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains(STARTED));
+    let Some(line) = line else {
+        driver.wait().unwrap();
+        return None;
+    };
+    let port = line.split_once(STARTED).unwrap().1.trim_end_matches('.').parse().unwrap();
+    Some((driver, port))
+}
+
 impl Chromium {
     pub(super) async fn start() -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("`apt install chromium chromium-driver`, as `make test` does");
-        let stdout = driver.stdout.take().unwrap();
-        let line = BufReader::new(stdout).lines().map_while(Result::ok).find(|line| line.contains(STARTED));
-        let line = line.expect("chromedriver says its port");
-        let port: u16 = line.split_once(STARTED).unwrap().1.trim_end_matches('.').parse().unwrap();
+        // it takes a port that is free by IPv4 and then wants the same by IPv6, where another test may have it
+        let started = (0..ATTEMPTS).find_map(|_| started());
+        let (driver, port) = started.expect("chromedriver says its port");
         let http = Client::builder().no_proxy().build().unwrap();
         let profile = tempfile::tempdir().unwrap();
         let args = [
