@@ -10,6 +10,10 @@ use crate::{Link as Report, Mismatch, Wrong};
 
 /// How often each way in a round.
 const TIMES: u32 = 4;
+/// Seeds of what is sent, by turns.
+const SENT: [u32; 2] = [1, 2];
+/// The first seed of what is fetched, each copy another: the GPU never holds what is sent next.
+const FETCHED_FROM: u32 = 3;
 /// The word in which a fault is planted.
 const PLANTED: u32 = 99;
 
@@ -37,7 +41,7 @@ impl<'g> Link<'g> {
         let content = |pattern: Pattern| {
             (pattern, (0..bytes / 4).flat_map(|place| pattern.word(place).to_le_bytes()).collect())
         };
-        let contents = [content(Pattern::hashed(1)), content(Pattern::hashed(2))];
+        let contents = SENT.map(|seed| content(Pattern::hashed(seed)));
         let (buffer, landing) = (gpu.buffer(bytes.into())?, gpu.landing(bytes.into()));
         let (orders, tally) = (gpu.orders(5), Tally::new(gpu)?);
         let groups = bytes / 16;
@@ -86,7 +90,7 @@ impl<'g> Link<'g> {
             let wrong = self.arrived(*pattern)?;
             self.wrong.add(wrong);
 
-            let pattern = Pattern::hashed(self.copies);
+            let pattern = Pattern::hashed(self.copies.wrapping_add(FETCHED_FROM));
             self.run(&self.fill, pattern);
             self.gpu.wait()?;
             let begun = clock::now();
