@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vetting_gpu_load::{Document, FORMAT, Load};
 
+use super::document;
 use super::runner::{Finished, Invocation, ToolError};
 
 /// The program's name.
@@ -22,16 +23,6 @@ pub fn invocation(address: &str, duration: Duration) -> Invocation {
 /// # Errors
 /// It failed, or printed a document of another form.
 pub fn parse(finished: &Finished) -> Result<Load, ToolError> {
-    finished.success(TOOL)?;
-    let garbage = |message: String| ToolError::Garbage { tool: TOOL.to_owned(), message };
-    if finished.truncated {
-        return Err(garbage("its document is too long".to_owned()));
-    }
-    let document: Document =
-        serde_json::from_slice(&finished.stdout).map_err(|error| garbage(error.to_string()))?;
-    if document.format != FORMAT {
-        let message = format!("its document has form {}, known is {FORMAT}", document.format);
-        return Err(garbage(message));
-    }
-    Ok(document.load)
+    document::read(finished, TOOL, FORMAT, |document: &Document| document.format)
+        .map(|document| document.load)
 }

@@ -7,6 +7,7 @@ pub mod blkdiscard;
 pub mod blkid;
 pub mod cpu_worker;
 pub mod dcgmi;
+mod document;
 pub mod dropbear;
 pub mod ethtool;
 pub mod fio;
