@@ -16,14 +16,14 @@ const MEMO_LIMIT: usize = 65_536;
 /// The rules of one run, each with the caller's key of it (the database's row id).
 #[derive(Debug, Clone)]
 pub struct RuleSet<Id> {
-    rules: Vec<(Id, Rule)>,
+    rules: Box<[(Id, Rule)]>,
 }
 
 impl<Id: Copy> RuleSet<Id> {
     /// Checks every rule. Order is kept.
     pub fn compile(rules: Vec<(Id, Rule)>) -> Result<Self, RuleError> {
         rules.iter().try_for_each(|(_, rule)| rule.check())?;
-        Ok(Self { rules })
+        Ok(Self { rules: rules.into_boxed_slice() })
     }
 
     /// Every rule, in the order given.

@@ -195,7 +195,8 @@ pub struct Evaluated<Id> {
 #[derive(Debug, Clone)]
 pub struct Tally<Id> {
     matcher: Matcher<Id>,
-    evaluations: BTreeMap<(Id, Option<StageName>), BTreeMap<String, Evaluation>>,
+    /// Boxed, since most rules judge one key or two, and each node of a tree has room for eleven values.
+    evaluations: BTreeMap<(Id, Option<StageName>), BTreeMap<String, Box<Evaluation>>>,
     samples: u64,
     /// Stages that must not go on, each with the first reason.
     ended: BTreeMap<StageName, String>,
@@ -221,10 +222,8 @@ impl<Id: Copy + Ord> Tally<Id> {
             let keys = self.evaluations.entry((id, sample.stage)).or_default();
             // entry() would copy the key of each sample
             if !keys.contains_key(&sample.key) {
-                keys.insert(
-                    sample.key.clone(),
-                    Evaluation::empty(rule.clone(), sample.stage, sample.key.clone()),
-                );
+                let evaluation = Evaluation::empty(rule.clone(), sample.stage, sample.key.clone());
+                keys.insert(sample.key.clone(), Box::new(evaluation));
             }
             let Some(evaluation) = keys.get_mut(&sample.key) else { continue };
             let judged = evaluation.observe(sample.ts_ms, sample.value, &sample.unit);
@@ -266,12 +265,12 @@ impl<Id: Copy + Ord> Tally<Id> {
 
     /// One a rule, stage and key that had samples, by rule, then stage, then key.
     pub fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
-        self.evaluations.values().flat_map(BTreeMap::values)
+        self.evaluations.values().flat_map(BTreeMap::values).map(Box::as_ref)
     }
 
     /// The same, by value.
     pub fn into_evaluations(self) -> Vec<Evaluation> {
-        self.evaluations.into_values().flat_map(BTreeMap::into_values).collect()
+        self.evaluations.into_values().flat_map(BTreeMap::into_values).map(|evaluation| *evaluation).collect()
     }
 }
 
