@@ -1,7 +1,7 @@
 //! The pipeline over stages and a link that are made for it.
 
 mod facts;
-mod hold;
+mod held;
 mod limits;
 mod order;
 mod reboot;
