@@ -1,14 +1,19 @@
 //! The configuration file: YAML, every key with a default, unknown keys refused with their place.
 //!
 //! Owns the commented text that `init` writes; a test holds it against the defaults. Relative paths in the file are
-//! relative to the folder the coordinator is started in.
+//! relative to the folder the coordinator is started in. The larger sections have files of their own.
 
+mod enrolment;
 mod hooks;
 mod metrics;
+mod netboot;
+mod network_test;
+mod power;
+mod runs;
+mod web;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +21,19 @@ use serde::Deserialize;
 use vetting_judge::duration::HumanDuration;
 use vetting_judge::yaml::{self, Mistake};
 use vetting_protocol::agent_api::AfterRun;
-use vetting_protocol::ids::StageName;
-use vetting_protocol::named_enum;
 use vetting_protocol::profile::ProfileName;
 
 use crate::byte_size::ByteSize;
-use crate::enrolment::uuid::SystemUuid;
 use crate::notify::receiver::Notifications;
 
+pub use enrolment::{Enrolment, EnrolmentNetboot};
 pub use hooks::{CommandHookConfig, Hook, HookMethod, HookRequest, HookStatus, HttpHookConfig};
 pub use metrics::{MetricsConfig, Network};
+pub use netboot::{Answer, Netboot, SecureBoot};
+pub use network_test::{NetworkTest, PortRange};
+pub use power::{PowerBudget, PowerConfig};
+pub use runs::{AfterRuns, Claim, Hold, Kept, Timeouts};
+pub use web::{ProxyLogin, Web};
 
 /// Where the configuration is looked for when nothing else is said.
 pub const DEFAULT_PATH: &str = "vetting.yaml";
@@ -214,291 +222,6 @@ pub struct Boot {
     pub kernel_args: String,
 }
 
-/// Our own netboot server: proxyDHCP and TFTP beside whatever DHCP server the lab has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Netboot {
-    /// Off unless said so, here or by `serve --netboot`.
-    pub enabled: bool,
-    /// The interfaces that are served, by name; nothing is heard or said on others.
-    pub interfaces: Vec<String>,
-    /// Which machines are told where to boot from.
-    pub answer: Answer,
-    /// What UEFI machines load.
-    pub secure_boot: SecureBoot,
-    /// The same for single hosts, by name.
-    pub secure_boot_by_host: BTreeMap<String, SecureBoot>,
-}
-
-named_enum! {
-    /// Whether UEFI machines load shim and GRUB, which Secure Boot accepts, in place of iPXE. Both work without it.
-    #[derive(Default)]
-    SecureBoot, "auto, always or never" {
-        /// iPXE first; shim once firmware did not start it.
-        #[default]
-        Auto = "auto",
-        /// shim.
-        Always = "always",
-        /// iPXE.
-        Never = "never",
-    }
-}
-
-named_enum! {
-    /// Which machines our proxyDHCP answers.
-    #[derive(Default)]
-    Answer, "registered, all or none" {
-        /// Registered ones.
-        #[default]
-        Registered = "registered",
-        /// Every one that boots from the network.
-        All = "all",
-        /// No one: the lab's own DHCP server names our TFTP and boot script (`netboot config` prints how).
-        None = "none",
-    }
-}
-
-/// Servers that machines under test exchange data with: iperf3 on this box.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NetworkTest {
-    /// Off unless said so.
-    pub enabled: bool,
-    /// TCP ports, one for each test that is under way.
-    pub ports: PortRange,
-}
-
-impl Default for NetworkTest {
-    fn default() -> Self {
-        Self { enabled: false, ports: PortRange { first: 5201, last: 5216 } }
-    }
-}
-
-/// Ports from one to another, both included: `5201-5216`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PortRange {
-    /// Not 0.
-    pub first: u16,
-    /// Not below `first`.
-    pub last: u16,
-}
-
-impl TryFrom<String> for PortRange {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
-        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-        match (port(first), port(last)) {
-            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
-            _ => {
-                Err(format!("`{text}` is no range of ports; write the first and the last, such as 5201-5216"))
-            }
-        }
-    }
-}
-
-/// How long is waited for what before a run ends as failed.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Timeouts {
-    /// From the magic packet, or from `run start`, to the boot script.
-    pub wake: HumanDuration,
-    /// From the boot script to the claim.
-    pub boot: HumanDuration,
-    /// Between two signs of life of an agent.
-    pub silence: HumanDuration,
-    /// From an announced reboot to the next claim.
-    pub reboot: HumanDuration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            wake: HumanDuration::from_ms(15 * 60_000),
-            boot: HumanDuration::from_ms(10 * 60_000),
-            silence: HumanDuration::from_ms(2 * 60_000),
-            reboot: HumanDuration::from_ms(20 * 60_000),
-        }
-    }
-}
-
-/// One-time claim secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Claim {
-    /// How long a boot script's secret is good for.
-    pub lifetime: HumanDuration,
-}
-
-impl Default for Claim {
-    fn default() -> Self {
-        Self { lifetime: HumanDuration::from_ms(15 * 60_000) }
-    }
-}
-
-/// Machines that nobody registered.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Enrolment {
-    /// Whether they may boot the live image from the network and wait there for an operator.
-    pub netboot: EnrolmentNetboot,
-    /// How long the code on a machine's console is good for, and how long one that was turned away is remembered.
-    pub code_lifetime: HumanDuration,
-    /// SMBIOS UUIDs that several machines of this lab have: they tell none from another.
-    pub ignored_uuids: Vec<SystemUuid>,
-}
-
-impl Default for Enrolment {
-    fn default() -> Self {
-        Self {
-            netboot: EnrolmentNetboot::Refused,
-            code_lifetime: HumanDuration::from_ms(24 * 3_600_000),
-            ignored_uuids: Vec::new(),
-        }
-    }
-}
-
-named_enum! {
-    /// What an unknown machine that boots from the network is told.
-    EnrolmentNetboot, "refused or allowed" {
-        /// To start from its disk.
-        Refused = "refused",
-        /// To boot the live image and ask to be taken in.
-        Allowed = "allowed",
-    }
-}
-
-/// Failed machines.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Hold {
-    /// How long a failed machine is kept up; zero: not at all.
-    pub limit: HumanDuration,
-    /// How long before that an event tells that the end is near.
-    pub warning: HumanDuration,
-}
-
-impl Default for Hold {
-    fn default() -> Self {
-        Self { limit: HumanDuration::from_ms(24 * 3_600_000), warning: HumanDuration::from_ms(3_600_000) }
-    }
-}
-
-/// How long files are kept once their run is over.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Kept {
-    /// Absent: for ever.
-    pub retention_days: Option<NonZeroU32>,
-}
-
-/// Power control.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PowerConfig {
-    /// Passwords of BMCs and PDUs by name: a YAML file that only the coordinator's user may read; `None`: the environment
-    /// alone.
-    pub secrets: Option<PathBuf>,
-    /// Between off and on, for supplies to lose their charge.
-    pub off_pause: HumanDuration,
-    /// How long a machine that switches itself off for a cold start may take before its power is cut.
-    pub shutdown_wait: HumanDuration,
-    /// Programs and devices that switch outlets, by name.
-    pub hooks: BTreeMap<String, Hook>,
-    /// What machines may draw at once.
-    pub budget: PowerBudget,
-}
-
-impl Default for PowerConfig {
-    fn default() -> Self {
-        Self {
-            secrets: None,
-            off_pause: HumanDuration::from_ms(10_000),
-            shutdown_wait: HumanDuration::from_ms(60_000),
-            hooks: BTreeMap::new(),
-            budget: PowerBudget::default(),
-        }
-    }
-}
-
-/// What machines may draw at once. Without `machines` and `watts` no stage waits for another.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PowerBudget {
-    /// So many may be in one of `stages`.
-    pub machines: Option<NonZeroU32>,
-    /// So much may be drawn in them together.
-    pub watts: Option<NonZeroU32>,
-    /// By a machine that nobody measured and nobody told of, watts.
-    pub assumed_watts: NonZeroU32,
-    /// The stages that wait for their turn.
-    pub stages: Vec<StageName>,
-    /// Between two machines that are switched on; zero: none waits for another.
-    pub boot_spacing: HumanDuration,
-}
-
-impl Default for PowerBudget {
-    fn default() -> Self {
-        Self {
-            machines: None,
-            watts: None,
-            assumed_watts: const { NonZeroU32::new(500).unwrap() },
-            stages: vec![StageName::Burn],
-            boot_spacing: HumanDuration::from_ms(0),
-        }
-    }
-}
-
-/// The web page.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Web {
-    /// How long a log-in is good, however much it is used.
-    pub session_lifetime: HumanDuration,
-    /// How long it is good unused.
-    pub session_idle: HumanDuration,
-    /// A reverse proxy that says who somebody is; `None`: everybody logs in by password.
-    pub proxy_login: Option<ProxyLogin>,
-}
-
-impl Default for Web {
-    fn default() -> Self {
-        Self {
-            session_lifetime: HumanDuration::from_ms(7 * 24 * 3_600_000),
-            session_idle: HumanDuration::from_ms(12 * 3_600_000),
-            proxy_login: None,
-        }
-    }
-}
-
-/// A reverse proxy that says who somebody is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProxyLogin {
-    /// The header with the name of a user, such as `X-Forwarded-User`.
-    pub header: String,
-    /// The proxy's addresses; from all others the header means nothing.
-    pub from: Vec<IpAddr>,
-}
-
-/// What becomes of a machine after its run.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AfterRuns {
-    /// After a pass.
-    pub pass: AfterRun,
-    /// After a fail; `stay` keeps it up for `hold.limit`.
-    pub fail: AfterRun,
-}
-
-impl Default for AfterRuns {
-    fn default() -> Self {
-        Self { pass: AfterRun::PowerOff, fail: AfterRun::Stay }
-    }
-}
-
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
@@ -566,6 +289,8 @@ pub fn with_port(host: &str, port: u16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[test]

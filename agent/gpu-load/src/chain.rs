@@ -1,12 +1,10 @@
 //! Long chains of whole-number arithmetic, whose ends the host knows. See `chain.wgsl`.
 
-use std::time::Duration;
-
+use crate::Wrong;
 use crate::gpu::{Gpu, GpuError, Kernel};
 use crate::pace::Pace;
 use crate::patterns::hash;
 use crate::tally::{self, Tally, WORKGROUP};
-use crate::{Arithmetic, Wrong};
 
 /// Steps of a chain.
 const LENGTH: u32 = 1024;
@@ -16,14 +14,8 @@ const DIFFERENT: u32 = 256;
 const PLANTED: u32 = 9;
 
 pub(crate) struct Chain<'g> {
-    links: Links<'g>,
-    ends: wgpu::Buffer,
-    pace: Pace,
-}
-
-/// What goes through all chains.
-struct Links<'g> {
     gpu: &'g Gpu,
+    ends: wgpu::Buffer,
     kernel: Kernel,
     tally: Tally,
     workgroups: u32,
@@ -37,34 +29,26 @@ impl<'g> Chain<'g> {
         let shader = [tally::SHADER, include_str!("shaders/chain.wgsl")].concat();
         let constants = [("LENGTH", f64::from(LENGTH))];
         let kernel = gpu.kernel(&shader, "chain", &constants, &[(0, tally.buffer()), (1, &ends)])?;
+        Ok(Self { gpu, ends, kernel, tally, workgroups })
+    }
+
+    /// Counts and times [`Self::go_through`].
+    pub(crate) fn pace(&self) -> Pace {
         // each invocation has four chains
-        let pace = Pace::new(u64::from(workgroups * WORKGROUP) * 4, LENGTH.into());
-        Ok(Self { links: Links { gpu, kernel, tally, workgroups }, ends, pace })
+        Pace::new(u64::from(self.workgroups * WORKGROUP) * 4, LENGTH.into())
     }
 
     /// Compares with ends of which one is wrong, and looks whether each such chain is found to differ.
     pub(crate) fn prove(&self) -> Result<(), GpuError> {
-        let Links { gpu, workgroups, .. } = self.links;
-        gpu.tell(&self.ends, PLANTED.into(), &[!end(PLANTED)]);
-        let wrong = self.links.go_through(1)?;
-        gpu.tell(&self.ends, PLANTED.into(), &[end(PLANTED)]);
-        let alike = u64::from(workgroups * WORKGROUP / DIFFERENT);
+        self.gpu.tell(&self.ends, PLANTED.into(), &[!end(PLANTED)]);
+        let wrong = self.go_through(1)?;
+        self.gpu.tell(&self.ends, PLANTED.into(), &[end(PLANTED)]);
+        let alike = u64::from(self.workgroups * WORKGROUP / DIFFERENT);
         wrong.proves("chains", alike, |wrong| wrong.expected == !end(PLANTED))
     }
 
-    /// Works for this long.
-    pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
-        self.pace.keep(duration, |times| self.links.go_through(times))
-    }
-
-    pub(crate) fn report(self) -> Arithmetic {
-        self.pace.report()
-    }
-}
-
-impl Links<'_> {
     /// All chains, this often, each end compared.
-    fn go_through(&self, times: usize) -> Result<Wrong, GpuError> {
+    pub(crate) fn go_through(&self, times: usize) -> Result<Wrong, GpuError> {
         self.gpu.start(&[(&self.kernel, [self.workgroups, 1, 1])].repeat(times));
         self.tally.take(self.gpu, |_, invocation| invocation.into())
     }

@@ -1,11 +1,9 @@
 //! Products of matrices in single precision, each element compared with the host's. See `product.wgsl`.
 
-use std::time::Duration;
-
+use crate::Wrong;
 use crate::gpu::{Gpu, GpuError, Kernel};
 use crate::pace::Pace;
 use crate::tally::{self, Tally};
-use crate::{Arithmetic, Wrong};
 
 /// Rows and columns that a workgroup makes, as the shader has it.
 const SQUARE: u32 = 128;
@@ -23,20 +21,14 @@ const SEED: u64 = 0x7e57;
 const PLANTED: usize = 1029;
 
 pub(crate) struct Product<'g> {
-    multiplication: Multiplication<'g>,
-    reference: wgpu::Buffer,
-    /// What the reference has where a fault is planted.
-    right: u32,
-    pace: Pace,
-}
-
-/// What makes the product and compares it.
-struct Multiplication<'g> {
     gpu: &'g Gpu,
     size: u32,
     multiply: Kernel,
     compare: Kernel,
     tally: Tally,
+    reference: wgpu::Buffer,
+    /// What the reference has where a fault is planted.
+    right: u32,
 }
 
 impl<'g> Product<'g> {
@@ -57,36 +49,27 @@ impl<'g> Product<'g> {
             gpu.kernel(&shader, "multiply", &constants, &[(1, &left), (2, &right), (3, &product)])?;
         let compared = [(0, tally.buffer()), (3, &product), (4, &reference)];
         let compare = gpu.kernel(&shader, "compare", &constants, &compared)?;
+        Ok(Self { gpu, size, multiply, compare, tally, reference, right: known[PLANTED] })
+    }
+
+    /// Counts and times [`Self::make`].
+    pub(crate) fn pace(&self) -> Pace {
         // a multiplication and an addition each
-        let pace = Pace::new(u64::from(size * size * COPIES), 2.0 * f64::from(size));
-        let multiplication = Multiplication { gpu, size, multiply, compare, tally };
-        Ok(Self { multiplication, reference, right: known[PLANTED], pace })
+        Pace::new(u64::from(self.size * self.size * COPIES), 2.0 * f64::from(self.size))
     }
 
     /// Compares with a reference in which one element is wrong, and looks whether each copy is found to differ there.
     pub(crate) fn prove(&self) -> Result<(), GpuError> {
-        let gpu = self.multiplication.gpu;
         // no product has a half in it
         let planted = 0.5_f32.to_bits();
-        gpu.tell(&self.reference, PLANTED as u64, &[planted]);
-        let wrong = self.multiplication.make(1)?;
-        gpu.tell(&self.reference, PLANTED as u64, &[self.right]);
+        self.gpu.tell(&self.reference, PLANTED as u64, &[planted]);
+        let wrong = self.make(1)?;
+        self.gpu.tell(&self.reference, PLANTED as u64, &[self.right]);
         wrong.proves("products", COPIES.into(), |wrong| wrong.expected == planted)
     }
 
-    /// Multiplies for this long.
-    pub(crate) fn burst(&mut self, duration: Duration) -> Result<(), GpuError> {
-        self.pace.keep(duration, |times| self.multiplication.make(times))
-    }
-
-    pub(crate) fn report(self) -> Arithmetic {
-        self.pace.report()
-    }
-}
-
-impl Multiplication<'_> {
     /// The product in all its copies, this often, each compared.
-    fn make(&self, times: usize) -> Result<Wrong, GpuError> {
+    pub(crate) fn make(&self, times: usize) -> Result<Wrong, GpuError> {
         let squares = [self.size / SQUARE, self.size / SQUARE, COPIES];
         let compared = [self.size / COMPARED[0], self.size / COMPARED[1], COPIES];
         self.gpu.start(&[(&self.multiply, squares), (&self.compare, compared)].repeat(times));

@@ -41,22 +41,23 @@ impl Extent {
 /// It is lost, hangs, has no free memory, or its driver refuses; or a fault that was planted to try the checks was not found.
 pub fn work(gpu: &Gpu, extent: &Extent) -> Result<Work, GpuError> {
     let begun = clock::now();
-    let mut products = Product::new(gpu, extent.matrix)?;
-    let mut chains = Chain::new(gpu, extent.workgroups)?;
+    let products = Product::new(gpu, extent.matrix)?;
+    let chains = Chain::new(gpu, extent.workgroups)?;
     let mut link = Link::new(gpu, extent.copy_bytes)?;
     let mut memory = Memory::take(gpu, extent.memory_bytes)?;
     products.prove()?;
     chains.prove()?;
     link.prove()?;
     memory.prove()?;
+    let (mut product_pace, mut chain_pace) = (products.pace(), chains.pace());
     loop {
         let turn = clock::now();
         memory.round()?;
         link.round()?;
         let left = extent.duration.saturating_sub(begun.elapsed());
         let burst = turn.elapsed().max(BURST).min(left) / 2;
-        products.burst(burst)?;
-        chains.burst(burst)?;
+        product_pace.keep(burst, |times| products.make(times))?;
+        chain_pace.keep(burst, |times| chains.go_through(times))?;
         if begun.elapsed() >= extent.duration {
             break;
         }
@@ -65,8 +66,8 @@ pub fn work(gpu: &Gpu, extent: &Extent) -> Result<Work, GpuError> {
         gpu: gpu.identity().clone(),
         seconds: begun.elapsed().as_secs_f64(),
         memory: memory.report(),
-        products: products.report(),
-        chains: chains.report(),
+        products: product_pace.report(),
+        chains: chain_pace.report(),
         link: link.report(),
     })
 }

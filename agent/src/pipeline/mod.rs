@@ -4,6 +4,7 @@
 //! it is durable at the coordinator, which says whether the pipeline goes on: only it knows which stages are required.
 //! Judges nothing: the verdict comes from the coordinator.
 
+mod held;
 mod stage_thread;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::tools::runner::{ToolRunner, Transcript};
 use crate::uplink::{Link, UplinkError};
 use stage_thread::{Bounds, StageEnd, StageThread};
 
+pub use held::{AfterHold, stay};
 pub use stage_thread::Work;
 
 /// A stage that was told to end has this long to do so before it is left behind.
@@ -429,36 +431,6 @@ pub fn run_alone(
             Outcome::skip(format!("nothing restarts this machine: {}", reboot.reason)),
             serde_json::Value::Null,
         ),
-    }
-}
-
-/// What comes after a machine was kept up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterHold {
-    /// It is let go.
-    LetGo(AfterRun),
-    /// Its run goes on: there is a new plan.
-    GoOn,
-}
-
-/// Keeps the machine up after its run until the coordinator says otherwise; gives what it says. `interrupt` is not
-/// the run's cancel, which is raised when the run ends.
-pub fn stay(link: &dyn Link, interrupt: &Cancel) -> Result<AfterHold, UplinkError> {
-    let mut seen = 0;
-    loop {
-        let (directive, answers) = link.next_answer(seen, interrupt)?;
-        seen = answers;
-        match directive {
-            Directive::Finished { then: AfterRun::Stay, .. } => {}
-            Directive::Abort { then, .. } | Directive::Finished { then, .. } => {
-                return Ok(AfterHold::LetGo(then));
-            }
-            Directive::Continue
-            | Directive::AwaitTurn { .. }
-            | Directive::HaltPipeline { .. }
-            | Directive::EndStage { .. }
-            | Directive::AwaitVerdict => return Ok(AfterHold::GoOn),
-        }
     }
 }
 

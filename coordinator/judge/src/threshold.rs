@@ -2,7 +2,9 @@
 //!
 //! A value that is missing, not a finite number, or in another unit than the rule's never passes.
 
-use std::cmp::Ordering;
+mod change;
+mod sustain;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +12,12 @@ use vetting_protocol::diff::Severity;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::named_enum;
 
-use crate::duration::HumanDuration;
 use crate::glob::TextGlob;
 use crate::quantity::{in_words, trimmed};
+
+pub(crate) use change::compare_strictness;
+pub use change::{Change, RuleChange};
+pub use sustain::Sustain;
 
 named_enum! {
     /// How a value is compared. `thresholds.op`.
@@ -58,122 +63,6 @@ named_enum! {
         HostOverride = "host_override",
         /// A limit that the hardware itself gives; never stored in `thresholds`.
         Hardware = "hardware",
-    }
-}
-
-/// How long samples must be out of a rule before that counts. What was out for less and came back is a glitch: shown, not
-/// counted. What is still out at the end of a stage counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Sustain {
-    /// One sample counts.
-    AtOnce,
-    /// So many samples of one key in a row.
-    Samples(u32),
-    /// So many milliseconds from the first to the last of samples in a row.
-    ForMs(u64),
-}
-
-impl Sustain {
-    /// As people write it: `samples: 3`, `for: 30s`, or neither.
-    ///
-    /// # Errors
-    /// Both, or one that means nothing.
-    pub(crate) fn of(samples: Option<u32>, lasting: Option<HumanDuration>) -> Result<Self, String> {
-        match (samples, lasting.map(HumanDuration::as_ms)) {
-            (None, None) => Ok(Self::AtOnce),
-            (Some(0 | 1), None) => {
-                Err("`samples` must be at least 2; leave it out where one counts".to_owned())
-            }
-            (Some(samples), None) => Ok(Self::Samples(samples)),
-            (None, Some(0)) => {
-                Err("`for` must be longer than 0s; leave it out where one sample counts".to_owned())
-            }
-            (None, Some(ms)) => Ok(Self::ForMs(ms)),
-            (Some(_), Some(_)) => Err("`samples` and `for` exclude each other; leave one out".to_owned()),
-        }
-    }
-
-    /// Absent for one sample: `2 samples in a row`, `30s`.
-    pub fn in_words(self) -> Option<String> {
-        match self {
-            Self::AtOnce => None,
-            Self::Samples(samples) => Some(format!("{samples} samples in a row")),
-            Self::ForMs(ms) => Some(HumanDuration::from_ms(ms).to_string()),
-        }
-    }
-
-    fn is_at_once(&self) -> bool {
-        *self == Self::AtOnce
-    }
-
-    /// The stricter one counts sooner. None where samples stand against time.
-    fn looseness(self, other: Self) -> Option<Ordering> {
-        match (self, other) {
-            (Self::AtOnce, Self::AtOnce) => Some(Ordering::Equal),
-            (Self::AtOnce, _) => Some(Ordering::Less),
-            (_, Self::AtOnce) => Some(Ordering::Greater),
-            (Self::Samples(one), Self::Samples(other)) => Some(one.cmp(&other)),
-            (Self::ForMs(one), Self::ForMs(other)) => Some(one.cmp(&other)),
-            (Self::Samples(_), Self::ForMs(_)) | (Self::ForMs(_), Self::Samples(_)) => None,
-        }
-    }
-}
-
-fn at_once() -> Sustain {
-    Sustain::AtOnce
-}
-
-named_enum! {
-    /// What the host's own rule is beside the profile's.
-    Change, "what a host's rule changes (added, stricter, looser, changed, off)" {
-        /// The profile has none such.
-        Added = "added",
-        /// It bears less.
-        Stricter = "stricter",
-        /// It bears more.
-        Looser = "looser",
-        /// Neither can be said.
-        Changed = "changed",
-        /// It judges nothing.
-        Off = "off",
-    }
-}
-
-/// How a rule came to be other than the profile has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RuleChange {
-    /// What it is beside the profile's.
-    pub kind: Change,
-    /// The profile's, in words; absent where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub was: Option<String>,
-    /// Why.
-    pub note: String,
-}
-
-/// What `new` is beside `old`, a rule for the same samples by the same comparison.
-pub(crate) fn compare_strictness(new: &Rule, old: &Rule) -> Change {
-    let bound = match new.op {
-        Op::Lt | Op::Lte | Op::WithinPct => new.threshold.partial_cmp(&old.threshold),
-        Op::Gt | Op::Gte => old.threshold.partial_cmp(&new.threshold),
-    };
-    let is_comparable = new.unit == old.unit && new.nominal.total_cmp(&old.nominal) == Ordering::Equal;
-    let (Some(bound), Some(sustain), true) = (bound, new.sustain.looseness(old.sustain), is_comparable)
-    else {
-        return Change::Changed;
-    };
-    match (bound, sustain) {
-        (Ordering::Less, Ordering::Less | Ordering::Equal) | (Ordering::Equal, Ordering::Less) => {
-            Change::Stricter
-        }
-        (Ordering::Greater, Ordering::Greater | Ordering::Equal) | (Ordering::Equal, Ordering::Greater) => {
-            Change::Looser
-        }
-        (Ordering::Equal, Ordering::Equal)
-        | (Ordering::Less, Ordering::Greater)
-        | (Ordering::Greater, Ordering::Less) => Change::Changed,
     }
 }
 
@@ -253,6 +142,10 @@ pub struct Rule {
     /// What the host's own rules made of it; absent where it is as the profile or the hardware has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<RuleChange>,
+}
+
+fn at_once() -> Sustain {
+    Sustain::AtOnce
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]

@@ -24,6 +24,7 @@ mod power;
 mod profiles;
 mod progress;
 mod queue;
+mod remote;
 mod report;
 mod run_pages;
 mod runs;
@@ -37,20 +38,17 @@ mod users;
 mod verdict;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigError};
 use crate::logging::LogFormat;
-use authority::Authority;
-use client::{Client, Elsewhere};
+use client::Client;
+use remote::{Remote, connect};
 
 pub use client::ClientError;
-
-/// Environment variable that may name a coordinator.
-const URL_VARIABLE: &str = "VETTING_URL";
 
 /// Vets server hardware: drives the runs, judges them, writes the reports.
 ///
@@ -85,22 +83,6 @@ pub struct CommandLine {
     log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Which coordinator to talk to; without these, the one that this box's configuration describes, or where there is none
-/// the one of `~/.config/vetting/client.yaml`.
-#[derive(Debug, Clone, Args)]
-struct Remote {
-    /// A coordinator on another box: `https://HOST:PORT`.
-    #[arg(long, global = true, env = URL_VARIABLE)]
-    url: Option<String>,
-    /// What it is known by: a copy of its `<state_dir>/tls/ca.pem`, or the fingerprint of that certificate,
-    /// `sha256:HEX`.
-    #[arg(long, global = true, env = "VETTING_CA", value_name = "FILE|sha256:HEX")]
-    ca: Option<Authority>,
-    /// File with an operator token; without it, VETTING_TOKEN may hold the token itself.
-    #[arg(long, global = true)]
-    token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -415,54 +397,4 @@ impl CommandLine {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-impl Remote {
-    /// Refuses a coordinator that was named in vain.
-    fn check(&self, (place, verb): (Place, &'static str)) -> Result<(), CommandError> {
-        let Some(url) = &self.url else { return Ok(()) };
-        match place {
-            Place::Coordinator => Ok(()),
-            Place::ThisBox => Err(CommandError::OnlyHere { verb, url: url.clone() }),
-            // the variable is meant for the commands that ask one
-            Place::Nowhere if std::env::var(URL_VARIABLE).is_ok_and(|in_general| in_general == *url) => {
-                Ok(())
-            }
-            Place::Nowhere => Err(CommandError::AsksNobody { verb }),
-        }
-    }
-
-    /// The coordinator on another box, if it is one: as said, or else as the client's file says, which counts where
-    /// neither a coordinator was named nor this box has one.
-    fn elsewhere(&self, config: &Path) -> Result<Option<Elsewhere>, CommandError> {
-        // a file that was named and is not there is a mistake, not a wish for another coordinator
-        let own = config.exists() || config != Path::new(config::DEFAULT_PATH);
-        if self.url.is_none() && own {
-            return Ok(None);
-        }
-        let said_token_file = self.token_file.clone();
-        if let (Some(url), Some(ca)) = (&self.url, &self.ca) {
-            // the file's token is not for whom it does not name
-            let (url, authority) = (url.clone(), ca.clone());
-            return Ok(Some(Elsewhere { url, authority, said_token_file, token_file: None }));
-        }
-        let file = client_config::path().map(|path| client_config::read(&path)).transpose()?.flatten();
-        match (file, &self.url) {
-            (Some(file), url) => Ok(Some(Elsewhere {
-                url: url.clone().unwrap_or(file.url),
-                authority: self.ca.clone().unwrap_or(file.ca),
-                said_token_file,
-                token_file: file.token_file,
-            })),
-            (None, Some(url)) => Err(ClientError::NoAuthority { url: url.clone() }.into()),
-            (None, None) => Ok(None),
-        }
-    }
-}
-
-fn connect(config: &Path, remote: &Remote) -> Result<Client, CommandError> {
-    Ok(match remote.elsewhere(config)? {
-        Some(elsewhere) => Client::elsewhere(&elsewhere)?,
-        None => Client::on_this_box(&Config::load(config)?, remote.token_file.as_deref())?,
-    })
 }
