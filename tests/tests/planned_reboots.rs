@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use vetting_image::lab::bad_memory::stub_arguments;
-use vetting_image::lab::{Firmware, Machine, OnReboot, StuckByte};
+use vetting_image::lab::bad_memory::{FIXED_DIRECT_MAP, stub_arguments};
+use vetting_image::lab::{Firmware, LostWrite, Machine, OnReboot, StuckByte};
 use vetting_protocol::ids::RunId;
 use vetting_protocol::operator_api::RunDetail;
 use vetting_protocol::outcome::StepState;
@@ -24,6 +24,8 @@ const RESTART_PATIENCE: Duration = Duration::from_mins(5);
 const SMALL_MIB: u32 = 448;
 /// In the middle of the machine's memory, where neither firmware nor boot loader lie.
 const BAD_ADDRESS: u64 = 0x1800_0123;
+/// Part of no pattern.
+const BAD_VALUE: u8 = 0x13;
 
 fn profile(stages: &str) -> String {
     format!(
@@ -42,9 +44,18 @@ struct Lab {
 }
 
 impl Lab {
-    fn power_on(stages: &str, firmware: Firmware, memory_mib: u32) -> anyhow::Result<Self> {
+    fn power_on(
+        stages: &str,
+        firmware: Firmware,
+        memory_mib: u32,
+        kernel_args: &str,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vetting-reboot-").tempdir()?;
-        let options = SiteOptions { quick_profile: Some(profile(stages)), ..SiteOptions::default() };
+        let options = SiteOptions {
+            quick_profile: Some(profile(stages)),
+            kernel_args: kernel_args.to_owned(),
+            ..SiteOptions::default()
+        };
         let site = Site::start(&Built::find()?, folder.path(), &options)?;
         let mac = HEALTHY.mac().to_string();
         let after = ["--after-pass", "reboot"];
@@ -62,27 +73,26 @@ impl Lab {
         Ok(Self { folder, site, run, machine })
     }
 
-    /// Waits for the verdict; the memory is bad while `bad_while` holds.
-    fn verdict(&self, bad_while: impl Fn(&Self, &RunDetail) -> bool) -> anyhow::Result<RunDetail> {
-        let mut stuck = None;
+    /// Waits for the verdict, and looks at the run meanwhile.
+    fn verdict(&self, look: impl FnMut(&RunDetail)) -> anyhow::Result<RunDetail> {
         self.site
-            .wait_for_result(self.run, PATIENCE, |detail| {
-                if !bad_while(self, detail) {
-                    stuck = None;
-                } else if stuck.is_none() {
-                    stuck = Some(StuckByte::stick(&gdb(self.folder.path()), BAD_ADDRESS, 0x13));
-                }
-            })
+            .wait_for_result(self.run, PATIENCE, look)
             .with_context(|| format!("the console ends with:\n{}", self.machine.serial().tail(40)))
+    }
+
+    /// Once the machine has halted for its restart: lets it start over, with memory that loses what the kernel's test writes.
+    fn start_over_with_bad_memory(&self) -> anyhow::Result<Option<LostWrite>> {
+        let mut monitor = self.machine.qmp()?;
+        if !monitor.is_halted()? {
+            return Ok(None);
+        }
+        monitor.reset_halted()?;
+        Ok(Some(LostWrite::plant(&gdb(self.folder.path()), BAD_ADDRESS, BAD_VALUE)?))
     }
 }
 
 fn gdb(folder: &Path) -> std::path::PathBuf {
     folder.join("gdb")
-}
-
-fn rebooting(_lab: &Lab, detail: &RunDetail) -> bool {
-    detail.summary.state == RunState::Rebooting
 }
 
 /// From when memtest86+ is seen until its error's address is, which it draws once an error and may draw over: Linux,
@@ -108,8 +118,9 @@ fn qemu_restarts_and_the_kernels_memory_test_pass_on_a_good_machine() -> anyhow:
         "  - {stage: Reboot, limit: 5m, restarts: 2}\n  - {stage: Memtest, limit: 5m, kernel_patterns: 2, passes: 0, budget: 0s}",
         Firmware::Bios,
         HEALTHY.memory_mib,
+        "",
     )?;
-    let detail = lab.verdict(|_, _| false)?;
+    let detail = lab.verdict(|_| ())?;
     assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
     assert_eq!(passed(&detail), ["restart 1 of 2", "restart 2 of 2", "kernel memtest=2"]);
     lab.machine.wait_for(local_disk::STARTED, RESTART_PATIENCE).context("the machine starts its own disk")?;
@@ -122,8 +133,19 @@ fn qemu_bad_memory_is_named_by_the_kernels_test() -> anyhow::Result<()> {
         "  - {stage: Memtest, limit: 5m, kernel_patterns: 2, passes: 0, budget: 0s}",
         Firmware::Bios,
         HEALTHY.memory_mib,
+        FIXED_DIRECT_MAP,
     )?;
-    let detail = lab.verdict(rebooting)?;
+    // Linux as it is before the restart is not to be hit
+    lab.machine.qmp()?.halt_on_restart()?;
+    let mut bad_memory = None;
+    let detail = lab.verdict(|detail| {
+        if bad_memory.is_none() && detail.summary.state == RunState::Rebooting {
+            bad_memory = lab.start_over_with_bad_memory().transpose();
+        }
+    });
+    // why there was no bad memory says more than what came of that
+    bad_memory.transpose()?;
+    let detail = detail?;
     assert_eq!(detail.summary.result, Some(RunResult::Fail));
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memtest"), "{:#?}", detail.reasons);
     let reasons = detail.reasons.join("\n");
@@ -137,8 +159,9 @@ fn qemu_good_memory_passes_memtest86plus_which_is_ended_over_the_serial_line() -
         "  - {stage: Memtest, limit: 5m, kernel_patterns: 0, passes: 1, budget: 30m}",
         Firmware::Bios,
         SMALL_MIB,
+        "",
     )?;
-    let detail = lab.verdict(|_, _| false)?;
+    let detail = lab.verdict(|_| ())?;
     assert_eq!(detail.summary.result, Some(RunResult::Pass), "{:#?}", detail.reasons);
     assert_eq!(passed(&detail), ["memtest86+"]);
     let events = lab.site.cli_text(&["events", "--json"])?;
@@ -151,8 +174,16 @@ fn memtest86plus_names_bad_memory(firmware: Firmware) -> anyhow::Result<()> {
         "  - {stage: Memtest, limit: 5m, kernel_patterns: 0, passes: 1, budget: 30m}",
         firmware,
         HEALTHY.memory_mib,
+        "",
     )?;
-    let detail = lab.verdict(until_memtest86plus_names_the_address)?;
+    let mut stuck = None;
+    let detail = lab.verdict(|detail| {
+        if !until_memtest86plus_names_the_address(&lab, detail) {
+            stuck = None;
+        } else if stuck.is_none() {
+            stuck = Some(StuckByte::stick(&gdb(lab.folder.path()), BAD_ADDRESS, BAD_VALUE));
+        }
+    })?;
     assert_eq!(detail.summary.result, Some(RunResult::Fail));
     assert_eq!(detail.summary.failed_stage.as_deref(), Some("Memtest"), "{:#?}", detail.reasons);
     let reasons = detail.reasons.join("\n");

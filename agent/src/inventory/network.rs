@@ -6,7 +6,6 @@ use vetting_protocol::inventory::{Nic, PciDevice};
 
 use super::absences::Absences;
 use super::bmc::{ask, error_chain};
-use super::pci;
 use crate::host::Host;
 use crate::tools::ethtool;
 use crate::tools::runner::ToolRunner;
@@ -89,7 +88,7 @@ fn nic(
     let has_firmware = device.is_some() && driver.as_deref() != Some("virtio_net");
     Nic {
         mac: mac(host, tools, &name, absent),
-        model: device.and_then(pci::model),
+        model: device.and_then(PciDevice::model),
         firmware: if has_firmware { firmware(tools, &name, absent) } else { None },
         driver,
         pci_address,

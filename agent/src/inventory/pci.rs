@@ -1,7 +1,7 @@
 //! PCI functions, their names from the PCI id list, their PCIe links, and the GPUs among them.
 
 use pci_ids::{Device, FromId as _, Vendor};
-use vetting_protocol::inventory::{Gpu, PciDevice, PcieLink};
+use vetting_protocol::inventory::{Controller, Gpu, PciDevice, PcieLink};
 
 use super::absences::Absences;
 use crate::host::Host;
@@ -21,32 +21,26 @@ fn device(host: &Host, address: String, absent: &mut Absences) -> Option<PciDevi
     let vendor = absent.value(&what, id(host, &format!("{directory}/vendor")))?;
     let device = absent.value(&what, id(host, &format!("{directory}/device")))?;
     let class = absent.value(&what, host.hex(&format!("{directory}/class")))?;
-    let class = format!("{:06x}", class & 0x00ff_ffff);
-    let driver = host.link_name(&format!("{directory}/driver")).ok();
-    if let (None, Some(unseen)) = (&driver, unseen_without_driver(&class)) {
-        absent.note(format!("{what}.driver"), format!("no driver took it: {unseen}"));
-    }
-    Some(PciDevice {
+    let device = PciDevice {
         vendor_id: format!("{vendor:04x}"),
         device_id: format!("{device:04x}"),
-        class,
+        class: format!("{:06x}", class & 0x00ff_ffff),
         vendor: Vendor::from_id(vendor).map(|vendor| vendor.name().to_owned()),
         device: Device::from_vid_pid(vendor, device).map(|device| device.name().to_owned()),
-        driver,
+        driver: host.link_name(&format!("{directory}/driver")).ok(),
         // The kernel writes -1 where there is no NUMA, which is no u32.
         numa_node: host.number(&format!("{directory}/numa_node")).ok(),
         link: link(host, &directory),
         address,
-    })
-}
-
-/// What stays unseen where a function of this class has no driver.
-fn unseen_without_driver(class: &str) -> Option<&'static str> {
-    match class.get(..2)? {
-        "01" => Some("disks behind this storage controller are not seen"),
-        "02" => Some("this network controller is not seen as an interface"),
-        _ => None,
+    };
+    if let (None, Some(controller)) = (&device.driver, device.controller()) {
+        let unseen = match controller {
+            Controller::Storage => "disks behind this storage controller are not seen",
+            Controller::Network => "this network controller is not seen as an interface",
+        };
+        absent.note(format!("{what}.driver"), format!("no driver took it: {unseen}"));
     }
+    Some(device)
 }
 
 fn id(host: &Host, path: &str) -> Result<u16, crate::host::HostError> {
@@ -68,15 +62,6 @@ fn link(host: &Host, directory: &str) -> Option<PcieLink> {
     })
 }
 
-/// Vendor and device in words, as far as the PCI id list knows them.
-pub(super) fn model(device: &PciDevice) -> Option<String> {
-    match (&device.vendor, &device.device) {
-        (Some(vendor), Some(device)) => Some(format!("{vendor} {device}")),
-        (Some(vendor), None) => Some(format!("{vendor} device {}", device.device_id)),
-        (None, _) => None,
-    }
-}
-
 /// Display controllers (class 03) and processing accelerators (class 12), without the VGA of BMCs and the screens of virtual
 /// machines: what PCI tells of them.
 pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
@@ -86,7 +71,7 @@ pub(super) fn gpus(devices: &[PciDevice]) -> Vec<Gpu> {
         .filter(|device| !is_screen(device))
         .map(|device| Gpu {
             pci_address: device.address.clone(),
-            model: model(device),
+            model: device.model(),
             driver: device.driver.clone(),
             serial: None,
             vbios_version: None,

@@ -330,7 +330,8 @@ impl Pipeline {
                 format!("this agent has no stage {name}: boot the image that came with the coordinator");
             return StageEnd::Over(Outcome::error(reason), serde_json::Value::Null);
         };
-        let thread = StageThread::start(Work {
+        let limit = Duration::from_millis(planned.limit_ms);
+        let work = Work {
             stage: *stage,
             work: planned.work.clone(),
             host: self.host.clone(),
@@ -347,8 +348,8 @@ impl Pipeline {
                 resumed: self.plan.resumed.clone(),
             },
             facts: facts.clone(),
-        });
-        let limit = Duration::from_millis(planned.limit_ms);
+        };
+        let thread = StageThread::start(work, limit);
         let must_end = || match self.link.directive() {
             Directive::EndStage { stage, reason } if stage == name => Some(reason),
             Directive::Continue
@@ -425,7 +426,7 @@ pub fn run_alone(
     facts: &mut Facts,
 ) -> (Outcome, serde_json::Value) {
     let bounds = Bounds { limit, grace, cancel, must_end: &|| None };
-    match StageThread::start(work).finish(&bounds, facts) {
+    match StageThread::start(work, limit).finish(&bounds, facts) {
         StageEnd::Over(outcome, details) => (outcome, details),
         StageEnd::Reboot(reboot) => (
             Outcome::skip(format!("nothing restarts this machine: {}", reboot.reason)),

@@ -93,7 +93,8 @@ pub(crate) struct Bounds<'a> {
 }
 
 impl StageThread {
-    pub(crate) fn start(work: Work) -> Self {
+    /// Starts it. `limit` is the time that it is told that it has; [`Self::finish`] sees to it.
+    pub(crate) fn start(work: Work, limit: Duration) -> Self {
         let name = work.work.name();
         let stop = Cancel::new();
         let gate = Arc::new(Gate { reporter: Mutex::new(Some(Arc::clone(&work.reporter))) });
@@ -102,7 +103,7 @@ impl StageThread {
             let (stop, gate) = (stop.clone(), Arc::clone(&gate));
             move || {
                 // nobody listens any more when the stage was left behind
-                let _ = sender.send(run(work, stop, &gate));
+                let _ = sender.send(run(work, limit, stop, &gate));
             }
         });
         Self { name, stop, gate, ended: started.map(|_| receiver) }
@@ -204,7 +205,7 @@ impl StageThread {
     }
 }
 
-fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
+fn run(work: Work, limit: Duration, stop: Cancel, gate: &Gate) -> Ended {
     let Work {
         stage,
         work,
@@ -224,6 +225,8 @@ fn run(work: Work, stop: Cancel, gate: &Gate) -> Ended {
             tools: &*tools,
             reporter: gate,
             cancel: stop,
+            begun: clock::monotonic(),
+            limit,
             consent,
             expected_spec_yaml: expected_spec_yaml.as_deref(),
             counterpart: &*counterpart,

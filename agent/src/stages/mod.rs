@@ -22,7 +22,7 @@ mod storage;
 mod sub_steps;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vetting_protocol::agent_api::Record;
 use vetting_protocol::firmware::FirmwareReport;
@@ -183,6 +183,10 @@ pub struct StageContext<'a> {
     pub reporter: &'a dyn Reporter,
     /// Raised when the run is aborted or the stage's time is over.
     pub cancel: Cancel,
+    /// When it began.
+    pub begun: Instant,
+    /// How long it may take since then.
+    pub limit: Duration,
     /// What may be done to disks.
     pub consent: DiskConsent,
     /// The expected spec, YAML; `None` when run by hand without one.
@@ -217,6 +221,11 @@ impl StageContext<'_> {
             .inventory
             .as_ref()
             .ok_or(StageError::Prerequisite { missing: "the inventory", stage: StageName::Inventory })
+    }
+
+    /// What is left of the stage's time.
+    fn time_left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
     }
 
     /// Waits, false if the work was cancelled meanwhile.

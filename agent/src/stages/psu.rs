@@ -82,6 +82,13 @@ impl Stage for PsuStage {
             seen.add(looked?);
         }
         let mut outcomes = vec![load];
+        let event_log = logged.map(|logged| {
+            logged.unwrap_or_else(|_panic| {
+                let reason = "its reading crashed";
+                outcomes.push(Outcome::error(format!("the BMC's event log: {reason}")));
+                event_log::not_read(context, reason)
+            })
+        });
         for (ordinal, part) in (1..).zip(seen.parts()) {
             outcomes.push(
                 sub_steps.run(ordinal, &part, || {
@@ -98,7 +105,7 @@ impl Stage for PsuStage {
             details: json!({
                 "supplies": seen.supply_names(),
                 "left_out": seen.not_read(),
-                "event_log": logged.and_then(Result::ok),
+                "event_log": event_log,
             }),
         })
     }

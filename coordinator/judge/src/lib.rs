@@ -25,6 +25,7 @@ pub mod step;
 pub mod stick;
 pub mod tally;
 pub mod threshold;
+mod untested;
 pub mod verdict;
 pub mod waiver;
 pub mod yaml;

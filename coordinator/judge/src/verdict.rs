@@ -22,6 +22,7 @@ use crate::quantity;
 use crate::siblings::Outlier;
 use crate::tally::Evaluation;
 use crate::threshold::{Change, Rule, RuleChange};
+use crate::untested;
 use crate::waiver;
 
 named_enum! {
@@ -51,6 +52,8 @@ named_enum! {
         HostRule = "host_rule",
         /// The host's own stages are not those of the profile.
         HostStage = "host_stage",
+        /// Parts that no stage could test, since nothing showed them.
+        NotTested = "not_tested",
         /// A figure is far from those of other machines of the same model.
         Outlier = "outlier",
         /// A waiver that meets nothing.
@@ -135,6 +138,8 @@ pub fn judge(facts: &RunFacts) -> Verdict {
     remarks.extend(facts.rules.iter().filter_map(host_rule_remark));
     remarks.extend(facts.stage_changes.iter().filter_map(host_stage_remark));
     remarks.extend(facts.outliers.iter().map(outlier_remark));
+    let unseen = facts.inventory.iter().flat_map(untested::without_driver);
+    remarks.extend(unseen.map(not_tested_remark));
     if facts.run.place == RunPlace::InstalledSystem {
         let text = "The run was made on the installed system: stages that would disturb it were left out, and no disk \
                     was written to. It is no vetting of the whole machine.";
@@ -415,6 +420,12 @@ fn outlier_remark(outlier: &Outlier) -> Reason {
     let stage = outlier.stage.parse::<StageName>().ok().map(|stage| stage.to_string());
     let next = "Look what is otherwise in this machine: air flow, paste, cables, firmware.";
     Reason::of(Cause::Outlier, stage, outlier.in_words(), next)
+}
+
+fn not_tested_remark(text: String) -> Reason {
+    let next =
+        "Add the driver, and the firmware that it loads, to the system it is tested in, then vet again.";
+    Reason::of(Cause::NotTested, Some(StageName::Inventory.to_string()), text, next)
 }
 
 fn host_rule_remark(rule: &Rule) -> Option<Reason> {

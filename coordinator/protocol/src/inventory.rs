@@ -328,6 +328,35 @@ pub struct PciDevice {
     pub link: Option<PcieLink>,
 }
 
+/// A PCI function behind which nothing is seen without its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    /// Mass storage: SATA, SAS, RAID, NVMe.
+    Storage,
+    /// Network.
+    Network,
+}
+
+impl PciDevice {
+    /// What it controls, by its base class (PCI Code and ID Assignment Specification); absent for every other function.
+    pub fn controller(&self) -> Option<Controller> {
+        match self.class.get(..2)? {
+            "01" => Some(Controller::Storage),
+            "02" => Some(Controller::Network),
+            _ => None,
+        }
+    }
+
+    /// Vendor and device in words, as far as the PCI id list knows them.
+    pub fn model(&self) -> Option<String> {
+        match (&self.vendor, &self.device) {
+            (Some(vendor), Some(device)) => Some(format!("{vendor} {device}")),
+            (Some(vendor), None) => Some(format!("{vendor} device {}", self.device_id)),
+            (None, _) => None,
+        }
+    }
+}
+
 /// State of a PCIe link.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -16,7 +16,7 @@ use super::claimant::known_machines;
 use super::driver::{Driver, to_its_end};
 use super::error::RunError;
 use super::orders::{Recipe, place};
-use super::secrets;
+use super::{secrets, specs};
 use crate::enrolment::recognise::{Recognition, is_movable, recognise, telling_uuid};
 use crate::enrolment::uuid::SystemUuid;
 use crate::enrolment::words;
@@ -24,7 +24,7 @@ use crate::store::enrolment::{self, EnrolmentRow, EnrolmentState, NewEnrolment, 
 use crate::store::events::{self, EventValues};
 use crate::store::hosts::{self, HostRow, HostValues};
 use crate::store::runs::OverrideFlags;
-use crate::store::{Connection, identities};
+use crate::store::{Connection, StoreError, identities};
 
 /// Between two questions of a machine that waits.
 const ASK_AGAIN_MS: u64 = 5_000;
@@ -180,7 +180,7 @@ impl Driver {
         let host = self.register(connection, &question.identity, name, spec, now_ms)?;
         let recipe =
             token.values.start_profile.map(|profile| self.recipe(profile, false, OverrideFlags::NONE));
-        let placed = recipe.map(|recipe| place(connection, &host, &recipe, now_ms)).transpose();
+        let placed = recipe.map(|recipe| try_run(connection, &host, &recipe, now_ms)).transpose()?;
         let uses = token.uses + 1;
         let message = format!(
             "{} at {} enrolled with token {} (use {uses} of {})",
@@ -188,14 +188,13 @@ impl Driver {
         );
         tell(connection, now_ms, EventLevel::Info, "host_enrolled", message, Some(host.id))?;
         let started = match placed {
-            Ok(started) => started,
-            // refused before anything of the run was written, as where the profile was replaced since the token was made
-            Err(RunError::Invalid { what }) => {
-                let message = format!("{} enrolled, but its run was not started: {what}", host.name);
+            Some(Ok(run)) => Some(run),
+            Some(Err(why)) => {
+                let message = format!("{} enrolled, but its run was not started: {why}", host.name);
                 tell(connection, now_ms, EventLevel::Warning, "run_not_started", message, Some(host.id))?;
                 None
             }
-            Err(error) => return Err(error),
+            None => None,
         };
         Ok(Ok(Found::Host { id: host.id, name: host.name, ticket: None, started }))
     }
@@ -319,6 +318,26 @@ impl Driver {
                 Ok(enrolment::waiting(connection)?)
             })
             .await
+    }
+}
+
+/// The run that a token starts; else why it cannot be had, and nothing of it was written: since the token was made, the profile
+/// may have been replaced, or the model removed that its spec names.
+fn try_run(
+    connection: &Connection,
+    host: &HostRow,
+    recipe: &Recipe,
+    now_ms: i64,
+) -> Result<Result<RunId, String>, RunError> {
+    match specs::resolve(connection, &host.expected_spec_yaml) {
+        Ok(_) => {}
+        Err(missing @ StoreError::NotFound { .. }) => return Ok(Err(missing.to_string())),
+        Err(error) => return Err(error.into()),
+    }
+    match place(connection, host, recipe, now_ms) {
+        Ok(run) => Ok(Ok(run)),
+        Err(RunError::Invalid { what }) => Ok(Err(what)),
+        Err(error) => Err(error),
     }
 }
 

@@ -17,7 +17,7 @@ pub mod serial;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use bad_memory::StuckByte;
+pub use bad_memory::{LostWrite, StuckByte};
 pub use disk::{Disk, DiskBus};
 pub use lan::{Lan, Member, Running, Tap};
 pub use machine::{Machine, MachineBuilder};

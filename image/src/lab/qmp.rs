@@ -78,6 +78,26 @@ impl Qmp {
         self.execute("cont", &json!({})).map(drop)
     }
 
+    /// When it restarts, the machine stands still until [`Self::reset_halted`].
+    pub fn halt_on_restart(&mut self) -> Result<(), LabError> {
+        self.execute("set-action", &json!({"reboot": "shutdown", "shutdown": "pause"})).map(drop)
+    }
+
+    /// Whether it stands still since it restarted.
+    pub fn is_halted(&mut self) -> Result<bool, LabError> {
+        self.execute("query-status", &json!({})).map(|status| status["status"] == "shutdown")
+    }
+
+    /// Puts a machine that halted so before its first instruction, where it stands still until somebody lets it go on. From then
+    /// on it restarts and powers off as hardware does.
+    pub fn reset_halted(&mut self) -> Result<(), LabError> {
+        self.execute("set-action", &json!({"reboot": "reset", "shutdown": "poweroff"}))?;
+        self.reset()?;
+        // QEMU answers before it is done
+        while self.is_halted()? {}
+        Ok(())
+    }
+
     /// Pull a device, such as `disk1` (`NVMe` and SCSI disks), out of the running machine.
     pub fn device_del(&mut self, id: &str) -> Result<(), LabError> {
         self.execute("device_del", &json!({"id": id})).map(drop)

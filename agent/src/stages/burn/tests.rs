@@ -157,6 +157,21 @@ fn gpus_are_worked_beside_the_rest_as_often_as_the_time_allows() {
     let (whole, ..) = with(400_000, |_| told(&DIAG.replace("Pass", "Fail")));
     assert!(matches!(whole, Outcome::Fail { reason } if reason.contains("GPU Memory")));
 
+    // one that DCGM leaves out gets what is left of the time
+    let tools = Told::new(|call: &Invocation| match call.tool {
+        "dcgmi" => told(&DIAG.replace("Pass", "Skip")),
+        "gpu-load" => told(r#"{"format": 1, "load": {"failed": {"message": "no memory"}}}"#),
+        _ => good(call),
+    });
+    let work = StageWork::Burn { duration_ms: 400_000, memory_percent: 50 };
+    let (report, ..) = machine.run(&work, &tools);
+    assert!(matches!(outcome(report), Outcome::Error { reason } if reason.contains("no memory")));
+    assert_eq!(tools.calls_of("dcgmi").iter().filter(|call| call.starts_with("diag")).count(), 1);
+    let calls = tools.calls_of("gpu-load");
+    let [call] = calls.as_slice() else { panic!("{calls:?}") };
+    let seconds: u64 = call.strip_prefix("0000:3b:00.0 --seconds ").unwrap().parse().unwrap();
+    assert!(seconds <= 400, "{seconds}");
+
     let tools = Told::new(|call: &Invocation| match call.tool {
         "dcgmi" => missing(call),
         "gpu-load" => told(r#"{"format": 1, "load": {"failed": {"message": "no memory"}}}"#),

@@ -1,10 +1,12 @@
-//! Work for GPUs, with checked answers: DCGM's diagnostics for those of NVIDIA where the image has them, else `gpu-load`.
+//! Work for GPUs, with checked answers: DCGM's diagnostics for those of NVIDIA where the image has them, else `gpu-load`, which
+//! also gets those that DCGM left out.
 //! Meanwhile their links are looked at, since an idle link goes down.
 
 mod dcgm;
 mod vulkan;
 
 use std::collections::BTreeMap;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
@@ -13,6 +15,7 @@ use vetting_protocol::inventory::PciDevice;
 use vetting_protocol::outcome::Outcome;
 
 use super::cards::{Card, Cards};
+use crate::clock;
 use crate::sensors::pcie;
 use crate::stages::StageContext;
 use crate::stages::sub_steps::Found;
@@ -21,6 +24,10 @@ pub(super) use dcgm::expected;
 
 /// How often links are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The least time that is worth beginning another load for.
+const LEAST_REST: Duration = Duration::from_secs(20);
+/// What a stage needs after its load, and `gpu-load` beyond its time, to do each part of its work once.
+const AFTER: Duration = Duration::from_secs(40);
 
 /// What became of the load.
 pub(super) struct Load {
@@ -63,6 +70,17 @@ impl Extent {
             Self::Level(level) => expected(level),
             Self::Time(duration) => duration,
         }
+    }
+
+    /// For how long GPUs are worked that the diagnostics left out: as long as the others, or what is left after these took their
+    /// time; absent where that is too little.
+    fn rest(self, taken: Duration, left_to_stage: Duration) -> Option<Duration> {
+        let rest = match self {
+            Self::Level(level) => expected(level),
+            Self::Time(duration) => duration.saturating_sub(taken),
+        };
+        let rest = rest.min(left_to_stage.saturating_sub(AFTER));
+        (rest >= LEAST_REST).then_some(rest)
     }
 }
 
@@ -109,37 +127,62 @@ fn work<'c>(
 ) -> (Vec<(Vec<&'c Card>, Part)>, Value) {
     let (diagnosable, others): (Vec<&Card>, Vec<&Card>) = gpus.iter().partition(|card| dcgm::can_work(card));
     let duration = extent.duration();
+    let begin = clock::monotonic();
     let parts: Vec<(Vec<&Card>, Part)> = std::thread::scope(|scope| {
-        let start = |cards: Vec<&'c Card>, without: String| {
+        let start = |cards: Vec<&'c Card>, time: Duration, without: String| {
             let one = |card: &'c Card| {
                 let without = without.clone();
-                (card, scope.spawn(move || vulkan::work(context, card, duration, &without)))
+                (card, scope.spawn(move || vulkan::work(context, card, time, &without)))
             };
             cards.into_iter().map(one).collect::<Vec<_>>()
         };
-        let mut by_vulkan = start(others, String::new());
+        let mut by_vulkan = start(others, duration, String::new());
         let mut parts = Vec::new();
         if !diagnosable.is_empty() {
             match dcgm::work(context, &diagnosable, extent) {
                 dcgm::Answer::Worked(part) => parts.push((diagnosable, part)),
-                dcgm::Answer::Not(reason) => by_vulkan.extend(start(diagnosable, reason)),
+                dcgm::Answer::Not(reason) => by_vulkan.extend(start(diagnosable, duration, reason)),
+                dcgm::Answer::LeftOut { part, reason } => {
+                    match extent.rest(begin.elapsed(), context.time_left()) {
+                        Some(rest) => {
+                            let again = start(diagnosable.clone(), rest, reason);
+                            parts.extend(of_both(diagnosable, part, again.into_iter().map(joined).collect()));
+                        }
+                        None => parts.push((diagnosable, part)),
+                    }
+                }
             }
         }
-        parts.extend(
-            by_vulkan
-                .into_iter()
-                .map(|(card, thread)| (vec![card], thread.join().unwrap_or_else(|_| Part::crashed(card)))),
-        );
+        parts.extend(by_vulkan.into_iter().map(joined));
         parts
     });
-    let details: Map<String, Value> = parts
-        .iter()
-        .map(|(cards, part)| {
-            let names: Vec<&str> = cards.iter().map(|card| card.address.as_str()).collect();
-            (names.join(" "), part.details.clone())
-        })
-        .collect();
+    let mut details = Map::new();
+    for (cards, part) in &parts {
+        let names = cards.iter().map(|card| card.address.as_str()).collect::<Vec<_>>().join(" ");
+        // the only one of DCGM's, which left it out
+        let names = if details.contains_key(&names) { format!("{names} after DCGM") } else { names };
+        details.insert(names, part.details.clone());
+    }
     (parts, Value::Object(details))
+}
+
+fn joined<'c>((card, thread): (&'c Card, ScopedJoinHandle<'_, Part>)) -> (Vec<&'c Card>, Part) {
+    (vec![card], thread.join().unwrap_or_else(|_| Part::crashed(card)))
+}
+
+/// What became of GPUs of which DCGM left some out, and that `gpu-load` was given: each is judged by what `gpu-load` says of it,
+/// since nobody knows which ones DCGM worked. Where it could work none, DCGM's word stays.
+fn of_both<'c>(
+    cards: Vec<&'c Card>,
+    by_dcgm: Part,
+    again: Vec<(Vec<&'c Card>, Part)>,
+) -> Vec<(Vec<&'c Card>, Part)> {
+    if again.iter().all(|(_, part)| matches!(part.outcome, Outcome::Skip { .. })) {
+        return vec![(cards, by_dcgm)];
+    }
+    // an idle link says nothing, so only those of GPUs that are known to have been worked are told
+    let by_dcgm = Part { outcome: Outcome::Pass, worked: false, ..by_dcgm };
+    std::iter::once((cards, by_dcgm)).chain(again).collect()
 }
 
 /// Tells the best that a GPU's link showed under load; an error where it shows nothing.

@@ -1,5 +1,6 @@
 //! The stage over what nvml-probe printed over the stand-in for NVIDIA's library, and over trees of AMD's driver.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use vetting_gpu_load::{Document, Load, Mismatch, Work};
@@ -222,6 +223,74 @@ fn each_gpu_is_worked_by_what_can_work_it() {
     let load = &kept.sub_steps()["load"];
     // the link of the second cannot be read, and the third belongs to a virtual machine
     assert!(matches!(load, Outcome::Error { reason } if reason.contains("0000:af:00.0")), "{load:?}");
+}
+
+/// The A100, another GPU beside it that DCGM's diagnostics leave out, and `gpu-load` for those that `offered` tells of.
+fn two_of_which_dcgm_works_one(
+    limit: Duration,
+    offered: fn(&str) -> bool,
+    change: fn(&mut Work),
+) -> (Outcome, BTreeMap<String, Option<f64>>, Vec<String>) {
+    const DIAG: &str = r#"{"DCGM GPU Diagnostic": {"test_categories": [{"category": "Integration", "tests": [{"name": "PCIe",
+        "results": [{"gpu_id": "0", "status": "Pass"}, {"gpu_id": "1", "status": "Skip", "warnings": "not supported"}]}]}]}}"#;
+    let mut machine = a100(16);
+    machine.limit = limit;
+    machine.inventory.pci.push(function("0000:3c:00.0", "030200", "10de", Some("nvidia")));
+    let place = "sys/devices/pci0000:3a/0000:3a:00.0/0000:3c:00.0";
+    for which in ["max", "current"] {
+        machine.file(&format!("{place}/{which}_link_width"), "16\n");
+        machine.file(&format!("{place}/{which}_link_speed"), "16.0 GT/s PCIe\n");
+    }
+    let link = machine.path("sys/bus/pci/devices/0000:3c:00.0");
+    std::os::unix::fs::symlink("../../../devices/pci0000:3a/0000:3a:00.0/0000:3c:00.0", link).unwrap();
+    let by_vulkan = loads(change);
+    let tools = Told::new(move |call: &Invocation| match call.tool {
+        "dcgmi" => told(DIAG),
+        "gpu-load" if !offered(call.args[0].to_str().unwrap()) => {
+            told(r#"{"format": 1, "load": {"no_gpu": {"others": []}}}"#)
+        }
+        _ => by_vulkan(call),
+    });
+    let (_, kept, _) = machine.run(&WORK, &tools);
+    let mut calls = tools.calls_of("gpu-load");
+    calls.sort_unstable();
+    (kept.sub_steps()["load"].clone(), kept.measurements(), calls)
+}
+
+#[test]
+fn gpus_that_dcgm_left_out_are_worked_by_vulkan_after_it() {
+    let (load, measured, calls) = two_of_which_dcgm_works_one(Duration::MAX, |_| true, |_| ());
+    assert_eq!(load, Outcome::Pass);
+    // DCGM numbers them by itself: nobody knows which one it left out
+    assert_eq!(calls, ["0000:3b:00.0 --seconds 130", "0000:3c:00.0 --seconds 130"]);
+    for gpu in ["0000:3b:00.0", "0000:3c:00.0"] {
+        assert_eq!(measured[&format!("gpu {gpu}/memory_errors")], Some(0.0));
+        assert_eq!(measured[&format!("gpu {gpu}/loaded_width")], Some(100.0));
+    }
+    assert_eq!(measured["gpu dcgm/failed"], Some(0.0));
+
+    let (wrong, ..) =
+        two_of_which_dcgm_works_one(Duration::MAX, |_| true, |work| work.memory.wrong.count = 1);
+    assert!(matches!(&wrong, Outcome::Fail { reason } if reason.contains("0000:3c:00.0")), "{wrong:?}");
+}
+
+#[test]
+fn gpus_that_dcgm_left_out_and_nothing_else_can_work_are_no_pass() {
+    let dcgms_word = "not loaded: DCGM worked 1 of 2 GPUs: PCIe (GPU 1 of DCGM): not supported";
+    let (none, measured, calls) = two_of_which_dcgm_works_one(Duration::MAX, |_| false, |_| ());
+    assert_eq!((none, calls.len()), (Outcome::skip(dcgms_word), 2));
+    assert!(!measured.contains_key("gpu 0000:3c:00.0/memory_errors"));
+
+    let (one, measured, _) =
+        two_of_which_dcgm_works_one(Duration::MAX, |address| address == "0000:3b:00.0", |_| ());
+    let Outcome::Skip { reason } = &one else { panic!("{one:?}") };
+    assert!(reason.contains("0000:3c:00.0") && reason.contains("DCGM worked 1 of 2 GPUs"), "{reason}");
+    // an idle link says nothing
+    assert!(measured.contains_key("gpu 0000:3b:00.0/loaded_width"));
+    assert!(!measured.contains_key("gpu 0000:3c:00.0/loaded_width"));
+
+    let (late, _, calls) = two_of_which_dcgm_works_one(Duration::from_secs(59), |_| true, |_| ());
+    assert_eq!((late, calls), (Outcome::skip(dcgms_word), Vec::<String>::new()));
 }
 
 #[test]

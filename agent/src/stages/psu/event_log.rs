@@ -16,15 +16,24 @@ const TOLD: usize = 20;
 /// Measures how many entries tell of a supply that failed or was about to; gives them in words. No value where the log
 /// cannot be read by `until`: a log of thousands of entries takes a slow BMC minutes.
 pub(super) fn measure(context: &StageContext<'_>, until: Instant) -> Value {
-    let (count, details) = match faults(context, until) {
+    match faults(context, until) {
         Ok(faults) => {
             let newest = &faults[faults.len().saturating_sub(TOLD)..];
-            (Some(faults.len() as f64), json!({ "faults": faults.len(), "newest": newest }))
+            tell(context, Some(faults.len() as f64));
+            json!({ "faults": faults.len(), "newest": newest })
         }
-        Err(error) => (None, json!({ "not_read": error.reason() })),
-    };
+        Err(error) => not_read(context, &error.reason()),
+    }
+}
+
+/// What is told of a log that was not read: no count, and why.
+pub(super) fn not_read(context: &StageContext<'_>, reason: &str) -> Value {
+    tell(context, None);
+    json!({ "not_read": reason })
+}
+
+fn tell(context: &StageContext<'_>, count: Option<f64>) {
     context.measure("psu", "logged_faults", count, "count");
-    details
 }
 
 fn faults(context: &StageContext<'_>, until: Instant) -> Result<Vec<String>, ToolError> {

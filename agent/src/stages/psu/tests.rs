@@ -108,6 +108,19 @@ fn what_the_event_log_has_from_before_is_counted_and_told_and_fails_nothing_here
 }
 
 #[test]
+fn a_crash_while_the_event_log_is_read_is_an_error_and_no_empty_log() {
+    let tools = with_log(|_| "1.8.19-good-power-supply", |_| panic!("the parser has a fault"));
+    let (report, kept, _) = with_bmc().run(&WORK, &tools);
+    let report = report.unwrap();
+    let Outcome::Error { reason } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(reason, "the BMC's event log: its reading crashed");
+    assert_eq!(kept.measurements()["psu logged_faults"], None);
+    assert_eq!(report.details["event_log"]["not_read"], "its reading crashed");
+    // the supplies themselves were looked at
+    assert_eq!(kept.sub_steps()["PS1 Status"], Outcome::Pass);
+}
+
+#[test]
 fn both_questions_of_the_event_log_end_together_soon_after_the_load() {
     let timeouts = Mutex::new(Vec::new());
     let tools = Told::new(|invocation: &Invocation| match invocation.tool {

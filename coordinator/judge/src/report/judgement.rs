@@ -42,6 +42,7 @@ fn entry(reason: &Reason) -> Markup {
         Cause::PartsChanged => "other parts",
         Cause::RunAgain => "run again",
         Cause::Record => "record",
+        Cause::NotTested => "not tested",
         Cause::Outlier => "unlike its siblings",
         Cause::HostRule => "rule of the host",
         Cause::HostStage => "stage of the host",

@@ -4,6 +4,7 @@ use super::*;
 use crate::fixtures;
 use crate::threshold::{Change, Op, Rule, RuleChange, RuleSeverity, RuleSource, Sustain};
 use vetting_protocol::diff::SpecDiff;
+use vetting_protocol::inventory::PciDevice;
 
 fn only_reason(facts: &RunFacts) -> Reason {
     let verdict = judge(facts);
@@ -308,4 +309,26 @@ fn a_rule_that_must_meet_a_sample_fails_the_run_that_met_none() {
     assert_eq!(judge(&facts).result, RunResult::Fail);
     facts.evaluations[0].observe(1, Some(40.0), "celsius");
     assert_eq!(judge(&facts).result, RunResult::Pass);
+}
+
+#[test]
+fn a_controller_without_a_driver_is_a_remark_and_names_what_was_not_tested() {
+    let mut facts = fixtures::passing();
+    assert!(judge(&facts).remarks.iter().all(|remark| remark.cause != Cause::NotTested));
+    let inventory = facts.inventory.as_mut().unwrap();
+    let raid = PciDevice {
+        address: "0000:3b:00.0".to_owned(),
+        class: "010400".to_owned(),
+        driver: None,
+        ..inventory.pci[0].clone()
+    };
+    inventory.pci.push(raid);
+    let verdict = judge(&facts);
+    assert_eq!(verdict.result, RunResult::Pass);
+    let told: Vec<&Reason> =
+        verdict.remarks.iter().filter(|remark| remark.cause == Cause::NotTested).collect();
+    let [remark] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(remark.text.starts_with("No driver took storage controller 0000:3b:00.0 ("), "{remark}");
+    assert!(remark.text.ends_with("disks behind it were not seen and not tested."), "{remark}");
+    assert_eq!((remark.stage.as_deref(), &remark.finding), (Some("Inventory"), &None));
 }

@@ -1,10 +1,12 @@
 //! Machines that nobody registered: tokens, codes, cards, and who may claim.
 
 use reqwest::Method;
+use vetting_protocol::agent_api::EventLevel;
 use vetting_protocol::enrolment::{
     Adopted, EnrolAnswer, EnrolRequest, EnrolmentTokenCreated, EnrolmentTokenView, Identity, PendingView,
     PresentedNic,
 };
+use vetting_protocol::models::ModelView;
 use vetting_protocol::operator_api::HostView;
 use vetting_protocol::run::RunState;
 
@@ -124,6 +126,34 @@ async fn a_token_registers_a_machine_and_starts_its_run() {
     // of the token there is only a hash
     let bytes = std::fs::read(&lab.config.database.path).unwrap();
     assert!(!bytes.windows(43).any(|window| window == token.expose().as_bytes()));
+}
+
+#[tokio::test]
+async fn a_machine_whose_tokens_model_was_removed_is_registered_and_its_run_waits_for_the_model() {
+    let lab = Lab::open().await;
+    let model = json!({"name": "r640", "expected_spec_yaml": SPEC});
+    let _: ModelView = good(lab.operator(Method::POST, "models").json(&model)).await;
+    let body =
+        json!({"uses": 1, "valid_ms": HOUR_MS, "expected_spec_yaml": "model: r640\n", "start_run": "quick"});
+    let token = lab.token(body).await;
+    assert_eq!(lab.operator(Method::DELETE, "models/r640").send().await.unwrap().status(), 204);
+    let machine = identity(UUID, &[CARD]);
+    // it is known when it asks again, which is no news
+    for _ in 0..2 {
+        let answer = lab.enrol(&machine, Some(&token), None).await;
+        assert!(matches!(answer, EnrolAnswer::Registered { .. }), "{answer:?}");
+    }
+    let host = lab.host("dell-c0w2p32").await;
+    let told: Vec<EventView> =
+        lab.events().await.into_iter().filter(|event| event.kind == "run_not_started").collect();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((told.level, told.host_id, told.run_id), (EventLevel::Warning, Some(host.id), None));
+    assert!(told.message.contains("`model add r640 --spec FILE` makes it"), "{}", told.message);
+
+    let _: ModelView = good(lab.operator(Method::POST, "models").json(&model)).await;
+    let run = lab.start_run("dell-c0w2p32").await;
+    let answer = lab.enrol(&machine, Some(&token), None).await;
+    assert!(matches!(answer, EnrolAnswer::Run { run_id, .. } if run_id == run), "{answer:?}");
 }
 
 #[tokio::test]

@@ -28,6 +28,8 @@ pub(super) enum Answer {
     Not(String),
     /// There are.
     Worked(Part),
+    /// There are, they found nothing wrong, and left GPUs out: how many and why, in words.
+    LeftOut { part: Part, reason: String },
 }
 
 /// How long a level takes (DCGM's documentation: about 2 minutes, about 15, hours).
@@ -54,6 +56,7 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
     }
     let (mut outcomes, mut at_work, mut counts) = (Vec::new(), false, Some((0, 0)));
     let mut details = json!({});
+    let mut left_out = None;
     for round in 1..=rounds {
         let diagnosis = match diagnose(context, level) {
             Ok(diagnosis) => diagnosis,
@@ -69,7 +72,8 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
         at_work |= !diagnosis.passed.is_empty() || !diagnosis.failed.is_empty();
         counts =
             counts.map(|(failed, warned)| (failed + diagnosis.failed.len(), warned + diagnosis.warned.len()));
-        let outcome = outcome(&diagnosis, gpus.len());
+        left_out = shortfall(&diagnosis, gpus.len());
+        let outcome = outcome(&diagnosis, left_out.as_deref());
         details = json!({
             "level": level,
             "rounds": round,
@@ -87,24 +91,33 @@ pub(super) fn work(context: &StageContext<'_>, gpus: &[&Card], extent: Extent) -
     }
     context.measure("gpu", "dcgm/failed", counts.map(|counts| counts.0 as f64), "count");
     context.measure("gpu", "dcgm/warnings", counts.map(|counts| counts.1 as f64), "count");
-    Answer::Worked(Part { outcome: Outcome::worst_of(outcomes, ""), details, worked: at_work })
+    let part = Part { outcome: Outcome::worst_of(outcomes, ""), details, worked: at_work };
+    let found_nothing_wrong = matches!(part.outcome, Outcome::Skip { .. });
+    match left_out {
+        Some(reason) if found_nothing_wrong => Answer::LeftOut { part, reason },
+        Some(_) | None => Answer::Worked(part),
+    }
 }
 
-/// `gpus` is how many should have been worked; DCGM numbers them by itself.
-fn outcome(diagnosis: &Diagnosis, gpus: usize) -> Outcome {
+fn outcome(diagnosis: &Diagnosis, left_out: Option<&str>) -> Outcome {
     if !diagnosis.failed.is_empty() {
         return Outcome::fail(format!("DCGM: {}", diagnosis.failed.join("; ")));
     }
+    left_out.map_or(Outcome::Pass, |reason| Outcome::skip(format!("not loaded: {reason}")))
+}
+
+/// That GPUs were left out, in words. `gpus` is how many should have been worked; DCGM numbers them by itself.
+fn shortfall(diagnosis: &Diagnosis, gpus: usize) -> Option<String> {
     let worked = diagnosis.worked.len();
     if worked >= gpus {
-        return Outcome::Pass;
+        return None;
     }
     let why = if diagnosis.skipped.is_empty() {
         String::new()
     } else {
         format!(": {}", diagnosis.skipped.join("; "))
     };
-    Outcome::skip(format!("not loaded: DCGM worked {worked} of {gpus} GPUs{why}"))
+    Some(format!("DCGM worked {worked} of {gpus} GPUs{why}"))
 }
 
 /// Runs the diagnostics. DCGM's daemon is started for them and ended after them; where one runs already, the new one finds its
