@@ -26,7 +26,9 @@ pub enum ClosureError {
         package: String,
     },
     /// No package has a library.
-    #[error("{user} needs {library}, which no package has; is it in leave_out of initramfs/packages.yaml?")]
+    #[error(
+        "{user} needs {library}, which no package has; is it in leave_out of initramfs/packages.yaml, or does a package miss in the driver's folder?"
+    )]
     NoLibrary {
         /// Soname or path.
         library: String,

@@ -134,8 +134,11 @@ pub fn full(
     // what is locked stays what it is, whatever the driver's packages bring
     let index = Index::read(driver.iter().flat_map(|driver| &driver.packages).chain(packages))?;
     let mut tree = Tree::with_skeleton();
+    // a driver's folder may bring what a stub stands in for
+    let is_real = |library: &str| driver.is_some_and(|driver| driver.brings(&index, library));
     let stubs = recipe.packages.stubs.iter().map(|stub| stub.library.as_str());
-    let mut walk = Walk::new(&index, stubs);
+    let stubs: Vec<&str> = stubs.filter(|library| !is_real(library)).collect();
+    let mut walk = Walk::new(&index, stubs.iter().copied());
     for package in &recipe.packages.packages {
         for program in &package.binaries {
             walk.program(&package.name, program)?;
@@ -152,9 +155,9 @@ pub fn full(
     for program in OWN_PROGRAMS {
         tree.add_bytes(&format!("usr/bin/{program}"), program, read(&programs.join(program))?, true)?;
     }
-    for stub in &recipe.packages.stubs {
-        let bytes = stubs::compile(&stub.library, &closure, work)?;
-        tree.add_bytes(&format!("{LIBRARIES}/{}", stub.library), "stub libraries", bytes, false)?;
+    for library in stubs {
+        let bytes = stubs::compile(library, &closure, work)?;
+        tree.add_bytes(&format!("{LIBRARIES}/{library}"), "stub libraries", bytes, false)?;
     }
     for package in &recipe.packages.packages {
         for path in &package.data {

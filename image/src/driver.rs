@@ -228,6 +228,11 @@ impl Driver {
         ALIASES.into_iter().filter_map(alias).filter(|(path, target)| *target != format!("/{path}")).collect()
     }
 
+    /// Whether one of the packages has a library of this name.
+    pub fn brings(&self, index: &Index, library: &str) -> bool {
+        self.named(index, library).is_some()
+    }
+
     fn named<'a>(&self, index: &'a Index, name: &str) -> Option<&'a str> {
         self.files(index).find(|path| file_name(Path::new(path)) == name)
     }
@@ -423,12 +428,15 @@ mod tests {
         folder.packages(VERSION);
         let firmware = format!("usr/lib/firmware/nvidia/{VERSION}/gsp_ga10x.bin");
         folder.package("firmware-nvidia-gsp", &[&firmware]);
+        folder.package("libegl1", &["usr/lib/x86_64-linux-gnu/libEGL.so.1"]);
         let driver = folder.read().unwrap();
         assert_eq!(driver.version, VERSION);
         let names: Vec<&str> = driver.modules.files.iter().map(|file| file_name(file)).collect();
         assert_eq!(names, ["nvidia.ko", "nvidia-uvm.ko"]);
         assert_eq!(driver.modules.needs, ["drm", "ecc"]);
         let index = Index::read(&driver.packages).unwrap();
+        assert!(driver.brings(&index, "libEGL.so.1"), "a real one takes the place of the stub");
+        assert!(!driver.brings(&index, "libGLESv2.so.2"));
         assert_eq!(driver.firmware(&index).collect::<Vec<_>>(), [firmware.as_str()]);
         assert!(driver.files(&index).all(|path| !path.contains("/doc/") && !path.contains("/firmware/")));
         let alias = "/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1".to_owned();
