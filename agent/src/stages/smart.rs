@@ -208,6 +208,11 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
 
 fn health_outcome(subject: &Subject<'_>, report: &SmartReport) -> Outcome {
     let faults = faults(report);
+    if faults.is_empty() && !report.tells_of_failure {
+        let why =
+            "its SMART is switched off, so that it would tell of no failure; `smartctl -s on` switches it on";
+        return Outcome::error(format!("{}: {why}", subject.name));
+    }
     if faults.is_empty() {
         return Outcome::Pass;
     }
@@ -257,7 +262,7 @@ fn faults(report: &SmartReport) -> Vec<String> {
                 ));
             }
         }
-        Health::Ata(attributes) => faults.extend(failed_now(attributes)),
+        Health::Ata(health) => faults.extend(failed_now(&health.attributes)),
         Health::Scsi(_) => {}
     }
     if report.exit.prefail_now() && !faults.iter().any(|fault| fault.contains("attribute")) {
@@ -297,7 +302,7 @@ fn details(report: &SmartReport) -> Value {
 
 /// The hours that a disk was switched on.
 const HOURS: &str = "power_on_hours";
-/// How much of its life an NVMe disk has used.
+/// How much of its life a solid state disk has used.
 const WEAR: &str = "percentage_used";
 
 /// Of a disk that tells nothing: what a spec may ask for of its past is not known, which a rule must see.
@@ -320,11 +325,11 @@ pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartRepo
         context.measure("temp", format!("disk/{disk}"), report.temperature_celsius, "celsius");
     }
     match &report.health {
-        Health::Ata(attributes) => {
-            for attribute in attributes {
-                let name = format!("{}_{}", attribute.id, attribute.name);
-                tell("smart_attr", &name, Some(attribute.raw), "count");
+        Health::Ata(health) => {
+            for attribute in &health.attributes {
+                tell("smart_attr", &attribute.key(), Some(attribute.raw), "count");
             }
+            tell("smart_attr", WEAR, health.percentage_used, "percent");
         }
         Health::Nvme(health) => measure_nvme(health, |name, value, unit| tell("nvme", name, value, unit)),
         Health::Scsi(health) => measure_scsi(health, |name, value, unit| tell("sas", name, value, unit)),

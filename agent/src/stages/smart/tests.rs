@@ -76,6 +76,32 @@ fn sas_counters_are_measured_and_a_failed_self_test_fails() {
     assert_eq!(measured["sas sda/self_test_failures".replace("sas", "smart_attr").as_str()], Some(1.0));
 }
 
+/// As a WD4001FYYG comes: it counts its errors, but would not say that it fails.
+#[test]
+fn a_sas_disk_whose_smart_is_switched_off_is_measured_and_no_pass() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|_: &Invocation| {
+        let good = recorded("smartctl", "7.3-sas-good")?;
+        let off = String::from_utf8(good.stdout.clone())
+            .unwrap()
+            .replace(
+                "\"available\": true,\n  \"enabled\": true",
+                "\"available\": true,\n  \"enabled\": false",
+            )
+            .replace(
+                "\"value\": 6,\n   \"string\": \"Failed in segment\"",
+                "\"value\": 0,\n   \"string\": \"Completed\"",
+            );
+        Ok(Finished { stdout: off.into(), ..good })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let Outcome::Error { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("sda: its SMART is switched off"), "{reason}");
+    let measured = kept.measurements();
+    assert_eq!(measured["sas sda/read_uncorrected"], Some(2.0));
+    assert_eq!(measured["smart_attr sda/power_on_hours"], Some(8123.0));
+}
+
 #[test]
 fn a_failing_disk_fails_the_stage_by_name() {
     let machine = Machine::new().with_disk("nvme0n1").with_disk("sda").with_disk("sdb");

@@ -81,6 +81,28 @@ fn smartctls_own_failures_are_errors() {
     assert!(matches!(parsed("bad-timed-out"), Err(ToolError::TimedOut { .. })));
 }
 
+#[test]
+fn a_temperature_of_zero_of_a_sas_disk_is_none() {
+    let told = |reports: &str| {
+        let good = fixture(TOOL, "7.3-sas-good");
+        let text = String::from_utf8(good.stdout.clone()).unwrap();
+        let text = text.replace(
+            "\"current\": 29,\n  \"drive_trip\": 65\n }",
+            "\"current\": 0,\n  \"drive_trip\": 0\n }",
+        );
+        let text = text.replacen("{\n", &format!("{{\n{reports}"), 1);
+        match parse(&Finished { stdout: text.into(), ..good }).unwrap() {
+            Answer::Report(report) => report.temperature_celsius,
+            Answer::NotSupported { reason } => panic!("{reason}"),
+        }
+    };
+    // so a WUH721818AL5204 answers, which keeps it in the page of environmental reports
+    let reports =
+        "\"scsi_environmental_reports\": {\"temperature_1\": {\"parameter_code\": 0, \"current\": 38}},\n";
+    assert_eq!((told(reports), told("")), (Some(38.0), None));
+    assert_eq!(report("7.3-sas-good").temperature_celsius, Some(29.0));
+}
+
 /// For trying the parser by hand: `SMARTCTL_SAMPLES=folder cargo test -- --ignored --nocapture samples`.
 #[test]
 #[ignore = "needs a folder of smartctl outputs"]
