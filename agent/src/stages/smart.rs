@@ -26,6 +26,7 @@ use crate::tools::smartctl::{
     self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
+use behind::Behind;
 pub use behind::DriveBehind;
 pub use counters::Counters;
 pub(super) use counters::{after_load, drives_after_load};
@@ -66,8 +67,11 @@ fn ask_all(
     self_test: SelfTest,
 ) -> Result<(StageReport, Known, Vec<DriveBehind>), StageError> {
     let targets = disks::targets_of(context)?;
-    let behind = behind::drives(context);
-    let drives = behind.as_ref().map_or(&[][..], Vec::as_slice);
+    let (behind, not_found) = match behind::look(context) {
+        Ok(behind) => (behind, None),
+        Err(error) => (Behind::default(), Some(error)),
+    };
+    let drives = &behind.drives[..];
     let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
     let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
     let known = Mutex::new(Known::new());
@@ -88,13 +92,12 @@ fn ask_all(
             })
         });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
-            // a volume stands back only for drives that are asked
-            let is_volume = !drives.is_empty() && behind::is_volume(context, &target.disk.name);
+            let is_volume = behind.made(context, &target.disk.name);
             vec![one(target.index, &Subject::of(target), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
-        if let Err(error) = &behind {
+        if let Some(error) = &not_found {
             let reason = format!("drives behind RAID controllers cannot be found: {}", error.reason());
             outcomes.push(Outcome::error(reason));
         }
@@ -110,7 +113,7 @@ fn ask_all(
     let report =
         StageReport { outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"), details };
     let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((report, known, behind.unwrap_or_default()))
+    Ok((report, known, behind.drives))
 }
 
 /// Who is asked.
@@ -153,13 +156,17 @@ fn ask(
     }
     let report = match answer {
         Ok(Answer::Report(report)) => report,
-        Ok(Answer::NotSupported { reason }) if is_volume => {
+        Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) if is_volume => {
             let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
             return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
         }
         Ok(Answer::NotSupported { reason }) => {
             measure_no_past(context, name);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
+        }
+        Ok(Answer::NotOpened { reason }) => {
+            let why = format!("{name}: smartctl cannot open it: {reason}");
+            return (Found::new(Outcome::error(why), json!({})), None);
         }
         Err(error) => {
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
@@ -200,7 +207,10 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
         Answer::NotSupported { reason } if is_usb => {
             let drive = Drive { device_type: Some("sat".to_owned()), ..subject.drive.clone() };
             // a bridge that does not understand that either has no SMART
-            Ok(ask(&drive).unwrap_or(Answer::NotSupported { reason }))
+            match ask(&drive) {
+                Ok(Answer::NotOpened { .. }) | Err(_) => Ok(Answer::NotSupported { reason }),
+                answer => answer,
+            }
         }
         answer => Ok(answer),
     }

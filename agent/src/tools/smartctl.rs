@@ -89,6 +89,12 @@ pub enum Answer {
         /// In smartctl's words.
         reason: String,
     },
+    /// The disk could not be opened, or did not say who it is. So smartctl answers of a volume of Dell's and LSI's
+    /// controllers, and of a disk that is dead.
+    NotOpened {
+        /// In smartctl's words.
+        reason: String,
+    },
 }
 
 /// What a disk told.
@@ -146,7 +152,7 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         };
     }
     if exit.not_opened() {
-        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words(&json) });
+        return Ok(Answer::NotOpened { reason: words(&json) });
     }
     let supported = json.pointer("/smart_support/available").and_then(Value::as_bool);
     if supported == Some(false) {

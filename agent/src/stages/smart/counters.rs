@@ -96,7 +96,7 @@ fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
     let answer = report_of(context, subject);
     let report = match answer {
         Ok(Answer::Report(report)) => report,
-        Ok(Answer::NotSupported { reason }) => {
+        Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) => {
             let reason = format!("{name}: told its SMART data before the load and no longer does ({reason})");
             return Found::new(Outcome::error(reason), json!({}));
         }

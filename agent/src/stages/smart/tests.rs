@@ -314,6 +314,59 @@ fn drives_behind_a_raid_controller_are_asked_one_by_one() {
     assert_eq!(hours, ["smart_attr megaraid,8/power_on_hours", "smart_attr sat+megaraid,9/power_on_hours"]);
 }
 
+/// Of Dell's and LSI's volumes smartctl only says that they are some.
+#[test]
+fn a_volume_that_smartctl_does_not_open_stands_back_for_its_drives() {
+    let answers = |scan: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => recorded("smartctl", scan),
+            words if words.contains("megaraid,10") => recorded("smartctl", "7.4-open-failed"),
+            words if words.contains("megaraid,") => recorded("smartctl", "7.3-ata-good"),
+            words if invocation.tool == "smartctl" && words.ends_with("/dev/sda") => {
+                recorded("smartctl", "7.3-megaraid-volume")
+            }
+            _ => missing(invocation),
+        })
+    };
+    let machine = behind_megaraid();
+    let (report, kept, _) = machine.run(&WORK, &answers("7.4-scan-megaraid"));
+    assert_eq!((outcome(report), kept.sub_steps().len()), (Outcome::Pass, 3));
+    let (report, kept, _) = machine.run(&WORK, &answers("7.4-scan-megaraid-dead-drive"));
+    assert!(matches!(outcome(report), Outcome::Error { reason } if reason.contains("megaraid,10")));
+    assert_eq!(kept.sub_steps()["sda SMART"], Outcome::Pass);
+    // without drives nothing was asked
+    let (report, _, _) = machine.run(&WORK, &answers("7.4-scan-qemu"));
+    assert!(matches!(outcome(report), Outcome::Error { .. }));
+}
+
+/// JBOD: the kernel shows the drive, and so does the scan.
+#[test]
+fn a_drive_that_a_megaraid_controller_shows_as_a_disk_is_asked_once_and_is_no_volume() {
+    let answers = |disk: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+            words if words.contains("megaraid,8") => recorded("smartctl", "7.3-ata-good"),
+            words if words.contains("megaraid,9") => {
+                let good = recorded("smartctl", "7.3-ata-good")?;
+                let other = String::from_utf8(good.stdout.clone()).unwrap().replace("TEST0001", "TEST0009");
+                Ok(Finished { stdout: other.into(), ..good })
+            }
+            _ if invocation.tool == "smartctl" => recorded("smartctl", disk),
+            _ => missing(invocation),
+        })
+    };
+    let mut machine = behind_megaraid();
+    machine.inventory.disks[0].serial = Some("TEST0001".to_owned());
+    let (report, kept, _) = machine.run(&WORK, &answers("7.3-ata-good"));
+    assert_eq!(outcome(report), Outcome::Pass);
+    let names: Vec<String> = kept.sub_steps().into_keys().collect();
+    assert_eq!(names, ["sat+megaraid,9 SMART", "sda SMART"]);
+    let silent = machine.run(&WORK, &answers("7.4-scsi-no-smart")).1;
+    assert!(matches!(silent.sub_steps()["sda SMART"], Outcome::Skip { .. }));
+    let closed = machine.run(&WORK, &answers("7.3-megaraid-volume")).1;
+    assert!(matches!(closed.sub_steps()["sda SMART"], Outcome::Error { .. }));
+}
+
 #[test]
 fn drives_behind_an_hpe_controller_are_found_by_their_numbers() {
     let mut machine = Machine::new().with_disk("sda").with_disk("sdb");

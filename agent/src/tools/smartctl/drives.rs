@@ -65,8 +65,6 @@ struct Device {
     name: String,
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
-    open_error: Option<String>,
 }
 
 /// The JSON of a call whose command line was understood, and how it ended.
@@ -81,13 +79,14 @@ fn answer<T: DeserializeOwned>(finished: &Finished) -> Result<(ExitBits, T), Too
     Ok((exit, json))
 }
 
-/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them.
+/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them. One that could
+/// not be opened is a drive too: controllers list disks only, and a dead one stays in the list.
 pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
     let (_, json) = answer::<Json>(finished)?;
     let behind_controllers = json
         .devices
         .into_iter()
-        .filter(|device| device.open_error.is_none() && is_behind_controller(&device.kind))
+        .filter(|device| is_behind_controller(&device.kind))
         .map(|device| Drive { device: device.name, device_type: Some(device.kind) });
     Ok(behind_controllers.collect())
 }
@@ -138,12 +137,13 @@ mod tests {
 
     #[test]
     fn drives_behind_controllers_are_found_and_the_kernels_own_are_not() {
-        let drives = parse_scan(&fixture("smartctl", "7.4-scan-megaraid")).unwrap();
+        let drives = parse_scan(&fixture("smartctl", "7.4-scan-megaraid-dead-drive")).unwrap();
         let told: Vec<_> = drives
             .iter()
             .map(|drive| (drive.device.as_str(), drive.device_type.as_deref().unwrap_or_default()))
             .collect();
-        assert_eq!(told, [("/dev/bus/0", "megaraid,8"), ("/dev/bus/0", "sat+megaraid,9")]);
+        let expected = ["megaraid,8", "sat+megaraid,9", "megaraid,10"].map(|kind| ("/dev/bus/0", kind));
+        assert_eq!(told, expected, "also the one that does not answer");
         assert!(parse_scan(&fixture("smartctl", "7.4-scan-qemu")).unwrap().is_empty());
     }
 
