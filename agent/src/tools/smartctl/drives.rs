@@ -21,9 +21,13 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// A disk of the kernel's, spoken to in whatever way smartctl finds.
+    /// A disk of the kernel's, spoken to in whatever way smartctl finds. Of an NVMe disk the whole is asked, not its
+    /// namespace: many refuse to tell a namespace of their self-tests, which smartctl 7.4 asks for, and log the question as
+    /// an error (smartmontools ticket 1741).
     pub fn of(device: impl Into<String>) -> Self {
-        Self { device: device.into(), device_type: None }
+        let device = device.into();
+        let device_type = device.starts_with("/dev/nvme").then(|| WHOLE_NVME.to_owned());
+        Self { device, device_type }
     }
 
     /// A drive of an HPE controller by its number, below [`MOST_CCISS`], reached through a volume of the controller.
@@ -41,6 +45,9 @@ impl Drive {
         Invocation { tool: TOOL, args, timeout }
     }
 }
+
+/// All namespaces of an NVMe disk (NVM Express base specification, NSID FFFFFFFFh).
+const WHOLE_NVME: &str = "nvme,0xffffffff";
 
 /// How many numbers drives of an HPE controller may have (`-d cciss,N`).
 pub const MOST_CCISS: u32 = 128;
@@ -173,6 +180,10 @@ mod tests {
         assert_eq!(
             Drive::of("/dev/sda").invocation(&["-x"], Duration::ZERO).args,
             ["--json=c", "-x", "/dev/sda"]
+        );
+        assert_eq!(
+            Drive::of("/dev/nvme0n1").invocation(&["-x"], Duration::ZERO).args,
+            ["--json=c", "-x", "-d", "nvme,0xffffffff", "/dev/nvme0n1"]
         );
     }
 }
