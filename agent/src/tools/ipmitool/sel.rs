@@ -165,9 +165,9 @@ impl SelEntry {
         // what is correctable is spelt within what is not
         let spared = text.replace("uncorrectable", "").contains("correctable machine check");
         let beyond_critical = text.contains(" critical going ");
-        if (says(&CRITICAL) && !spared) || beyond_critical {
+        if (says(CRITICAL) && !spared) || beyond_critical {
             SelClass::Critical
-        } else if says(&WARNING) {
+        } else if says(WARNING) {
             SelClass::Warning
         } else {
             SelClass::Info
