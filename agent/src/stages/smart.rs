@@ -258,12 +258,17 @@ fn model(disk: &Disk) -> String {
 fn faults(report: &SmartReport) -> Vec<String> {
     let mut faults = Vec::new();
     if !report.passed || report.exit.failing() {
-        faults.push("SMART health: FAILED".to_owned());
+        let why = report.failure.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        faults.push(format!("SMART health: FAILED{why}"));
     }
     match &report.health {
         Health::Nvme(health) => {
             if health.critical_warning != 0 {
-                faults.push(format!("NVMe critical warning {:#04x}", health.critical_warning));
+                faults.push(format!(
+                    "NVMe critical warning {:#04x} ({})",
+                    health.critical_warning,
+                    critical_warning_words(health.critical_warning)
+                ));
             }
             if health.available_spare_percent < health.available_spare_threshold_percent {
                 faults.push(format!(
@@ -282,6 +287,21 @@ fn faults(report: &SmartReport) -> Vec<String> {
         faults.push("the self-test log has failures".to_owned());
     }
     faults
+}
+
+/// The bits of Critical Warning (NVM Express base specification, log page 02h).
+fn critical_warning_words(bits: u8) -> String {
+    const WORDS: [&str; 6] = [
+        "spare below its threshold",
+        "temperature beyond a threshold",
+        "reliability degraded",
+        "read-only",
+        "volatile memory backup failed",
+        "persistent memory region read-only or unreliable",
+    ];
+    let set = |bit: usize| bits & (1 << bit) != 0;
+    let words = (0..8).filter(|bit| set(*bit)).map(|bit| WORDS.get(bit).copied().unwrap_or("reserved bit"));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn failed_now(attributes: &[AtaAttribute]) -> impl Iterator<Item = String> {

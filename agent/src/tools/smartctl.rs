@@ -105,6 +105,8 @@ pub struct SmartReport {
     /// It would say that it fails. A SCSI disk whose informational exceptions are switched off (SPC-4, 7.5.11: DEXCPT)
     /// counts its errors all the same.
     pub tells_of_failure: bool,
+    /// What a SCSI disk that says it fails gives as the reason (SPC-4, additional sense codes 5Dh).
+    pub failure: Option<String>,
     /// smartctl's exit status.
     pub exit: ExitBits,
     /// What smartctl had to say beside the data.
@@ -171,6 +173,7 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
     Ok(Answer::Report(Box::new(SmartReport {
         passed,
         tells_of_failure: is_on,
+        failure: json.pointer("/smart_status/scsi/ie_string").and_then(Value::as_str).map(ToOwned::to_owned),
         exit,
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: temperature(&json),

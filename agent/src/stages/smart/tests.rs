@@ -76,6 +76,25 @@ fn sas_counters_are_measured_and_a_failed_self_test_fails() {
     assert_eq!(measured["sas sda/self_test_failures".replace("sas", "smart_attr").as_str()], Some(1.0));
 }
 
+/// The words of a Seagate ST8000NM0075.
+#[test]
+fn a_failing_sas_disk_gives_its_reason() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|_: &Invocation| {
+        let good = recorded("smartctl", "7.3-sas-good")?;
+        let why = "DATA CHANNEL IMPENDING FAILURE DATA ERROR RATE TOO HIGH";
+        let failing =
+            format!("\"passed\": false, \"scsi\": {{\"asc\": 93, \"ascq\": 50, \"ie_string\": \"{why}\"}}");
+        let text = String::from_utf8(good.stdout.clone()).unwrap().replacen("\"passed\": true", &failing, 1);
+        Ok(Finished { stdout: text.into(), exit: Exit::Code(8), ..good })
+    });
+    let reason = outcome(machine.run(&WORK, &tools).0).reason().unwrap().to_owned();
+    assert!(
+        reason.contains("SMART health: FAILED (DATA CHANNEL IMPENDING FAILURE DATA ERROR RATE"),
+        "{reason}"
+    );
+}
+
 /// As a WD4001FYYG comes: it counts its errors, but would not say that it fails.
 #[test]
 fn a_sas_disk_whose_smart_is_switched_off_is_measured_and_no_pass() {
@@ -122,7 +141,8 @@ fn a_failing_disk_fails_the_stage_by_name() {
     let Outcome::Fail { reason } = outcome(report) else { panic!() };
     assert!(reason.contains("sda (EXAMPLE HD TEST1): SMART health: FAILED"), "{reason}");
     assert!(reason.contains("attribute 5 reallocated_sector_ct is failing now"), "{reason}");
-    assert!(reason.contains("NVMe critical warning 0x05"), "{reason}");
+    let warning = "NVMe critical warning 0x05 (spare below its threshold, reliability degraded)";
+    assert!(reason.contains(warning), "{reason}");
     // history is for thresholds to judge
     assert_eq!(kept.sub_steps()["sdb SMART"], Outcome::Pass);
 }
