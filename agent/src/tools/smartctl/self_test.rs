@@ -86,7 +86,7 @@ pub fn parse(finished: &Finished) -> Result<Status, ToolError> {
     }
     match json.pointer("/device/protocol").and_then(Value::as_str) {
         Some("ATA") => ata(&json),
-        Some("NVMe") => Ok(nvme(&json)),
+        Some("NVMe") => nvme(&json, exit),
         Some("SCSI") => Ok(scsi(&json)),
         Some(other) => Err(garbage(format!("the protocol `{other}` is not known here"))),
         None => Err(garbage("it does not tell the disk's protocol")),
@@ -142,16 +142,20 @@ fn ata(json: &Value) -> Result<Status, ToolError> {
     })
 }
 
-/// Log page 06h is only there where the controller has the Device Self-test command.
-fn nvme(json: &Value) -> Status {
+/// Log page 06h is only there where the controller has the Device Self-test command: smartctl asks for it then, and fails
+/// where the disk does not answer.
+fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     let Some(log) = json.get("nvme_self_test_log") else {
-        return Status {
+        if exit.command_failed() {
+            return Err(garbage(format!("the log of self-tests cannot be read ({})", words(json))));
+        }
+        return Ok(Status {
             supported: false,
             state: State::Passed,
             shows_running: true,
             log_mark: String::new(),
             minutes: (None, None),
-        };
+        });
     };
     let running = log
         .pointer("/current_self_test_operation/value")
@@ -169,7 +173,7 @@ fn nvme(json: &Value) -> Status {
     };
     let rows = log.get("table").and_then(Value::as_array).map_or(0, Vec::len);
     let log_mark = format!("{rows} {newest:?}");
-    Status { supported: true, state, shows_running: true, log_mark, minutes: (None, None) }
+    Ok(Status { supported: true, state, shows_running: true, log_mark, minutes: (None, None) })
 }
 
 /// Log page 10h (SPC-5, 7.3.21), results 0h to Fh.
@@ -180,7 +184,9 @@ fn scsi(json: &Value) -> Status {
     let current = json.get("scsi_self_test_status");
     let done = current.and_then(|status| status.get("completion_percent")).and_then(Value::as_f64);
     let in_progress = current.and_then(|status| status.get("in_progress")).and_then(Value::as_bool);
+    let is_marked = newest.and_then(|row| row.get("self_test_in_progress")).and_then(Value::as_bool);
     let state = match result {
+        _ if is_marked == Some(true) => State::Running { percent_left: None },
         _ if in_progress == Some(true) => {
             State::Running { percent_left: done.map(|done| (100.0 - done).clamp(0.0, 100.0)) }
         }
@@ -274,6 +280,13 @@ mod tests {
         assert_eq!(nvme(1, 0), State::Running { percent_left: Some(70.0) });
         assert_eq!(nvme(0, 0), State::Passed);
         assert!(matches!(nvme(0, 7), State::Failed { .. }) && matches!(nvme(0, 2), State::BrokenOff { .. }));
+        // ticket 1741 of smartmontools
+        let refused = json!({
+            "device": { "protocol": "NVMe" },
+            "smartctl": { "messages": [{ "string": "Read Self-test Log failed: Invalid Field in Command (0x2002)" }] },
+        });
+        let reason = parse(&finished(&refused, 4)).unwrap_err().reason();
+        assert!(reason.contains("cannot be read (Read Self-test Log failed"), "{reason}");
         let scsi = |result: u8| {
             let json = json!({
                 "device": { "protocol": "SCSI" },
