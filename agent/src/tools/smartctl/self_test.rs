@@ -50,6 +50,8 @@ pub struct Status {
     /// One under way would be seen. smartctl 7.4 leaves it out of its JSON where a SCSI disk does not log a test
     /// before its end.
     pub shows_running: bool,
+    /// Which one is under way, where the disk tells.
+    pub under_way: Option<SelfTest>,
     /// What tells whether a test was logged since: the size of the log and its newest entry, or all of them.
     pub log_mark: String,
     /// The disk's own estimate of a short and of an extended test, minutes.
@@ -137,6 +139,7 @@ fn ata(json: &Value) -> Result<Status, ToolError> {
         supported,
         state,
         shows_running: true,
+        under_way: None,
         log_mark: newest("extended").or_else(|| newest("standard")).unwrap_or_default(),
         minutes: (minutes("short"), minutes("extended")),
     })
@@ -153,14 +156,18 @@ fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
             supported: false,
             state: State::Passed,
             shows_running: true,
+            under_way: None,
             log_mark: String::new(),
             minutes: (None, None),
         });
     };
-    let running = log
-        .pointer("/current_self_test_operation/value")
-        .and_then(Value::as_u64)
-        .is_some_and(|value| value != 0);
+    let operation = log.pointer("/current_self_test_operation/value").and_then(Value::as_u64).unwrap_or(0);
+    let running = operation != 0;
+    let under_way = match operation {
+        1 => Some(SelfTest::Short),
+        2 => Some(SelfTest::Extended),
+        _ => None,
+    };
     let done = log.get("current_self_test_completion_percent").and_then(Value::as_f64);
     let newest = log.pointer("/table/0");
     let result = newest.and_then(|row| row.pointer("/self_test_result/value")).and_then(Value::as_u64);
@@ -173,7 +180,7 @@ fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     };
     let rows = log.get("table").and_then(Value::as_array).map_or(0, Vec::len);
     let log_mark = format!("{rows} {newest:?}");
-    Ok(Status { supported: true, state, shows_running: true, log_mark, minutes: (None, None) })
+    Ok(Status { supported: true, state, shows_running: true, under_way, log_mark, minutes: (None, None) })
 }
 
 /// Log page 10h (SPC-5, 7.3.21), results 0h to Fh.
@@ -202,6 +209,7 @@ fn scsi(json: &Value) -> Status {
         supported: true,
         state,
         shows_running: in_progress.is_some(),
+        under_way: None,
         log_mark: format!("{} {rows:?}", rows.len()),
         minutes: (None, extended.map(|seconds| seconds / 60.0)),
     }
