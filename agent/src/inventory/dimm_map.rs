@@ -133,7 +133,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    fn structure(table: &mut Vec<u8>, kind: u8, handle: u16, body: &[u8], strings: &[&str]) {
+    pub(crate) fn structure(table: &mut Vec<u8>, kind: u8, handle: u16, body: &[u8], strings: &[&str]) {
         table.extend([kind, u8::try_from(body.len() + 4).unwrap()]);
         table.extend(handle.to_le_bytes());
         table.extend(body);
@@ -180,7 +180,7 @@ pub(crate) mod tests {
         DimmMap::read(&Host::recorded(folder.path()))
     }
 
-    fn write_tables(root: &Path, mut table: Vec<u8>) {
+    pub(crate) fn write_tables(root: &Path, mut table: Vec<u8>) {
         let tables = root.join("sys/firmware/dmi/tables");
         std::fs::create_dir_all(&tables).unwrap();
         structure(&mut table, 127, 0x7f00, &[], &[]);

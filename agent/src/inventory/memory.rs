@@ -16,14 +16,11 @@ const MIB: u64 = 1024 * 1024;
 
 /// Size and slots of the machine's memory.
 pub(super) fn memory(host: &Host, tables: &Tables, absent: &mut Absences) -> Memory {
-    let mut dimms = Vec::new();
-    let mut slots: u32 = 0;
-    for device in tables.all::<SMBiosMemoryDevice<'_>>().filter(|device| !is_firmware_store(device)) {
-        slots = slots.saturating_add(1);
-        if let Some(dimm) = dimm(&device, absent) {
-            dimms.push(dimm);
-        }
-    }
+    let devices: Vec<SMBiosMemoryDevice<'_>> =
+        tables.all().filter(|device| !is_firmware_store(device)).collect();
+    let slots = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+    let dimms: Vec<Dimm> =
+        devices.iter().filter_map(|device| dimm(device, slot(device, &devices), absent)).collect();
     if slots == 0 {
         tables.note_missing("memory.dimms", 17, absent);
     }
@@ -90,9 +87,22 @@ fn is_firmware_store(device: &SMBiosMemoryDevice<'_>) -> bool {
     })
 }
 
-/// One slot; none when it is empty.
-fn dimm(device: &SMBiosMemoryDevice<'_>, absent: &mut Absences) -> Option<Dimm> {
-    let slot = meaningful(&device.device_locator()).unwrap_or_else(|| "unnamed slot".to_owned());
+/// What a slot is called: `DIMM_A1`. Boards that name the slots of each channel alike, as most of AMD's do, say which one
+/// only in the bank: `DIMM 1 (P0 CHANNEL A)`.
+fn slot(device: &SMBiosMemoryDevice<'_>, devices: &[SMBiosMemoryDevice<'_>]) -> String {
+    let name = |device: &SMBiosMemoryDevice<'_>| {
+        meaningful(&device.device_locator()).unwrap_or_else(|| "unnamed slot".to_owned())
+    };
+    let slot = name(device);
+    let is_shared = devices.iter().filter(|other| name(other) == slot).count() > 1;
+    match meaningful(&device.bank_locator()).filter(|bank| is_shared && *bank != slot) {
+        Some(bank) => format!("{slot} ({bank})"),
+        None => slot,
+    }
+}
+
+/// The module in a slot; none when it is empty.
+fn dimm(device: &SMBiosMemoryDevice<'_>, slot: String, absent: &mut Absences) -> Option<Dimm> {
     let what = |field: &str| format!("memory.dimms.{slot}.{field}");
     let size_bytes = match size_bytes(device) {
         Size::Empty => return None,
@@ -196,4 +206,42 @@ fn type_words(memory: &MemoryDeviceType) -> Option<&'static str> {
         MemoryDeviceType::Mrdimm => "MRDIMM",
         MemoryDeviceType::Other | MemoryDeviceType::Unknown | MemoryDeviceType::None => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dimm_map::tests::{structure, write_tables};
+    use super::*;
+
+    /// Names of the modules in four slots that have these locators and banks, the first of each two empty.
+    fn slots(of: [(&str, &str); 4]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = Vec::new();
+        for (number, (locator, bank)) in (0_u16..).zip(of) {
+            let mut body = vec![0_u8; 0x15 - 4];
+            body[8..10].copy_from_slice(&(number % 2 * 1024).to_le_bytes());
+            (body[0x10 - 4], body[0x11 - 4]) = (1, 2);
+            structure(&mut table, 17, 0x1100 + number, &body, &[locator, bank]);
+        }
+        write_tables(folder.path(), table);
+        let (host, mut absent) = (Host::recorded(folder.path()), Absences::default());
+        let tables = Tables::load(&host, &mut absent);
+        let memory = memory(&host, &tables, &mut absent);
+        assert_eq!((memory.slots, memory.installed_bytes), (Some(4), Some(2 << 30)));
+        memory.dimms.into_iter().map(|dimm| dimm.slot).collect()
+    }
+
+    #[test]
+    fn slots_that_are_named_alike_are_told_apart_by_their_bank() {
+        // an ASRock Rack X570D4U, as AMD's firmware names them
+        let amd = slots([
+            ("DIMM 0", "P0 CHANNEL A"),
+            ("DIMM 1", "P0 CHANNEL A"),
+            ("DIMM 0", "P0 CHANNEL B"),
+            ("DIMM 1", "P0 CHANNEL B"),
+        ]);
+        assert_eq!(amd, ["DIMM 1 (P0 CHANNEL A)", "DIMM 1 (P0 CHANNEL B)"]);
+        let own = slots([("A1", "BANK 0"), ("A2", "BANK 1"), ("B1", "BANK 2"), ("B2", "BANK 3")]);
+        assert_eq!(own, ["A2", "B2"]);
+    }
 }

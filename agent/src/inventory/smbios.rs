@@ -255,6 +255,10 @@ pub(crate) fn is_placeholder(text: &str) -> bool {
     const WORDS: &[&str] = &[
         "to be filled by o.e.m",
         "to be filled by oem",
+        "to be filled by odm",
+        "tbd by odm",
+        "tbd by oem",
+        "not settable",
         "not specified",
         "not available",
         "not provided",

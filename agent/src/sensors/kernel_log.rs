@@ -112,6 +112,9 @@ pub fn classify(message: &str) -> Option<Finding> {
     if let Some(xid) = xid(message) {
         return Some(Finding { class: Class::Xid, subject: Some(xid) });
     }
+    if let Some((class, controller)) = storage_controller(message) {
+        return found(class, Some(controller));
+    }
     if let Some(disk) = io_error(message) {
         return found(Class::IoError, Some(disk));
     }
@@ -209,6 +212,37 @@ fn xid(message: &str) -> Option<String> {
     let code: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
     let gpu = gpu.trim_start_matches("PCI:");
     (!code.is_empty()).then(|| format!("{}/{code}", clean_subject(gpu)))
+}
+
+/// What RAID controllers and HBAs say of their drives and of themselves (drivers/scsi): `megaraid_sas 0000:02:00.0: 1512
+/// (595831198s/0x0004/CRIT) - Enclosure PD 20(c None/p1) phy bad for slot 7`, `… FW in FAULT state Fault code:0x10000 …`,
+/// `mpt3sas_cm0: fault_state(0x5862)!`, `smartpqi 0000:5c:00.0: controller is offline: …`, `hpsa 0000:03:00.0: controller
+/// lockup detected: …`; and that they were reset.
+fn storage_controller(message: &str) -> Option<(Class, &str)> {
+    /// Events of MegaRAID's firmware that the driver writes by default, and what only a dead controller makes it write.
+    const FAULTS: [&str; 7] = [
+        "/CRIT) - ",
+        "/FATAL) - ",
+        "/DEAD) - ",
+        "FW in FAULT state",
+        "fault_state(",
+        "controller is offline",
+        "controller lockup detected",
+    ];
+    const RESETS: [&str; 3] = ["resetting fusion adapter", "sending diag reset", "resetting scsi"];
+    let (who, told) = message.split_once(": ")?;
+    let (driver, address) = who.split_once(' ').unwrap_or((who, who));
+    let is_of_storage = ["megaraid_sas", "mpt2sas_cm", "mpt3sas_cm", "mpi3mr", "smartpqi", "hpsa"]
+        .iter()
+        .any(|name| driver.starts_with(name));
+    let says = |words: &[&str]| words.iter().any(|word| told.contains(word));
+    if !is_of_storage {
+        None
+    } else if says(&FAULTS) {
+        Some((Class::HardwareError, address))
+    } else {
+        says(&RESETS).then_some((Class::LinkReset, address))
+    }
 }
 
 /// block/blk-core.c: `I/O error, dev sda, sector 8`, `critical medium error, dev sda, …`; fs/buffer.c: `Buffer I/O error on

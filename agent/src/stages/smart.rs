@@ -26,6 +26,7 @@ use crate::tools::smartctl::{
     self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
+use behind::Behind;
 pub use behind::DriveBehind;
 pub use counters::Counters;
 pub(super) use counters::{after_load, drives_after_load};
@@ -66,8 +67,11 @@ fn ask_all(
     self_test: SelfTest,
 ) -> Result<(StageReport, Known, Vec<DriveBehind>), StageError> {
     let targets = disks::targets_of(context)?;
-    let behind = behind::drives(context);
-    let drives = behind.as_ref().map_or(&[][..], Vec::as_slice);
+    let (behind, not_found) = match behind::look(context) {
+        Ok(behind) => (behind, None),
+        Err(error) => (Behind::default(), Some(error)),
+    };
+    let drives = &behind.drives[..];
     let drive_count = u32::try_from(drives.len()).unwrap_or(u32::MAX);
     let sub_steps = SubSteps::new(context, targets.count().saturating_add(drive_count));
     let known = Mutex::new(Known::new());
@@ -88,13 +92,12 @@ fn ask_all(
             })
         });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
-            // a volume stands back only for drives that are asked
-            let is_volume = !drives.is_empty() && behind::is_volume(context, &target.disk.name);
+            let is_volume = behind.made(context, &target.disk.name);
             vec![one(target.index, &Subject::of(target), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
-        if let Err(error) = &behind {
+        if let Some(error) = &not_found {
             let reason = format!("drives behind RAID controllers cannot be found: {}", error.reason());
             outcomes.push(Outcome::error(reason));
         }
@@ -110,7 +113,7 @@ fn ask_all(
     let report =
         StageReport { outcome: Outcome::worst_of(outcomes, "this machine has no disk to ask"), details };
     let known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((report, known, behind.unwrap_or_default()))
+    Ok((report, known, behind.drives))
 }
 
 /// Who is asked.
@@ -153,13 +156,17 @@ fn ask(
     }
     let report = match answer {
         Ok(Answer::Report(report)) => report,
-        Ok(Answer::NotSupported { reason }) if is_volume => {
+        Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) if is_volume => {
             let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
             return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
         }
         Ok(Answer::NotSupported { reason }) => {
             measure_no_past(context, name);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
+        }
+        Ok(Answer::NotOpened { reason }) => {
+            let why = format!("{name}: smartctl cannot open it: {reason}");
+            return (Found::new(Outcome::error(why), json!({})), None);
         }
         Err(error) => {
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
@@ -200,7 +207,10 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
         Answer::NotSupported { reason } if is_usb => {
             let drive = Drive { device_type: Some("sat".to_owned()), ..subject.drive.clone() };
             // a bridge that does not understand that either has no SMART
-            Ok(ask(&drive).unwrap_or(Answer::NotSupported { reason }))
+            match ask(&drive) {
+                Ok(Answer::NotOpened { .. }) | Err(_) => Ok(Answer::NotSupported { reason }),
+                answer => answer,
+            }
         }
         answer => Ok(answer),
     }
@@ -208,6 +218,11 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
 
 fn health_outcome(subject: &Subject<'_>, report: &SmartReport) -> Outcome {
     let faults = faults(report);
+    if faults.is_empty() && !report.tells_of_failure {
+        let why =
+            "its SMART is switched off, so that it would tell of no failure; `smartctl -s on` switches it on";
+        return Outcome::error(format!("{}: {why}", subject.name));
+    }
     if faults.is_empty() {
         return Outcome::Pass;
     }
@@ -243,12 +258,17 @@ fn model(disk: &Disk) -> String {
 fn faults(report: &SmartReport) -> Vec<String> {
     let mut faults = Vec::new();
     if !report.passed || report.exit.failing() {
-        faults.push("SMART health: FAILED".to_owned());
+        let why = report.failure.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        faults.push(format!("SMART health: FAILED{why}"));
     }
     match &report.health {
         Health::Nvme(health) => {
             if health.critical_warning != 0 {
-                faults.push(format!("NVMe critical warning {:#04x}", health.critical_warning));
+                faults.push(format!(
+                    "NVMe critical warning {:#04x} ({})",
+                    health.critical_warning,
+                    critical_warning_words(health.critical_warning)
+                ));
             }
             if health.available_spare_percent < health.available_spare_threshold_percent {
                 faults.push(format!(
@@ -257,7 +277,7 @@ fn faults(report: &SmartReport) -> Vec<String> {
                 ));
             }
         }
-        Health::Ata(attributes) => faults.extend(failed_now(attributes)),
+        Health::Ata(health) => faults.extend(failed_now(&health.attributes)),
         Health::Scsi(_) => {}
     }
     if report.exit.prefail_now() && !faults.iter().any(|fault| fault.contains("attribute")) {
@@ -267,6 +287,21 @@ fn faults(report: &SmartReport) -> Vec<String> {
         faults.push("the self-test log has failures".to_owned());
     }
     faults
+}
+
+/// The bits of Critical Warning (NVM Express base specification, log page 02h).
+fn critical_warning_words(bits: u8) -> String {
+    const WORDS: [&str; 6] = [
+        "spare below its threshold",
+        "temperature beyond a threshold",
+        "reliability degraded",
+        "read-only",
+        "volatile memory backup failed",
+        "persistent memory region read-only or unreliable",
+    ];
+    let set = |bit: usize| bits & (1 << bit) != 0;
+    let words = (0..8).filter(|bit| set(*bit)).map(|bit| WORDS.get(bit).copied().unwrap_or("reserved bit"));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn failed_now(attributes: &[AtaAttribute]) -> impl Iterator<Item = String> {
@@ -297,7 +332,7 @@ fn details(report: &SmartReport) -> Value {
 
 /// The hours that a disk was switched on.
 const HOURS: &str = "power_on_hours";
-/// How much of its life an NVMe disk has used.
+/// How much of its life a solid state disk has used.
 const WEAR: &str = "percentage_used";
 
 /// Of a disk that tells nothing: what a spec may ask for of its past is not known, which a rule must see.
@@ -320,11 +355,11 @@ pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartRepo
         context.measure("temp", format!("disk/{disk}"), report.temperature_celsius, "celsius");
     }
     match &report.health {
-        Health::Ata(attributes) => {
-            for attribute in attributes {
-                let name = format!("{}_{}", attribute.id, attribute.name);
-                tell("smart_attr", &name, Some(attribute.raw), "count");
+        Health::Ata(health) => {
+            for attribute in &health.attributes {
+                tell("smart_attr", &attribute.key(), Some(attribute.raw), "count");
             }
+            tell("smart_attr", WEAR, health.percentage_used, "percent");
         }
         Health::Nvme(health) => measure_nvme(health, |name, value, unit| tell("nvme", name, value, unit)),
         Health::Scsi(health) => measure_scsi(health, |name, value, unit| tell("sas", name, value, unit)),

@@ -3,6 +3,7 @@
 //! Its exit status is eight facts in one number ([`ExitBits`]); a disk that smartctl cannot speak to is told apart
 //! from one that it could not read. Refuses to call a disk healthy that did not say so.
 
+mod ata;
 mod drives;
 pub mod farm;
 mod health;
@@ -14,10 +15,11 @@ use serde_json::Value;
 
 use super::runner::{Finished, Invocation, ToolError};
 
+pub use ata::{AtaAttribute, AtaHealth};
 pub use drives::{
     Drive, Identity, MOST_CCISS, identify, is_cciss, parse_identity, parse_scan, scan, shows_volumes,
 };
-pub use health::{AtaAttribute, NvmeHealth, ScsiErrors, ScsiHealth};
+pub use health::{NvmeHealth, ScsiErrors, ScsiHealth};
 
 const TOOL: &str = "smartctl";
 
@@ -87,6 +89,12 @@ pub enum Answer {
         /// In smartctl's words.
         reason: String,
     },
+    /// The disk could not be opened, or did not say who it is. So smartctl answers of a volume of Dell's and LSI's
+    /// controllers, and of a disk that is dead.
+    NotOpened {
+        /// In smartctl's words.
+        reason: String,
+    },
 }
 
 /// What a disk told.
@@ -94,6 +102,11 @@ pub enum Answer {
 pub struct SmartReport {
     /// The overall health self-assessment.
     pub passed: bool,
+    /// It would say that it fails. A SCSI disk whose informational exceptions are switched off (SPC-4, 7.5.11: DEXCPT)
+    /// counts its errors all the same.
+    pub tells_of_failure: bool,
+    /// What a SCSI disk that says it fails gives as the reason (SPC-4, additional sense codes 5Dh).
+    pub failure: Option<String>,
     /// smartctl's exit status.
     pub exit: ExitBits,
     /// What smartctl had to say beside the data.
@@ -113,8 +126,8 @@ pub struct SmartReport {
 /// The part that differs by command set.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Health {
-    /// ATA: the vendor's attributes; never empty.
-    Ata(Vec<AtaAttribute>),
+    /// ATA: the vendor's attributes, and what device statistics tell of wear.
+    Ata(AtaHealth),
     /// NVMe: the SMART / Health Information log page.
     Nvme(NvmeHealth),
     /// SCSI and SAS: error counters and defect lists.
@@ -141,13 +154,15 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         };
     }
     if exit.not_opened() {
-        return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message: words(&json) });
+        return Ok(Answer::NotOpened { reason: words(&json) });
     }
     let supported = json.pointer("/smart_support/available").and_then(Value::as_bool);
     if supported == Some(false) {
         return Ok(Answer::NotSupported { reason: "the disk has no SMART capability".to_owned() });
     }
-    if json.pointer("/smart_support/enabled").and_then(Value::as_bool) == Some(false) {
+    let is_on = json.pointer("/smart_support/enabled").and_then(Value::as_bool) != Some(false);
+    let is_scsi = json.pointer("/device/protocol").and_then(Value::as_str) == Some("SCSI");
+    if !is_on && !is_scsi {
         let message = "SMART is switched off on this disk; `smartctl -s on` switches it on".to_owned();
         return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message });
     }
@@ -157,14 +172,27 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
     let health = health::read(&json, exit)?;
     Ok(Answer::Report(Box::new(SmartReport {
         passed,
+        tells_of_failure: is_on,
+        failure: json.pointer("/smart_status/scsi/ie_string").and_then(Value::as_str).map(ToOwned::to_owned),
         exit,
         power_on_hours: health::number(&json, "/power_on_time/hours"),
-        temperature_celsius: health::number(&json, "/temperature/current"),
+        temperature_celsius: temperature(&json),
         self_test_failures: health::self_test_failures(&json),
         has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
         messages: messages(&json),
         health,
     })))
+}
+
+/// A SCSI disk that keeps its temperature in another log page than smartctl looks at first says 0.
+fn temperature(json: &Value) -> Option<f64> {
+    let told = |pointer: &str| health::number(json, pointer);
+    let current = told("/temperature/current");
+    if json.pointer("/device/protocol").and_then(Value::as_str) != Some("SCSI") {
+        return current;
+    }
+    let environmental = || told("/scsi_environmental_reports/temperature_1/current");
+    current.filter(|celsius| *celsius != 0.0).or_else(environmental).filter(|celsius| *celsius != 0.0)
 }
 
 /// What smartctl has to say of a failure.

@@ -9,6 +9,27 @@ fn told(message: &str) -> Option<(&'static str, String)> {
 }
 
 #[test]
+fn storage_controllers_tell_of_their_drives_and_of_themselves() {
+    for (class, subject, message) in [
+        (
+            "hardware_error",
+            "0000:02:00.0",
+            "megaraid_sas 0000:02:00.0: 1512 (595831198s/0x0004/CRIT) - Enclosure PD 20(c None/p1) phy bad for slot 7",
+        ),
+        (
+            "hardware_error",
+            "0000:18:00.0",
+            "megaraid_sas 0000:18:00.0: FW in FAULT state Fault code:0x10000 subcode:0x0 func:megasas_wait_for_outstanding_fusion",
+        ),
+        ("link_reset", "0000:18:00.0", "megaraid_sas 0000:18:00.0: resetting fusion adapter scsi0."),
+        ("hardware_error", "mpt3sas_cm0", "mpt3sas_cm0: fault_state(0x5862)!"),
+        ("link_reset", "mpt3sas_cm0", "mpt3sas_cm0: sending diag reset !!"),
+    ] {
+        assert_eq!(told(message), Some((class, subject.to_owned())), "{message}");
+    }
+}
+
+#[test]
 fn each_message_has_its_class_and_names_the_part() {
     for (class, subject, message) in [
         ("machine_check", "", "mce: [Hardware Error]: Machine check events logged"),

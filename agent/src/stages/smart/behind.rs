@@ -1,8 +1,9 @@
 //! Drives that only their RAID controller knows: what `smartctl --scan-open` lists, and drives of HPE's controllers, which it
 //! leaves out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use vetting_protocol::inventory::Disk;
 use vetting_protocol::outcome::Outcome;
 
 use crate::stages::StageContext;
@@ -23,10 +24,18 @@ pub struct DriveBehind {
     pub(super) drive: Drive,
 }
 
-/// Drives that the kernel does not show, each with a name of its own. Without a disk of such a controller nothing is
-/// looked for.
-pub(super) fn drives(context: &StageContext<'_>) -> Result<Vec<DriveBehind>, ToolError> {
-    let drives = found(context)?;
+/// What the controllers tell of their drives.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Behind {
+    /// Drives that the kernel does not show, each with a name of its own.
+    pub(super) drives: Vec<DriveBehind>,
+    /// Kernel names of disks that are such drives themselves.
+    shown: BTreeSet<String>,
+}
+
+/// Looks for them. Without a controller that shows volumes there are none.
+pub(super) fn look(context: &StageContext<'_>) -> Result<Behind, ToolError> {
+    let (drives, shown) = found(context)?;
     let name = |drive: &Drive| {
         let number = drive.device_type.clone().unwrap_or_default();
         if drives.iter().filter(|other| other.device_type == drive.device_type).count() == 1 {
@@ -34,7 +43,8 @@ pub(super) fn drives(context: &StageContext<'_>) -> Result<Vec<DriveBehind>, Too
         }
         format!("{number}@{}", drive.device.trim_start_matches("/dev/"))
     };
-    Ok(drives.iter().map(|drive| DriveBehind { name: name(drive), drive: drive.clone() }).collect())
+    let named = drives.iter().map(|drive| DriveBehind { name: name(drive), drive: drive.clone() }).collect();
+    Ok(Behind { drives: named, shown })
 }
 
 /// Works on all of them at once, with ordinals from `first` on.
@@ -52,20 +62,41 @@ pub(super) fn each(
     })
 }
 
-fn found(context: &StageContext<'_>) -> Result<Vec<Drive>, ToolError> {
+/// The drives that only their controller knows, and the kernel's disks that are others of its drives.
+fn found(context: &StageContext<'_>) -> Result<(Vec<Drive>, BTreeSet<String>), ToolError> {
     let hosts = context.host.list("/sys/class/scsi_host").unwrap_or_default();
     let controllers: Vec<String> = hosts.iter().map(|scsi_host| driver_of(context, scsi_host)).collect();
+    let (mut drives, mut shown) = (Vec::new(), BTreeSet::new());
     if !controllers.iter().any(|driver| smartctl::shows_volumes(driver)) {
-        return Ok(Vec::new());
+        return Ok((drives, shown));
     }
     let finished = context.tools.run(&smartctl::scan(), &context.cancel, &mut |_, _| {})?;
-    let mut drives = smartctl::parse_scan(&finished)?;
+    for drive in smartctl::parse_scan(&finished)? {
+        match disk_of(context, &drive)? {
+            // MegaRAID's JBOD: two self-tests at once would break each other off
+            Some(disk) => _ = shown.insert(disk.name.clone()),
+            None => drives.push(drive),
+        }
+    }
     if controllers.iter().any(|driver| smartctl::is_cciss(driver)) {
         for volume in volumes(context).into_values() {
             drives.extend(numbered(context, &volume)?);
         }
     }
-    Ok(drives)
+    Ok((drives, shown))
+}
+
+/// The kernel's disk that a drive is, by its serial number. One that does not tell who it is is nobody's: it is asked by
+/// itself, and the answer is no pass.
+fn disk_of<'c>(context: &'c StageContext<'_>, drive: &Drive) -> Result<Option<&'c Disk>, ToolError> {
+    let finished = context.tools.run(&smartctl::identify(drive), &context.cancel, &mut |_, _| {})?;
+    let serial = smartctl::parse_identity(&finished).ok().flatten().and_then(|identity| identity.serial);
+    Ok(serial.and_then(|serial| disk_with(context, &serial)))
+}
+
+fn disk_with<'c>(context: &'c StageContext<'_>, serial: &str) -> Option<&'c Disk> {
+    let disks = context.inventory().map(|inventory| &inventory.disks[..]).unwrap_or_default();
+    disks.iter().find(|disk| disk.serial.as_deref().is_some_and(|known| known.trim() == serial.trim()))
 }
 
 /// The driver of a SCSI host; empty where it does not tell.
@@ -85,12 +116,16 @@ fn raid_level(context: &StageContext<'_>, disk: &str) -> Option<String> {
     context.host.text(&format!("/sys/block/{disk}/device/raid_level")).ok()
 }
 
-/// Whether a controller made this disk of drives. One elsewhere, on USB or SATA, or one that the controller shows as it
-/// is, has to tell of itself.
-pub(super) fn is_volume(context: &StageContext<'_>, disk: &str) -> bool {
-    scsi_host_of(context, disk)
-        .is_some_and(|scsi_host| smartctl::shows_volumes(&driver_of(context, &scsi_host)))
-        && raid_level(context, disk).is_none_or(|level| level != NO_RAID)
+impl Behind {
+    /// Whether a controller made this disk of drives that are asked. One elsewhere, on USB or SATA, or one that the
+    /// controller shows as it is, has to tell of itself.
+    pub(super) fn made(&self, context: &StageContext<'_>, disk: &str) -> bool {
+        !self.drives.is_empty()
+            && !self.shown.contains(disk)
+            && scsi_host_of(context, disk)
+                .is_some_and(|scsi_host| smartctl::shows_volumes(&driver_of(context, &scsi_host)))
+            && raid_level(context, disk).is_none_or(|level| level != NO_RAID)
+    }
 }
 
 /// A volume of each of HPE's controllers, by SCSI host.
@@ -107,7 +142,6 @@ fn volumes(context: &StageContext<'_>) -> BTreeMap<String, String> {
 
 /// The drives of the controller behind a volume: each number is tried. A drive that the kernel shows too is asked there.
 fn numbered(context: &StageContext<'_>, volume: &str) -> Result<Vec<Drive>, ToolError> {
-    let disks = context.inventory().map(|inventory| &inventory.disks[..]).unwrap_or_default();
     let (mut drives, mut silent) = (Vec::new(), 0);
     for number in 0..MOST_CCISS {
         let drive = Drive::cciss(volume, number);
@@ -120,8 +154,7 @@ fn numbered(context: &StageContext<'_>, volume: &str) -> Result<Vec<Drive>, Tool
             continue;
         };
         silent = 0;
-        let is_shown = |serial: &String| disks.iter().any(|disk| disk.serial.as_ref() == Some(serial));
-        if !identity.serial.as_ref().is_some_and(is_shown) {
+        if identity.serial.and_then(|serial| disk_with(context, &serial)).is_none() {
             drives.push(drive);
         }
     }

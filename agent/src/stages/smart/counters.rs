@@ -11,7 +11,7 @@ use super::super::sub_steps::{Found, SubSteps};
 use super::{
     Health, SmartReport, StageContext, Subject, behind, details, health_outcome, measure, report_of,
 };
-use crate::tools::smartctl::Answer;
+use crate::tools::smartctl::{Answer, AtaAttribute};
 
 /// ATA attributes that count faults: reallocated sectors, end-to-end errors, reported uncorrectable, command time-outs,
 /// pending, offline uncorrectable, interface CRC errors.
@@ -31,9 +31,12 @@ impl Counters {
         };
         count("self_test_failures", report.self_test_failures);
         match &report.health {
-            Health::Ata(attributes) => {
-                for attribute in attributes.iter().filter(|attribute| ATA_FAULTS.contains(&attribute.id)) {
-                    count(&format!("{}_{}", attribute.id, attribute.name), Some(attribute.raw));
+            Health::Ata(health) => {
+                let is_fault = |attribute: &&AtaAttribute| {
+                    ATA_FAULTS.contains(&attribute.id) && attribute.means_what_its_number_says()
+                };
+                for attribute in health.attributes.iter().filter(is_fault) {
+                    count(&attribute.key(), Some(attribute.raw));
                 }
             }
             Health::Nvme(health) => {
@@ -93,7 +96,7 @@ fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
     let answer = report_of(context, subject);
     let report = match answer {
         Ok(Answer::Report(report)) => report,
-        Ok(Answer::NotSupported { reason }) => {
+        Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) => {
             let reason = format!("{name}: told its SMART data before the load and no longer does ({reason})");
             return Found::new(Outcome::error(reason), json!({}));
         }

@@ -83,7 +83,11 @@ pub(super) fn run(
         .tools
         .run(&start, &context.cancel, &mut |_, _| {})
         .and_then(|finished| self_test::parse_start(&finished));
-    if let Err(error) = started {
+    // another namespace of the same NVMe disk may have begun it: the disk does one at a time
+    let is_under_way = || ask().is_ok_and(|status| status.under_way == Some(test));
+    if let Err(error) = started
+        && !is_under_way()
+    {
         return Tested::Unknown(format!("it could not be started: {}", error.reason()));
     }
     let expected = expected_time(&before, test);
@@ -95,10 +99,15 @@ pub(super) fn run(
             Err(error) => return Tested::Unknown(error.reason()),
         };
         let elapsed = begin.elapsed();
+        let by_time = elapsed.as_secs_f64() / expected.as_secs_f64().max(1.0);
+        // such a disk tells meanwhile how an earlier test ended
+        let is_not_logged_yet = !status.shows_running
+            && !was_seen_running
+            && status.log_mark == before.log_mark
+            && elapsed < expected + expected / 2;
         match status.state {
             State::Running { percent_left } => {
                 was_seen_running = true;
-                let by_time = elapsed.as_secs_f64() / expected.as_secs_f64().max(1.0);
                 let done = percent_left.map_or(by_time, |left| 1.0 - left / 100.0).clamp(0.0, 0.99);
                 advance(done, Some(expected.saturating_sub(elapsed)));
                 if elapsed > expected * PATIENCE_FACTOR {
@@ -108,6 +117,7 @@ pub(super) fn run(
                     ));
                 }
             }
+            _ if is_not_logged_yet => advance(by_time.min(0.99), Some(expected.saturating_sub(elapsed))),
             State::Failed { what } => return Tested::Failed(what),
             State::BrokenOff { what } => return Tested::Unknown(format!("it was broken off: {what}")),
             State::Passed if was_seen_running || status.log_mark != before.log_mark => return Tested::Passed,
@@ -164,6 +174,10 @@ mod tests {
 
     /// Answers of a disk in turn; the second call is the start.
     fn tested(answers: Vec<Result<Finished, ToolError>>) -> Tested {
+        tested_by(SelfTest::Short, answers)
+    }
+
+    fn tested_by(test: SelfTest, answers: Vec<Result<Finished, ToolError>>) -> Tested {
         let turn = AtomicUsize::new(0);
         let answers: Vec<_> = answers.into_iter().map(|answer| std::sync::Mutex::new(Some(answer))).collect();
         let tools = Told::new(move |_: &Invocation| {
@@ -175,8 +189,34 @@ mod tests {
                 .expect("asked once more than expected")
         });
         Machine::new().with_context(&tools, |context| {
-            run(context, &Drive::of("/dev/sda"), SelfTest::Short, Duration::ZERO, &|_, _| {})
+            run(context, &Drive::of("/dev/sda"), test, Duration::ZERO, &|_, _| {})
         })
+    }
+
+    #[test]
+    fn a_sas_disk_that_logs_a_test_only_at_its_end_is_waited_for() {
+        // the newest first; `seconds` is the disk's own estimate
+        let at = |results: &[u8], seconds: f64| {
+            let mut json =
+                json!({ "device": { "protocol": "SCSI" }, "scsi_extended_self_test_seconds": seconds });
+            for (row, result) in results.iter().enumerate() {
+                let result = json!({ "result": { "value": result, "string": "words" } });
+                json.as_object_mut().unwrap().insert(format!("scsi_self_test_{row}"), result);
+            }
+            Ok(finished(&json, 0))
+        };
+        let started = || Ok(finished(&json!({}), 0));
+        let tested = |answers| tested_by(SelfTest::Extended, answers);
+        let long = 3600.0;
+        assert_eq!(tested(vec![at(&[], long), started(), at(&[], long), at(&[0], long)]), Tested::Passed);
+        // what an earlier test found is not the answer of this one
+        let after_an_old_fault = vec![at(&[7], long), started(), at(&[7], long), at(&[0, 7], long)];
+        assert_eq!(tested(after_an_old_fault), Tested::Passed);
+        let failed = tested(vec![at(&[0], long), started(), at(&[0], long), at(&[7, 0], long)]);
+        assert_eq!(failed, Tested::Failed("words".to_owned()));
+        // its time is over, and there is no trace
+        let none = tested(vec![at(&[0], 1e-6), started(), at(&[0], 1e-6)]);
+        assert!(matches!(none, Tested::Unknown(_)), "{none:?}");
     }
 
     #[test]
@@ -192,12 +232,32 @@ mod tests {
     }
 
     #[test]
+    fn the_test_that_another_namespace_began_is_this_ones_as_well() {
+        let at = |operation: u8, rows: usize| {
+            let row = json!({ "self_test_result": { "value": 0, "string": "words" } });
+            let json = json!({
+                "device": { "protocol": "NVMe" },
+                "nvme_self_test_log": {
+                    "current_self_test_operation": { "value": operation },
+                    "table": vec![row; rows],
+                },
+            });
+            Ok(finished(&json, 0))
+        };
+        let refused = || Ok(finished(&json!({}), 4));
+        assert_eq!(tested(vec![at(1, 0), refused(), at(1, 0), at(1, 0), at(0, 1)]), Tested::Passed);
+        // one of another kind is not what was asked for
+        let other = tested(vec![at(2, 0), refused(), at(2, 0)]);
+        assert!(matches!(other, Tested::Unknown(_)), "{other:?}");
+    }
+
+    #[test]
     fn what_cannot_be_told_is_not_passed() {
         let started = || Ok(finished(&json!({}), 0));
         let at = |value, count| Ok(finished(&status(value, count), 0));
         for answers in [
             vec![at(0, 0), started(), at(0, 0)],
-            vec![at(0, 0), Ok(finished(&json!({}), 4))],
+            vec![at(0, 0), Ok(finished(&json!({}), 4)), at(0, 0)],
             vec![at(0, 0), started(), at(0xf9, 0), at(0x20, 1)],
             vec![at(0, 0), started(), at(0xf9, 0), Ok(finished(&json!({}), 2))],
             vec![Err(ToolError::Missing { tool: "smartctl".to_owned() })],

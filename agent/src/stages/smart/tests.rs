@@ -76,6 +76,51 @@ fn sas_counters_are_measured_and_a_failed_self_test_fails() {
     assert_eq!(measured["sas sda/self_test_failures".replace("sas", "smart_attr").as_str()], Some(1.0));
 }
 
+/// The words of a Seagate ST8000NM0075.
+#[test]
+fn a_failing_sas_disk_gives_its_reason() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|_: &Invocation| {
+        let good = recorded("smartctl", "7.3-sas-good")?;
+        let why = "DATA CHANNEL IMPENDING FAILURE DATA ERROR RATE TOO HIGH";
+        let failing =
+            format!("\"passed\": false, \"scsi\": {{\"asc\": 93, \"ascq\": 50, \"ie_string\": \"{why}\"}}");
+        let text = String::from_utf8(good.stdout.clone()).unwrap().replacen("\"passed\": true", &failing, 1);
+        Ok(Finished { stdout: text.into(), exit: Exit::Code(8), ..good })
+    });
+    let reason = outcome(machine.run(&WORK, &tools).0).reason().unwrap().to_owned();
+    assert!(
+        reason.contains("SMART health: FAILED (DATA CHANNEL IMPENDING FAILURE DATA ERROR RATE"),
+        "{reason}"
+    );
+}
+
+/// As a WD4001FYYG comes: it counts its errors, but would not say that it fails.
+#[test]
+fn a_sas_disk_whose_smart_is_switched_off_is_measured_and_no_pass() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|_: &Invocation| {
+        let good = recorded("smartctl", "7.3-sas-good")?;
+        let off = String::from_utf8(good.stdout.clone())
+            .unwrap()
+            .replace(
+                "\"available\": true,\n  \"enabled\": true",
+                "\"available\": true,\n  \"enabled\": false",
+            )
+            .replace(
+                "\"value\": 6,\n   \"string\": \"Failed in segment\"",
+                "\"value\": 0,\n   \"string\": \"Completed\"",
+            );
+        Ok(Finished { stdout: off.into(), ..good })
+    });
+    let (report, kept, _) = machine.run(&WORK, &tools);
+    let Outcome::Error { reason } = outcome(report) else { panic!() };
+    assert!(reason.contains("sda: its SMART is switched off"), "{reason}");
+    let measured = kept.measurements();
+    assert_eq!(measured["sas sda/read_uncorrected"], Some(2.0));
+    assert_eq!(measured["smart_attr sda/power_on_hours"], Some(8123.0));
+}
+
 #[test]
 fn a_failing_disk_fails_the_stage_by_name() {
     let machine = Machine::new().with_disk("nvme0n1").with_disk("sda").with_disk("sdb");
@@ -96,7 +141,8 @@ fn a_failing_disk_fails_the_stage_by_name() {
     let Outcome::Fail { reason } = outcome(report) else { panic!() };
     assert!(reason.contains("sda (EXAMPLE HD TEST1): SMART health: FAILED"), "{reason}");
     assert!(reason.contains("attribute 5 reallocated_sector_ct is failing now"), "{reason}");
-    assert!(reason.contains("NVMe critical warning 0x05"), "{reason}");
+    let warning = "NVMe critical warning 0x05 (spare below its threshold, reliability degraded)";
+    assert!(reason.contains(warning), "{reason}");
     // history is for thresholds to judge
     assert_eq!(kept.sub_steps()["sdb SMART"], Outcome::Pass);
 }
@@ -286,6 +332,59 @@ fn drives_behind_a_raid_controller_are_asked_one_by_one() {
     assert_eq!(measured["sas megaraid,8/grown_defects"], Some(4.0));
     let hours: Vec<&String> = measured.keys().filter(|key| key.ends_with("/power_on_hours")).collect();
     assert_eq!(hours, ["smart_attr megaraid,8/power_on_hours", "smart_attr sat+megaraid,9/power_on_hours"]);
+}
+
+/// Of Dell's and LSI's volumes smartctl only says that they are some.
+#[test]
+fn a_volume_that_smartctl_does_not_open_stands_back_for_its_drives() {
+    let answers = |scan: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => recorded("smartctl", scan),
+            words if words.contains("megaraid,10") => recorded("smartctl", "7.4-open-failed"),
+            words if words.contains("megaraid,") => recorded("smartctl", "7.3-ata-good"),
+            words if invocation.tool == "smartctl" && words.ends_with("/dev/sda") => {
+                recorded("smartctl", "7.3-megaraid-volume")
+            }
+            _ => missing(invocation),
+        })
+    };
+    let machine = behind_megaraid();
+    let (report, kept, _) = machine.run(&WORK, &answers("7.4-scan-megaraid"));
+    assert_eq!((outcome(report), kept.sub_steps().len()), (Outcome::Pass, 3));
+    let (report, kept, _) = machine.run(&WORK, &answers("7.4-scan-megaraid-dead-drive"));
+    assert!(matches!(outcome(report), Outcome::Error { reason } if reason.contains("megaraid,10")));
+    assert_eq!(kept.sub_steps()["sda SMART"], Outcome::Pass);
+    // without drives nothing was asked
+    let (report, _, _) = machine.run(&WORK, &answers("7.4-scan-qemu"));
+    assert!(matches!(outcome(report), Outcome::Error { .. }));
+}
+
+/// JBOD: the kernel shows the drive, and so does the scan.
+#[test]
+fn a_drive_that_a_megaraid_controller_shows_as_a_disk_is_asked_once_and_is_no_volume() {
+    let answers = |disk: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+            words if words.contains("megaraid,8") => recorded("smartctl", "7.3-ata-good"),
+            words if words.contains("megaraid,9") => {
+                let good = recorded("smartctl", "7.3-ata-good")?;
+                let other = String::from_utf8(good.stdout.clone()).unwrap().replace("TEST0001", "TEST0009");
+                Ok(Finished { stdout: other.into(), ..good })
+            }
+            _ if invocation.tool == "smartctl" => recorded("smartctl", disk),
+            _ => missing(invocation),
+        })
+    };
+    let mut machine = behind_megaraid();
+    machine.inventory.disks[0].serial = Some("TEST0001".to_owned());
+    let (report, kept, _) = machine.run(&WORK, &answers("7.3-ata-good"));
+    assert_eq!(outcome(report), Outcome::Pass);
+    let names: Vec<String> = kept.sub_steps().into_keys().collect();
+    assert_eq!(names, ["sat+megaraid,9 SMART", "sda SMART"]);
+    let silent = machine.run(&WORK, &answers("7.4-scsi-no-smart")).1;
+    assert!(matches!(silent.sub_steps()["sda SMART"], Outcome::Skip { .. }));
+    let closed = machine.run(&WORK, &answers("7.3-megaraid-volume")).1;
+    assert!(matches!(closed.sub_steps()["sda SMART"], Outcome::Error { .. }));
 }
 
 #[test]

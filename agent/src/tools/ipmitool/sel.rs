@@ -64,9 +64,11 @@ pub enum SelClass {
     Info,
 }
 
-/// Words of entries that tell of a failure. The first five: gcm's list of fatal SEL entries; the rest: IPMI 2.0 tables
-/// 42-1 to 42-3 (power supply, processor, memory, critical interrupt, redundancy, thresholds).
-const CRITICAL: [&str; 21] = [
+/// Words of entries that tell of a failure, as ipmitool 1.8.19 writes them. The first five: gcm's list of fatal SEL entries;
+/// the rest: IPMI 2.0 tables 42-1 to 42-3 (power supply and unit, battery, processor, memory, drive slot, system firmware,
+/// critical interrupt, operating system, management subsystem, redundancy, thresholds, severity). A bar before a word:
+/// longer ones that end alike mean something else.
+const CRITICAL: &[&str] = &[
     "power supply ac lost",
     "uncorrectable",
     "bus fatal",
@@ -75,7 +77,9 @@ const CRITICAL: [&str; 21] = [
     "failure detected",
     "ac lost or out-of-range",
     "ac out-of-range",
+    "| ac lost",
     "config error",
+    "configuration error",
     "redundancy lost",
     "insufficient resources",
     "ierr",
@@ -85,20 +89,61 @@ const CRITICAL: [&str; 21] = [
     "frb3/processor startup",
     "machine check",
     "pci perr",
+    "fatal nmi",
+    "i/o channel check nmi",
+    "bus timeout",
+    "eisa failsafe timeout",
     "soft power control failure",
+    "soft-power control failure",
+    "240va power down",
     "drive fault",
+    "in failed array",
+    "in critical array",
+    "| fault status",
+    "| failed",
+    "fru failure",
+    "| parity |",
+    "memory scrub failed",
+    "memory device disabled",
+    "critical overtemperature",
+    "memory is configured but not usable",
+    "memory is detected but is not configurable",
+    "no usable system memory",
+    "unrecoverable",
+    "undetermined system hardware failure",
+    "bios corruption",
+    "cpu voltage mismatch",
+    "cpu speed mismatch",
+    "run-time critical stop",
     "non-recoverable",
+    "transition to critical",
 ];
 
-/// Likewise of what only warns.
-const WARNING: [&str; 7] = [
+/// Likewise of what only warns; also that something is no longer logged.
+const WARNING: &[&str] = &[
     "predictive failure",
     "correctable ecc",
+    "correctable memory error logging disabled",
     "correctable machine check",
+    "bus correctable error",
     "non-critical going",
+    "transition to non-critical from ok",
+    "transition to degraded",
     "bus degraded",
     "redundancy degraded",
     "throttled",
+    "limit exceeded",
+    "performance lags",
+    "rebuild aborted",
+    "sensor failure",
+    "degraded or unavailable",
+    "management controller off-line",
+    "management controller unavailable",
+    "nmi/diag interrupt",
+    "| low |",
+    "event logging disabled | log full",
+    "event logging disabled | log almost full",
+    "all event logging disabled",
 ];
 
 impl SelEntry {
@@ -113,14 +158,16 @@ impl SelEntry {
         let text = self.text.to_ascii_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if text.contains("deasserted") {
-            return SelClass::Info;
+            // a supply that was there is pulled out, or dead
+            let is_gone = self.is_of_power() && text.contains("presence detected");
+            return if is_gone { SelClass::Critical } else { SelClass::Info };
         }
         // what is correctable is spelt within what is not
         let spared = text.replace("uncorrectable", "").contains("correctable machine check");
         let beyond_critical = text.contains(" critical going ");
-        if (says(&CRITICAL) && !spared) || beyond_critical {
+        if (says(CRITICAL) && !spared) || beyond_critical {
             SelClass::Critical
-        } else if says(&WARNING) {
+        } else if says(WARNING) {
             SelClass::Warning
         } else {
             SelClass::Info
@@ -190,6 +237,14 @@ mod tests {
             "  34 | 02/25/2025 | 04:50:09 PM EST | Memory #0x02 | Uncorrectable ECC (UnCorrectable ECC |  DIMMD7) | Asserted",
             " 534 | 08/14/2023 | 11:25:39 | Power Supply #0x3e | Redundancy Lost | Asserted",
             " 532 | 08/14/2023 | 11:25:37 | Power Supply #0x3c | Failure detected | Asserted",
+            "   8 | 06/02/2023 | 08:12:01 | Power Supply PS2 Status | Presence detected | Deasserted",
+            "  21 | 06/02/2023 | 08:12:44 | Processor CPU2 Status | Configuration Error | Asserted",
+            "  22 | 06/02/2023 | 08:13:02 | Memory #0x09 | Parity | Asserted",
+            "  23 | 06/02/2023 | 08:14:11 | Drive Slot / Bay Drive 3 | In Failed Array | Asserted",
+            "  24 | 06/02/2023 | 08:14:30 | Critical Interrupt #0x73 | Fatal NMI | Asserted",
+            "  25 | 06/02/2023 | 08:15:00 | Battery ROMB Battery | Failed | Asserted",
+            "  26 | 06/02/2023 | 08:15:30 | Power Unit #0x01 | Soft-power control failure | Asserted",
+            "  27 | 06/02/2023 | 08:15:59 | Temperature #0x0e | Transition to Critical from less severe | Asserted",
             "   3 | 10/10/2019 | 10:10:10 | Temperature CPU1 Temp | Upper Critical going high | Asserted | Reading 95 > Threshold 90 degrees C",
         ] {
             assert_eq!(class(line), SelClass::Critical, "{line}");
@@ -197,6 +252,9 @@ mod tests {
         for line in [
             "  3a | 12/14/22 | 23:09:44 CET | Memory #0x88 | Correctable ECC (CPU0_G1) | Asserted",
             " 547 | 03/16/2025 | 02:18:29 | Drive Slot / Bay #0x44 | Predictive Failure | Asserted",
+            "   4 | 03/16/2025 | 02:18:30 | Event Logging Disabled #0x72 | Correctable memory error logging disabled | Asserted",
+            "   5 | 03/16/2025 | 02:18:31 | Critical Interrupt #0x13 | Bus Correctable error | Asserted",
+            "   6 | 03/16/2025 | 02:18:32 | Battery CMOS Battery | Low | Asserted",
             "   1 | 10/10/2019 | 10:10:10 | Temperature CPU1 Temp | Upper Non-critical going high | Asserted",
         ] {
             assert_eq!(class(line), SelClass::Warning, "{line}");
@@ -207,6 +265,11 @@ mod tests {
             "   5 |  Pre-Init  |0000000123| System Event #0x01 | Timestamp Clock Sync | Asserted",
             "fe3c | 04/10/2008 | 14:50:13 | Power Unit Power Redundancy | Fully Redundant",
             "   9 | Linux kernel panic: Fatal excep",
+            "   7 | 06/02/2023 | 08:12:01 | Power Unit #0x01 | Power off/down | Asserted",
+            "   8 | 06/02/2023 | 08:12:02 | Battery CMOS Battery | Presence Detected | Asserted",
+            "   9 | 06/02/2023 | 08:12:03 | Drive Slot / Bay Drive 3 | Parity Check In Progress | Asserted",
+            "   a | 06/02/2023 | 08:12:04 | Temperature #0x0e | Transition to Non-critical from more severe | Asserted",
+            "   b | 06/02/2023 | 08:12:05 | System Boot Initiated #0xe0 | Initiated by hard reset | Asserted",
         ] {
             assert_eq!(class(line), SelClass::Info, "{line}");
         }

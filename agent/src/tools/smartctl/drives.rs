@@ -21,9 +21,13 @@ pub struct Drive {
 }
 
 impl Drive {
-    /// A disk of the kernel's, spoken to in whatever way smartctl finds.
+    /// A disk of the kernel's, spoken to in whatever way smartctl finds. Of an NVMe disk the whole is asked, not its
+    /// namespace: many refuse to tell a namespace of their self-tests, which smartctl 7.4 asks for, and log the question as
+    /// an error (smartmontools ticket 1741).
     pub fn of(device: impl Into<String>) -> Self {
-        Self { device: device.into(), device_type: None }
+        let device = device.into();
+        let device_type = device.starts_with("/dev/nvme").then(|| WHOLE_NVME.to_owned());
+        Self { device, device_type }
     }
 
     /// A drive of an HPE controller by its number, below [`MOST_CCISS`], reached through a volume of the controller.
@@ -41,6 +45,9 @@ impl Drive {
         Invocation { tool: TOOL, args, timeout }
     }
 }
+
+/// All namespaces of an NVMe disk (NVM Express base specification, NSID FFFFFFFFh).
+const WHOLE_NVME: &str = "nvme,0xffffffff";
 
 /// How many numbers drives of an HPE controller may have (`-d cciss,N`).
 pub const MOST_CCISS: u32 = 128;
@@ -65,8 +72,6 @@ struct Device {
     name: String,
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
-    open_error: Option<String>,
 }
 
 /// The JSON of a call whose command line was understood, and how it ended.
@@ -81,13 +86,14 @@ fn answer<T: DeserializeOwned>(finished: &Finished) -> Result<(ExitBits, T), Too
     Ok((exit, json))
 }
 
-/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them.
+/// Drives behind RAID controllers, each with its device type; disks of the kernel's own are not among them. One that could
+/// not be opened is a drive too: controllers list disks only, and a dead one stays in the list.
 pub fn parse_scan(finished: &Finished) -> Result<Vec<Drive>, ToolError> {
     let (_, json) = answer::<Json>(finished)?;
     let behind_controllers = json
         .devices
         .into_iter()
-        .filter(|device| device.open_error.is_none() && is_behind_controller(&device.kind))
+        .filter(|device| is_behind_controller(&device.kind))
         .map(|device| Drive { device: device.name, device_type: Some(device.kind) });
     Ok(behind_controllers.collect())
 }
@@ -138,12 +144,13 @@ mod tests {
 
     #[test]
     fn drives_behind_controllers_are_found_and_the_kernels_own_are_not() {
-        let drives = parse_scan(&fixture("smartctl", "7.4-scan-megaraid")).unwrap();
+        let drives = parse_scan(&fixture("smartctl", "7.4-scan-megaraid-dead-drive")).unwrap();
         let told: Vec<_> = drives
             .iter()
             .map(|drive| (drive.device.as_str(), drive.device_type.as_deref().unwrap_or_default()))
             .collect();
-        assert_eq!(told, [("/dev/bus/0", "megaraid,8"), ("/dev/bus/0", "sat+megaraid,9")]);
+        let expected = ["megaraid,8", "sat+megaraid,9", "megaraid,10"].map(|kind| ("/dev/bus/0", kind));
+        assert_eq!(told, expected, "also the one that does not answer");
         assert!(parse_scan(&fixture("smartctl", "7.4-scan-qemu")).unwrap().is_empty());
     }
 
@@ -173,6 +180,10 @@ mod tests {
         assert_eq!(
             Drive::of("/dev/sda").invocation(&["-x"], Duration::ZERO).args,
             ["--json=c", "-x", "/dev/sda"]
+        );
+        assert_eq!(
+            Drive::of("/dev/nvme0n1").invocation(&["-x"], Duration::ZERO).args,
+            ["--json=c", "-x", "-d", "nvme,0xffffffff", "/dev/nvme0n1"]
         );
     }
 }

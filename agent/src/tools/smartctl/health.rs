@@ -2,26 +2,8 @@
 
 use serde_json::Value;
 
-use super::{ExitBits, Health, garbage, words};
+use super::{ExitBits, Health, ata, garbage, words};
 use crate::tools::runner::ToolError;
-
-/// One ATA SMART attribute.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AtaAttribute {
-    /// Its id, 1 to 255.
-    pub id: u8,
-    /// Its name in lower snake case, as smartctl's drive database has it: `reallocated_sector_ct`.
-    pub name: String,
-    /// The raw value as smartctl reads it: the leading number of its text form where the vendor packs several
-    /// numbers into one (temperature with minimum and maximum), else the 48-bit value.
-    pub raw: f64,
-    /// The normalised value; higher is better.
-    pub value: Option<f64>,
-    /// The normalised value at or below which the attribute has failed.
-    pub threshold: Option<f64>,
-    /// `now`, `past`, or nothing.
-    pub when_failed: Option<String>,
-}
 
 /// NVMe SMART / Health Information log page (NVM Express base specification, log page 02h).
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +64,7 @@ pub struct ScsiErrors {
 
 pub(super) fn read(json: &Value, exit: ExitBits) -> Result<Health, ToolError> {
     match json.pointer("/device/protocol").and_then(Value::as_str) {
-        Some("ATA") => ata(json).map(Health::Ata),
+        Some("ATA") => ata::read(json).map(Health::Ata),
         Some("NVMe") => nvme(json).map(Health::Nvme),
         Some("SCSI") => scsi(json, exit).map(Health::Scsi),
         Some(other) => Err(garbage(format!("the protocol `{other}` is not known here"))),
@@ -96,57 +78,8 @@ pub(super) fn number(json: &Value, pointer: &str) -> Option<f64> {
     value.as_f64().or_else(|| value.as_str()?.parse().ok())
 }
 
-fn required(json: &Value, pointer: &str) -> Result<f64, ToolError> {
+pub(super) fn required(json: &Value, pointer: &str) -> Result<f64, ToolError> {
     number(json, pointer).ok_or_else(|| garbage(format!("there is no number at {pointer}")))
-}
-
-/// Hard disks and SSDs alike have the table: without it the health status alone says nothing of the medium.
-fn ata(json: &Value) -> Result<Vec<AtaAttribute>, ToolError> {
-    let Some(table) = json.pointer("/ata_smart_attributes/table") else {
-        return Err(garbage(format!("the attribute table is not in it ({})", words(json))));
-    };
-    let table = table.as_array().ok_or_else(|| garbage("ata_smart_attributes.table is no array"))?;
-    if table.is_empty() {
-        return Err(garbage(format!("the attribute table is empty ({})", words(json))));
-    }
-    table.iter().map(ata_attribute).collect()
-}
-
-fn ata_attribute(row: &Value) -> Result<AtaAttribute, ToolError> {
-    let id = row.get("id").and_then(Value::as_u64).and_then(|id| u8::try_from(id).ok());
-    let name = row.get("name").and_then(Value::as_str);
-    let (Some(id), Some(name)) = (id, name) else {
-        return Err(garbage(format!("an attribute without id or name: {row}")));
-    };
-    let text = row.pointer("/raw/string").and_then(Value::as_str).unwrap_or_default();
-    let raw = match leading_number(text) {
-        Some(raw) => raw,
-        None => required(row, "/raw/value")?,
-    };
-    let when_failed = row.get("when_failed").and_then(Value::as_str).filter(|text| !text.is_empty());
-    Ok(AtaAttribute {
-        id,
-        name: snake_case(name),
-        raw,
-        value: number(row, "/value"),
-        threshold: number(row, "/thresh"),
-        when_failed: when_failed.map(ToOwned::to_owned),
-    })
-}
-
-/// `26 (Min/Max 20/29)` → 26, `982h+12m` → 982; nothing for `0 0 17` and `0x0012`, whose first number is not the value.
-fn leading_number(text: &str) -> Option<f64> {
-    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at(end);
-    let is_the_value = rest.is_empty() || rest.starts_with(" (") || rest.starts_with('h');
-    if is_the_value { digits.parse().ok() } else { None }
-}
-
-/// `Reallocated_Sector_Ct` → `reallocated_sector_ct`, `Unknown_SSD_Attribute` → `unknown_ssd_attribute`.
-fn snake_case(name: &str) -> String {
-    name.chars()
-        .map(|character| if character.is_ascii_alphanumeric() { character.to_ascii_lowercase() } else { '_' })
-        .collect()
 }
 
 fn nvme(json: &Value) -> Result<NvmeHealth, ToolError> {
@@ -219,35 +152,4 @@ pub(super) fn self_test_failures(json: &Value) -> Option<f64> {
     }
     let scsi: Vec<&Value> = (0..20).filter_map(|index| json.get(format!("scsi_self_test_{index}"))).collect();
     (!scsi.is_empty()).then(|| scsi.iter().filter(|row| failed(row, "/result/value", 3..=7)).count() as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn raw_values_are_read_as_smartctl_reads_them() {
-        assert_eq!(leading_number("0"), Some(0.0));
-        assert_eq!(leading_number("26 (Min/Max 20/29)"), Some(26.0));
-        assert_eq!(leading_number("15761h+03m+11.540s"), Some(15761.0));
-        for packed in ["", "0 0 17", "0x0012", "-", "12/34", "99999999999999999999x"] {
-            assert_eq!(leading_number(packed), None, "{packed}");
-        }
-    }
-
-    #[test]
-    fn names_are_lower_snake_case() {
-        assert_eq!(snake_case("Total_LBAs_Written"), "total_lbas_written");
-        assert_eq!(snake_case("Temperature-Celsius/x"), "temperature_celsius_x");
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_breaks_the_raw_value(text in ".{0,40}") {
-            if let Some(number) = leading_number(&text) {
-                prop_assert!(number.is_finite() && number >= 0.0);
-            }
-        }
-    }
 }

@@ -47,7 +47,12 @@ pub struct Status {
     pub supported: bool,
     /// How the one under way is, or the last one was.
     pub state: State,
-    /// What tells whether a test was logged since: the size of the log and its newest entry.
+    /// One under way would be seen. smartctl 7.4 leaves it out of its JSON where a SCSI disk does not log a test
+    /// before its end.
+    pub shows_running: bool,
+    /// Which one is under way, where the disk tells.
+    pub under_way: Option<SelfTest>,
+    /// What tells whether a test was logged since: the size of the log and its newest entry, or all of them.
     pub log_mark: String,
     /// The disk's own estimate of a short and of an extended test, minutes.
     pub minutes: (Option<f64>, Option<f64>),
@@ -83,7 +88,7 @@ pub fn parse(finished: &Finished) -> Result<Status, ToolError> {
     }
     match json.pointer("/device/protocol").and_then(Value::as_str) {
         Some("ATA") => ata(&json),
-        Some("NVMe") => Ok(nvme(&json)),
+        Some("NVMe") => nvme(&json, exit),
         Some("SCSI") => Ok(scsi(&json)),
         Some(other) => Err(garbage(format!("the protocol `{other}` is not known here"))),
         None => Err(garbage("it does not tell the disk's protocol")),
@@ -133,25 +138,36 @@ fn ata(json: &Value) -> Result<Status, ToolError> {
     Ok(Status {
         supported,
         state,
+        shows_running: true,
+        under_way: None,
         log_mark: newest("extended").or_else(|| newest("standard")).unwrap_or_default(),
         minutes: (minutes("short"), minutes("extended")),
     })
 }
 
-/// Log page 06h is only there where the controller has the Device Self-test command.
-fn nvme(json: &Value) -> Status {
+/// Log page 06h is only there where the controller has the Device Self-test command: smartctl asks for it then, and fails
+/// where the disk does not answer.
+fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     let Some(log) = json.get("nvme_self_test_log") else {
-        return Status {
+        if exit.command_failed() {
+            return Err(garbage(format!("the log of self-tests cannot be read ({})", words(json))));
+        }
+        return Ok(Status {
             supported: false,
             state: State::Passed,
+            shows_running: true,
+            under_way: None,
             log_mark: String::new(),
             minutes: (None, None),
-        };
+        });
     };
-    let running = log
-        .pointer("/current_self_test_operation/value")
-        .and_then(Value::as_u64)
-        .is_some_and(|value| value != 0);
+    let operation = log.pointer("/current_self_test_operation/value").and_then(Value::as_u64).unwrap_or(0);
+    let running = operation != 0;
+    let under_way = match operation {
+        1 => Some(SelfTest::Short),
+        2 => Some(SelfTest::Extended),
+        _ => None,
+    };
     let done = log.get("current_self_test_completion_percent").and_then(Value::as_f64);
     let newest = log.pointer("/table/0");
     let result = newest.and_then(|row| row.pointer("/self_test_result/value")).and_then(Value::as_u64);
@@ -163,7 +179,8 @@ fn nvme(json: &Value) -> Status {
         Some(_) => State::BrokenOff { what: what() },
     };
     let rows = log.get("table").and_then(Value::as_array).map_or(0, Vec::len);
-    Status { supported: true, state, log_mark: format!("{rows} {newest:?}"), minutes: (None, None) }
+    let log_mark = format!("{rows} {newest:?}");
+    Ok(Status { supported: true, state, shows_running: true, under_way, log_mark, minutes: (None, None) })
 }
 
 /// Log page 10h (SPC-5, 7.3.21), results 0h to Fh.
@@ -171,18 +188,29 @@ fn scsi(json: &Value) -> Status {
     let newest = json.get("scsi_self_test_0");
     let result = newest.and_then(|row| row.pointer("/result/value")).and_then(Value::as_u64);
     let what = || text(json, "/scsi_self_test_0/result/string");
+    let current = json.get("scsi_self_test_status");
+    let done = current.and_then(|status| status.get("completion_percent")).and_then(Value::as_f64);
+    let in_progress = current.and_then(|status| status.get("in_progress")).and_then(Value::as_bool);
+    let is_marked = newest.and_then(|row| row.get("self_test_in_progress")).and_then(Value::as_bool);
     let state = match result {
+        _ if is_marked == Some(true) => State::Running { percent_left: None },
+        _ if in_progress == Some(true) => {
+            State::Running { percent_left: done.map(|done| (100.0 - done).clamp(0.0, 100.0)) }
+        }
         None | Some(0) => State::Passed,
         Some(15) => State::Running { percent_left: None },
         Some(1 | 2) => State::BrokenOff { what: what() },
         Some(_) => State::Failed { what: what() },
     };
-    let rows = (0..20).filter(|row| json.get(format!("scsi_self_test_{row}")).is_some()).count();
+    // a full log is as long after a test as before, and two tests of one hour look alike
+    let rows: Vec<&Value> = (0..20).filter_map(|row| json.get(format!("scsi_self_test_{row}"))).collect();
     let extended = json.pointer("/scsi_extended_self_test_seconds").and_then(Value::as_f64);
     Status {
         supported: true,
         state,
-        log_mark: format!("{rows} {newest:?}"),
+        shows_running: in_progress.is_some(),
+        under_way: None,
+        log_mark: format!("{} {rows:?}", rows.len()),
         minutes: (None, extended.map(|seconds| seconds / 60.0)),
     }
 }
@@ -260,6 +288,13 @@ mod tests {
         assert_eq!(nvme(1, 0), State::Running { percent_left: Some(70.0) });
         assert_eq!(nvme(0, 0), State::Passed);
         assert!(matches!(nvme(0, 7), State::Failed { .. }) && matches!(nvme(0, 2), State::BrokenOff { .. }));
+        // ticket 1741 of smartmontools
+        let refused = json!({
+            "device": { "protocol": "NVMe" },
+            "smartctl": { "messages": [{ "string": "Read Self-test Log failed: Invalid Field in Command (0x2002)" }] },
+        });
+        let reason = parse(&finished(&refused, 4)).unwrap_err().reason();
+        assert!(reason.contains("cannot be read (Read Self-test Log failed"), "{reason}");
         let scsi = |result: u8| {
             let json = json!({
                 "device": { "protocol": "SCSI" },
@@ -269,6 +304,15 @@ mod tests {
         };
         assert!(matches!(scsi(15), State::Running { .. }) && matches!(scsi(4), State::Failed { .. }));
         assert!(matches!(scsi(2), State::BrokenOff { .. }) && scsi(0) == State::Passed);
+        // of newer versions, beside a log that has only the one before
+        let newer = json!({
+            "device": { "protocol": "SCSI" },
+            "scsi_self_test_status": { "in_progress": true, "completion_percent": 72 },
+            "scsi_self_test_0": { "result": { "value": 0, "string": "Completed" } },
+        });
+        let status = parse(&finished(&newer, 0)).unwrap();
+        assert_eq!(status.state, State::Running { percent_left: Some(28.0) });
+        assert!(status.shows_running && !parse(&fixture("smartctl", "7.3-sas-good")).unwrap().shows_running);
     }
 
     #[test]

@@ -12,7 +12,7 @@ fn parsed(case: &str) -> Result<Answer, ToolError> {
 fn report(case: &str) -> SmartReport {
     match parsed(case).unwrap() {
         Answer::Report(report) => *report,
-        Answer::NotSupported { reason } => panic!("{case}: {reason}"),
+        Answer::NotSupported { reason } | Answer::NotOpened { reason } => panic!("{case}: {reason}"),
     }
 }
 
@@ -69,8 +69,11 @@ fn a_disk_without_smart_is_not_supported() {
 
 #[test]
 fn smartctls_own_failures_are_errors() {
-    for case in ["7.3-bad-option", "7.4-open-failed", "7.4-smart-disabled"] {
+    for case in ["7.3-bad-option", "7.4-smart-disabled"] {
         assert!(matches!(parsed(case), Err(ToolError::Failed { .. })), "{case}: {:?}", parsed(case));
+    }
+    for case in ["7.4-open-failed", "7.3-megaraid-volume"] {
+        assert!(matches!(parsed(case), Ok(Answer::NotOpened { .. })), "{case}: {:?}", parsed(case));
     }
     for case in
         ["bad-no-output", "bad-garbage", "bad-cut-short", "bad-no-health", "bad-nvme-no-log", "bad-protocol"]
@@ -79,6 +82,28 @@ fn smartctls_own_failures_are_errors() {
     }
     assert!(matches!(parsed("bad-killed"), Err(ToolError::Signalled { .. })));
     assert!(matches!(parsed("bad-timed-out"), Err(ToolError::TimedOut { .. })));
+}
+
+#[test]
+fn a_temperature_of_zero_of_a_sas_disk_is_none() {
+    let told = |reports: &str| {
+        let good = fixture(TOOL, "7.3-sas-good");
+        let text = String::from_utf8(good.stdout.clone()).unwrap();
+        let text = text.replace(
+            "\"current\": 29,\n  \"drive_trip\": 65\n }",
+            "\"current\": 0,\n  \"drive_trip\": 0\n }",
+        );
+        let text = text.replacen("{\n", &format!("{{\n{reports}"), 1);
+        match parse(&Finished { stdout: text.into(), ..good }).unwrap() {
+            Answer::Report(report) => report.temperature_celsius,
+            other => panic!("{other:?}"),
+        }
+    };
+    // so a WUH721818AL5204 answers, which keeps it in the page of environmental reports
+    let reports =
+        "\"scsi_environmental_reports\": {\"temperature_1\": {\"parameter_code\": 0, \"current\": 38}},\n";
+    assert_eq!((told(reports), told("")), (Some(38.0), None));
+    assert_eq!(report("7.3-sas-good").temperature_celsius, Some(29.0));
 }
 
 /// For trying the parser by hand: `SMARTCTL_SAMPLES=folder cargo test -- --ignored --nocapture samples`.
