@@ -27,7 +27,7 @@ pub enum ClosureError {
     },
     /// No package has a library.
     #[error(
-        "{user} needs {library}, which no package has; is it in leave_out of initramfs/packages.yaml, or does a package miss in the driver's folder?"
+        "{user} needs {library}, which no package has; is it in leave_out of initramfs/packages.yaml, or is its package missing in the driver's folder?"
     )]
     NoLibrary {
         /// Soname or path.

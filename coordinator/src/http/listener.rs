@@ -26,8 +26,9 @@ const MAX_CONNECTIONS: u32 = 8_192;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// From the connection, or the last answer, to the end of a request's headers: also how long an idle connection lives.
 const HEADER_LIMIT: Duration = Duration::from_mins(1);
-/// What a connection keeps for reading, which is also as long as a request's headers may be: as long as nginx takes them.
-const READ_BUFFER: usize = 8 * 1_024;
+/// The longest request line with its headers: as long as nginx takes all of them, since the cookies of a single sign-on in
+/// front of us come along. No connection keeps more for reading, however much it sends.
+const HEAD_LIMIT: usize = 32 * 1_024;
 /// Pause after a failed accept, so that a lack of file descriptors does not turn into a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What requests under way may still take when the coordinator is told to stop.
@@ -153,7 +154,7 @@ where
         .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(READ_BUFFER)
+        .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {

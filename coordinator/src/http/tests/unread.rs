@@ -1,4 +1,4 @@
-//! Answers to requests whose body no route read.
+//! Answers to requests that no route read, or not whole.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -24,6 +24,22 @@ async fn a_connection_goes_on_after_a_body_that_nobody_read() {
     let mut said = String::new();
     stream.read_to_string(&mut said).await.unwrap();
     assert!(said.starts_with("HTTP/1.1 404") && said.contains("HTTP/1.1 200 OK"), "{said}");
+}
+
+#[tokio::test]
+async fn the_headers_of_a_single_sign_on_are_taken_and_a_flood_of_them_is_not() {
+    let lab = Lab::open().await;
+    for (length, answer) in [(24 * 1_024, "HTTP/1.1 200 OK"), (64 * 1_024, "HTTP/1.1 431")] {
+        let mut stream = connected(&lab).await;
+        let cookie = "c".repeat(length);
+        let request =
+            format!("GET /healthz HTTP/1.1\r\nHost: lab\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n");
+        // what is refused may not be read to its end
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut said = [0; 15];
+        stream.read_exact(&mut said[..answer.len()]).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&said[..answer.len()]), answer);
+    }
 }
 
 #[tokio::test]
