@@ -28,12 +28,17 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 const DEVICE_MAKER: &str = "nvidia-modprobe";
 /// What the driver's part for Vulkan is, by which `gpu-load` works GPUs.
 const VULKAN: &str = "libGLX_nvidia.so.0";
+/// What that part asks for where no screen is, and refuses to work without: name, Debian's package.
+const VULKAN_NEEDS: [(&str, &str); 3] =
+    [("libEGL.so.1", "libegl1"), (EGL, "libegl-nvidia0"), ("10_nvidia.json", "nvidia-egl-common")];
+const EGL: &str = "libEGL_nvidia.so.0";
 /// Where a program or library is looked for. Debian keeps several drivers in folders of their own, and chooses with links
 /// that a package's scripts make.
-const ALIASES: [(&str, &str); 5] = [
+const ALIASES: [(&str, &str); 6] = [
     ("usr/lib/x86_64-linux-gnu", LIBRARY),
     ("usr/lib/x86_64-linux-gnu", "libcuda.so.1"),
     ("usr/lib/x86_64-linux-gnu", VULKAN),
+    ("usr/lib/x86_64-linux-gnu", EGL),
     ("usr/bin", DEVICE_MAKER),
     ("usr/bin", "nvidia-smi"),
 ];
@@ -44,14 +49,15 @@ const OPEN: &str = "Dual MIT/GPL";
 const GSP: &str = "nvidia/VERSION/gsp_*.bin";
 const KERNELS: &str = "usr/lib/modules/";
 /// What of the packages is for machines; the rest is for people and package managers. DCGM up to 3 has its tests below
-/// `usr/share`, Vulkan the names of its drivers.
-const TAKEN: [&str; 6] = [
+/// `usr/share`, Vulkan and EGL the names of their drivers.
+const TAKEN: [&str; 7] = [
     "usr/bin/",
     "usr/sbin/",
     "usr/lib/",
     "usr/libexec/",
     "usr/share/nvidia-validation-suite/",
     "usr/share/vulkan/icd.d/",
+    "usr/share/glvnd/egl_vendor.d/",
 ];
 
 /// A driver that fits the image.
@@ -202,7 +208,13 @@ impl Driver {
         if is_open && !self.firmware(index).any(|path| path.starts_with(&gsp)) {
             return Err(missing(GSP, "firmware-nvidia-gsp"));
         }
-        self.named(index, DEVICE_MAKER).map(|_| ()).ok_or_else(|| missing(DEVICE_MAKER, "nvidia-modprobe"))
+        self.named(index, DEVICE_MAKER).ok_or_else(|| missing(DEVICE_MAKER, "nvidia-modprobe"))?;
+        if self.named(index, VULKAN).is_some() {
+            for (name, package) in VULKAN_NEEDS {
+                self.named(index, name).ok_or_else(|| missing(name, package))?;
+            }
+        }
+        Ok(())
     }
 
     /// Paths of the packages' programs, libraries and what is beside them.
@@ -482,6 +494,18 @@ mod tests {
         folder.licensed(OPEN, "driver/nvidia.ko", KERNEL, VERSION, "");
         folder.package("firmware-nvidia-gsp", &["usr/lib/firmware/nvidia/535.1/gsp_tu10x.bin"]);
         assert!(matches!(folder.read(), Err(DriverError::Missing { name: GSP, .. })));
+        folder.package("firmware-nvidia-gsp", &[&format!("usr/lib/firmware/nvidia/{VERSION}/gsp_tu10x.bin")]);
+        let vulkan = "usr/lib/x86_64-linux-gnu/nvidia/current/libGLX_nvidia.so.0";
+        folder.package("libglx-nvidia0", &[vulkan]);
+        folder.package("libegl1", &["usr/lib/x86_64-linux-gnu/libEGL.so.1"]);
+        assert!(matches!(folder.read(), Err(DriverError::Missing { package: "libegl-nvidia0", .. })));
+        folder.package("libegl-nvidia0", &["usr/lib/x86_64-linux-gnu/nvidia/current/libEGL_nvidia.so.0"]);
+        assert!(matches!(folder.read(), Err(DriverError::Missing { package: "nvidia-egl-common", .. })));
+        let vendor = "usr/share/glvnd/egl_vendor.d/10_nvidia.json";
+        folder.package("nvidia-egl-common", &[vendor]);
+        let driver = folder.read().unwrap();
+        let index = Index::read(&driver.packages).unwrap();
+        assert!(driver.files(&index).any(|path| path == vendor));
         std::fs::write(folder.path("driver/libnvidia-ml1.deb"), "no package").unwrap();
         assert!(matches!(folder.read(), Err(DriverError::Unreadable { .. })));
     }
