@@ -283,7 +283,10 @@ fn faults(report: &SmartReport) -> Vec<String> {
     if report.exit.prefail_now() && !faults.iter().any(|fault| fault.contains("attribute")) {
         faults.push("a pre-fail attribute is at or below its threshold".to_owned());
     }
-    if report.exit.self_test_failures() || report.self_test_failures.is_some_and(|count| count > 0.0) {
+    // smartctl counts what later tests outdated, of SAS disks alone
+    let is_sas = matches!(report.health, Health::Scsi(_));
+    let by_exit = report.exit.self_test_failures() && !(is_sas && report.self_test_failures.is_some());
+    if by_exit || report.self_test_failures.is_some_and(|count| count > 0.0) {
         faults.push("the self-test log has failures".to_owned());
     }
     faults

@@ -76,6 +76,25 @@ fn sas_counters_are_measured_and_a_failed_self_test_fails() {
     assert_eq!(measured["sas sda/self_test_failures".replace("sas", "smart_attr").as_str()], Some(1.0));
 }
 
+#[test]
+fn a_failed_self_test_of_a_sas_disk_that_a_later_one_outdates_is_no_fault() {
+    let machine = Machine::new().with_disk("sda");
+    let answer = |code: u8| {
+        let tools = Told::new(move |_: &Invocation| {
+            let good = recorded("smartctl", "7.3-sas-good")?;
+            let mut json: Value = serde_json::from_slice(&good.stdout).unwrap();
+            json["scsi_self_test_0"]["code"]["value"] = json!(code);
+            json["scsi_self_test_0"]["power_on_time"] = json!({ "hours": 8123 });
+            json["scsi_self_test_1"]["power_on_time"] = json!({ "hours": 8100 });
+            // smartctl says so of any failure that the log holds
+            Ok(Finished { stdout: json.to_string().into(), exit: Exit::Code(128), ..good })
+        });
+        outcome(machine.run(&WORK, &tools).0)
+    };
+    assert_eq!(answer(2), Outcome::Pass);
+    assert!(matches!(answer(1), Outcome::Fail { .. }), "a short one does not");
+}
+
 /// The words of a Seagate ST8000NM0075.
 #[test]
 fn a_failing_sas_disk_gives_its_reason() {
