@@ -26,8 +26,8 @@ use crate::tools::smartctl::{
     self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
-use behind::Behind;
 pub use behind::DriveBehind;
+use behind::{Behind, Turn};
 pub use counters::Counters;
 pub(super) use counters::{after_load, drives_after_load};
 
@@ -93,7 +93,8 @@ fn ask_all(
         });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
             let is_volume = behind.made(context, &target.disk.name);
-            vec![one(target.index, &Subject::of(target), is_volume)]
+            let turn = behind.turn_of(&target.device);
+            vec![one(target.index, &Subject::of(target, turn), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
@@ -121,17 +122,19 @@ struct Subject<'t> {
     /// As measurements and reasons call it: `sda`, `megaraid,8`.
     name: String,
     drive: Drive,
+    turn: Turn,
     /// The kernel's disk; `None` for a drive that only its controller knows.
     target: Option<&'t Target<'t>>,
 }
 
 impl<'t> Subject<'t> {
-    fn of(target: &'t Target<'t>) -> Self {
-        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), target: Some(target) }
+    fn of(target: &'t Target<'t>, turn: Turn) -> Self {
+        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), turn, target: Some(target) }
     }
 
     fn behind_controller(drive: &DriveBehind) -> Self {
-        Self { name: drive.name.clone(), drive: drive.drive.clone(), target: None }
+        let DriveBehind { name, drive, turn } = drive.clone();
+        Self { name, drive, turn, target: None }
     }
 
     fn disk(&self) -> Option<&'t Disk> {
@@ -149,7 +152,7 @@ fn ask(
     advance: impl Fn(f64, Option<Duration>),
 ) -> (Found, Option<Counters>) {
     let name = &subject.name;
-    let tested = self_test::run(context, &subject.drive, self_test, self_test::POLL, &advance);
+    let tested = self_test::run(context, &subject.drive, &subject.turn, self_test, self_test::POLL, &advance);
     let answer = report_of(context, subject);
     if let Some(vanished) = subject.target.and_then(|target| disks::vanished(context, target)) {
         return (Found::new(vanished, json!({})), None);
@@ -197,10 +200,7 @@ fn note(details: &mut Value, name: &str, words: impl Into<Value>) {
 /// Asks a drive; one behind a USB bridge that smartctl does not know is asked once more in the way that most of these
 /// bridges understand (SAT).
 fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer, ToolError> {
-    let ask = |drive: &Drive| {
-        let finished = context.tools.run(&smartctl::invocation(drive), &context.cancel, &mut |_, _| {})?;
-        smartctl::parse(&finished)
-    };
+    let ask = |drive: &Drive| smartctl::parse(&subject.turn.run(context, &smartctl::invocation(drive))?);
     let answer = ask(&subject.drive)?;
     let is_usb = subject.disk().and_then(|disk| disk.bus) == Some(DiskBus::Usb);
     match answer {
@@ -240,8 +240,7 @@ fn not_new(
     if !report.has_farm || !matches!(report.health, Health::Ata(_)) {
         return Ok(None);
     }
-    let finished = context.tools.run(&farm::ask(&subject.drive), &context.cancel, &mut |_, _| {})?;
-    let farm_hours = farm::parse(&finished)?;
+    let farm_hours = farm::parse(&subject.turn.run(context, &farm::ask(&subject.drive))?)?;
     let name = &subject.name;
     context.measure("smart_attr", format!("{name}/farm_power_on_hours"), Some(farm_hours), "hours");
     let Some(hours) = report.power_on_hours else { return Ok(None) };

@@ -305,6 +305,19 @@ fn a_disk_beside_a_raid_controller_that_tells_nothing_is_no_volume() {
     }
 }
 
+/// smartctl lists the drives of MegaRAID's and not those of others.
+#[test]
+fn a_volume_of_a_controller_whose_drives_nobody_asked_is_no_volume_that_stands_back() {
+    let machine = behind_megaraid().with_disk("sdb").with_disk("sdc");
+    on_scsi_host(&machine, "sdb", 1, "aacraid");
+    on_scsi_host(&machine, "sdc", 2, "megaraid_sas");
+    let sub_steps = machine.run(&WORK, &megaraid("7.3-ata-good", "7.3-ata-good")).1.sub_steps();
+    assert_eq!(sub_steps["sda SMART"], Outcome::Pass);
+    for disk in ["sdb", "sdc"] {
+        assert!(matches!(sub_steps[&format!("{disk} SMART")], Outcome::Skip { .. }), "{disk}");
+    }
+}
+
 #[test]
 fn a_drive_that_its_controller_shows_as_it_is_is_no_volume() {
     let machine = behind_megaraid().with_disk("sdb").with_disk("sdc");
@@ -315,6 +328,7 @@ fn a_drive_that_its_controller_shows_as_it_is_is_no_volume() {
     let tools = Told::new(|invocation: &Invocation| match arguments(invocation) {
         words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
         words if words.contains("megaraid,") => recorded("smartctl", "7.3-ata-good"),
+        words if words.contains("cciss,0 ") => recorded("smartctl", "7.3-ata-good"),
         words if words.contains("cciss,") => recorded("smartctl", "7.3-cciss-open-failed"),
         _ => good_load(invocation),
     });
@@ -527,12 +541,16 @@ fn megaraid(
     drive_8: &'static str,
     drive_9: &'static str,
 ) -> Told<impl Fn(&Invocation) -> Result<Finished, ToolError> + Send + Sync> {
-    Told::new(move |invocation: &Invocation| match arguments(invocation) {
+    Told::new(move |invocation: &Invocation| megaraid_answer(invocation, drive_8, drive_9))
+}
+
+fn megaraid_answer(invocation: &Invocation, drive_8: &str, drive_9: &str) -> Result<Finished, ToolError> {
+    match arguments(invocation) {
         words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
         words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", drive_8),
         words if words.contains("-d sat+megaraid,9 /dev/bus/0") => recorded("smartctl", drive_9),
         _ => good_load(invocation),
-    })
+    }
 }
 
 #[test]
@@ -597,4 +615,24 @@ fn drives_of_two_controllers_that_number_alike_are_kept_apart() {
     let grown = |drive: &str| kept.measurements()[&format!("smart_growth {drive}/5_reallocated_sector_ct")];
     assert_eq!(grown("megaraid,8@bus/0"), Some(0.0));
     assert!(grown("megaraid,8@bus/1").unwrap() > 0.0);
+}
+
+#[test]
+fn drives_behind_one_controller_take_turns() {
+    let machine = behind_megaraid();
+    let (asked, overlapped) = (Mutex::new(()), Mutex::new(0));
+    let tools = Told::new(|invocation: &Invocation| {
+        if arguments(invocation).contains("/dev/bus/0") {
+            let alone = asked.try_lock();
+            *overlapped.lock().unwrap() += u32::from(alone.is_err());
+            // room for the other drive's thread
+            (0..10_000).for_each(|_| std::thread::yield_now());
+        }
+        megaraid_answer(invocation, "7.3-ata-good", "7.3-ata-good")
+    });
+    let mut facts = machine.run(&WORK, &tools).2;
+    machine.run_with(&mut facts, &STORAGE, &tools);
+    assert_eq!(*overlapped.lock().unwrap(), 0);
+    let reports = tools.calls_of("smartctl").iter().filter(|call| call.contains("-x -d megaraid,8")).count();
+    assert_eq!(reports, 2, "before the load and after it");
 }
