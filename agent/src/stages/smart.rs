@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vetting_protocol::ids::StageName;
-use vetting_protocol::inventory::{Disk, DiskBus, Inventory};
+use vetting_protocol::inventory::{Disk, DiskBus, DiskKind, Inventory};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork};
 
@@ -140,6 +140,13 @@ impl<'t> Subject<'t> {
     fn disk(&self) -> Option<&'t Disk> {
         self.target.map(|target| target.disk)
     }
+
+    /// The kernel says so.
+    fn is_solid_state(&self) -> bool {
+        self.disk()
+            .and_then(|disk| disk.kind)
+            .is_some_and(|kind| matches!(kind, DiskKind::Ssd | DiskKind::Nvme))
+    }
 }
 
 /// Self-test, report, and what else tells a disk from a new one. `is_volume`: a RAID controller made it of drives, which
@@ -164,7 +171,7 @@ fn ask(
             return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
         }
         Ok(Answer::NotSupported { reason }) => {
-            measure_no_past(context, name);
+            measure_no_past(context, subject);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
         }
         Ok(Answer::NotOpened { reason }) => {
@@ -175,7 +182,7 @@ fn ask(
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
         }
     };
-    measure(context, name, &report);
+    measure(context, subject, &report);
     let mut details = details(&report);
     let mut outcomes = vec![health_outcome(subject, &report)];
     outcomes.push(tested.outcome(name));
@@ -334,24 +341,34 @@ fn details(report: &SmartReport) -> Value {
 
 /// The hours that a disk was switched on.
 const HOURS: &str = "power_on_hours";
-/// How much of its life a solid state disk has used.
-const WEAR: &str = "percentage_used";
+/// How much of its life a solid state disk has used, as its command set tells it.
+const USED: &str = "percentage_used";
+/// The same of all solid state disks, without a value where one does not tell it: what a spec asks for.
+const WEAR: &str = "wear_percent";
 
 /// Of a disk that tells nothing: what a spec may ask for of its past is not known, which a rule must see.
-fn measure_no_past(context: &StageContext<'_>, disk: &str) {
+fn measure_no_past(context: &StageContext<'_>, subject: &Subject<'_>) {
+    let disk = &subject.name;
     context.measure("smart_attr", format!("{disk}/{HOURS}"), None, "hours");
+    if subject.is_solid_state() {
+        context.measure("smart_attr", format!("{disk}/{WEAR}"), None, "percent");
+    }
     if disk.starts_with("nvme") {
-        context.measure("nvme", format!("{disk}/{WEAR}"), None, "percent");
+        context.measure("nvme", format!("{disk}/{USED}"), None, "percent");
     }
 }
 
-pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
+fn measure(context: &StageContext<'_>, subject: &Subject<'_>, report: &SmartReport) {
+    let disk = &subject.name;
     let tell = |kind: &str, name: &str, value: Option<f64>, unit: &str| {
         if value.is_some() {
             context.measure(kind, format!("{disk}/{name}"), value, unit);
         }
     };
     context.measure("smart_attr", format!("{disk}/{HOURS}"), report.power_on_hours, "hours");
+    if report.is_solid_state || subject.is_solid_state() {
+        context.measure("smart_attr", format!("{disk}/{WEAR}"), report.wear_percent(), "percent");
+    }
     tell("smart_attr", "self_test_failures", report.self_test_failures, "count");
     if report.temperature_celsius.is_some() {
         context.measure("temp", format!("disk/{disk}"), report.temperature_celsius, "celsius");
@@ -361,7 +378,7 @@ pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartRepo
             for attribute in &health.attributes {
                 tell("smart_attr", &attribute.key(), Some(attribute.raw), "count");
             }
-            tell("smart_attr", WEAR, health.percentage_used, "percent");
+            tell("smart_attr", USED, health.percentage_used, "percent");
         }
         Health::Nvme(health) => measure_nvme(health, |name, value, unit| tell("nvme", name, value, unit)),
         Health::Scsi(health) => measure_scsi(health, |name, value, unit| tell("sas", name, value, unit)),
@@ -373,7 +390,7 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("critical_warning", Some(f64::from(health.critical_warning)), "count");
     tell("available_spare", Some(health.available_spare_percent), "percent");
     tell("available_spare_margin", Some(margin), "percent");
-    tell(WEAR, Some(health.percentage_used), "percent");
+    tell(USED, Some(health.percentage_used), "percent");
     tell("media_errors", Some(health.media_errors), "count");
     tell("error_log_entries", health.error_log_entries, "count");
     tell("unsafe_shutdowns", health.unsafe_shutdowns, "count");
@@ -388,7 +405,7 @@ fn measure_scsi(health: &ScsiHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("grown_defects", health.grown_defects, "count");
     tell("non_medium_errors", health.non_medium_errors, "count");
     tell("pending_defects", health.pending_defects, "count");
-    tell("percentage_used", health.percentage_used, "percent");
+    tell(USED, health.percentage_used, "percent");
     for (page, errors) in [("read", health.read), ("write", health.write), ("verify", health.verify)] {
         tell(&format!("{page}_uncorrected"), errors.map(|errors| errors.uncorrected), "count");
         tell(&format!("{page}_corrected"), errors.and_then(|errors| errors.corrected), "count");

@@ -117,10 +117,23 @@ pub struct SmartReport {
     pub temperature_celsius: Option<f64>,
     /// Failed self-tests that the log still holds.
     pub self_test_failures: Option<f64>,
+    /// It has no rotating medium, as far as it tells.
+    pub is_solid_state: bool,
     /// The disk has Seagate's FARM log.
     pub has_farm: bool,
     /// What is special to the disk's command set.
     pub health: Health,
+}
+
+impl SmartReport {
+    /// How much of its rated endurance the disk used, percent; may exceed 100.
+    pub fn wear_percent(&self) -> Option<f64> {
+        match &self.health {
+            Health::Ata(health) => health.percentage_used,
+            Health::Nvme(health) => Some(health.percentage_used),
+            Health::Scsi(health) => health.percentage_used,
+        }
+    }
 }
 
 /// The part that differs by command set.
@@ -178,6 +191,8 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: temperature(&json),
         self_test_failures: health::self_test_failures(&json),
+        is_solid_state: matches!(health, Health::Nvme(_))
+            || json.get("rotation_rate").and_then(Value::as_u64) == Some(0),
         has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
         messages: messages(&json),
         health,

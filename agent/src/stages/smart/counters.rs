@@ -102,7 +102,7 @@ fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
         }
         Err(error) => return Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})),
     };
-    measure(context, name, &report);
+    measure(context, subject, &report);
     let after = Counters::of(&report);
     for (counter, growth) in after.growth_since(before) {
         context.measure("smart_growth", format!("{name}/{counter}"), growth, "count");

@@ -199,6 +199,41 @@ fn a_disk_that_tells_no_hours_is_measured_as_unknown() {
     assert_eq!(kept.measurements()["smart_attr sda/power_on_hours"], None);
 }
 
+/// A spec asks for it whatever the command set is.
+#[test]
+fn wear_is_measured_of_every_solid_state_disk() {
+    let mut machine = Machine::new().with_disk("nvme0n1").with_disk("sda").with_disk("sdb").with_disk("sdc");
+    let ssd = Some(DiskKind::Ssd);
+    for (disk, kind) in [("sda", Some(DiskKind::Hdd)), ("sdb", ssd), ("sdc", ssd)] {
+        machine.inventory.disks.iter_mut().find(|known| known.name == disk).unwrap().kind = kind;
+    }
+    let measured = |sdb: &'static str| {
+        let tools = Told::new(move |invocation: &Invocation| {
+            let case = match device(invocation).as_str() {
+                "/dev/nvme0n1" => "7.4-nvme-good",
+                "/dev/sda" => "7.3-ata-good",
+                "/dev/sdb" => "7.3-sas-good",
+                _ => "7.4-scsi-no-smart",
+            };
+            let good = recorded("smartctl", case)?;
+            let text = String::from_utf8(good.stdout.clone()).unwrap();
+            let text =
+                text.replace("\"scsi_grown_defect_list\"", &format!("{sdb}\"scsi_grown_defect_list\""));
+            Ok(Finished { stdout: text.into(), ..good })
+        });
+        machine.run(&WORK, &tools).1.measurements()
+    };
+    let told = measured("\"scsi_percentage_used_endurance_indicator\": 7,");
+    let wear: Vec<_> = told.iter().filter(|(key, _)| key.ends_with("/wear_percent")).collect();
+    let of = |disk: &str| format!("smart_attr {disk}/wear_percent");
+    assert_eq!(
+        wear,
+        [(&of("nvme0n1"), &Some(3.0)), (&of("sdb"), &Some(7.0)), (&of("sdc"), &None)],
+        "the hard disk has none"
+    );
+    assert_eq!(measured("")[&of("sdb")], None, "not told");
+}
+
 #[test]
 fn the_boot_medium_is_left_out_and_told() {
     let mut machine = Machine::new().with_disk("sda");
