@@ -23,7 +23,7 @@ use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::tools::runner::ToolError;
 use crate::tools::smartctl::{
-    self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
+    self, Answer, AtaAttribute, Drive, Health, Medium, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
 pub use behind::DriveBehind;
@@ -366,7 +366,7 @@ fn measure(context: &StageContext<'_>, subject: &Subject<'_>, report: &SmartRepo
         }
     };
     context.measure("smart_attr", format!("{disk}/{HOURS}"), report.power_on_hours, "hours");
-    if report.is_solid_state || subject.is_solid_state() {
+    if report.medium == Some(Medium::SolidState) || subject.is_solid_state() {
         context.measure("smart_attr", format!("{disk}/{WEAR}"), report.wear_percent(), "percent");
     }
     tell("smart_attr", "self_test_failures", report.self_test_failures, "count");

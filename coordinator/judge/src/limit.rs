@@ -146,7 +146,7 @@ fn is_possible(limit: &HardwareLimit) -> bool {
     let possible = match (&*limit.kind, limit.bound) {
         // parts that switch off below 20 °C or above 150 °C do not exist; 255 and 127 + offset are empty registers, and so is
         // 127 with what a chip has behind the point: a disk that gives it would be judged by nothing
-        ("temp", Bound::Upper) => (20.0..=150.0).contains(&value) && value.trunc() != 127.0,
+        ("temp", Bound::Upper) => (20.0..127.0).contains(&value) || (128.0..=150.0).contains(&value),
         // -273.15 and -128 likewise
         ("temp", Bound::Lower) => (-60.0..=60.0).contains(&value),
         ("fan", Bound::Upper) => (100.0..=60_000.0).contains(&value),

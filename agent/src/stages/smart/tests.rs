@@ -666,7 +666,7 @@ fn drives_behind_one_controller_take_turns() {
         megaraid_answer(invocation, "7.3-ata-good", "7.3-ata-good")
     });
     let mut facts = machine.run(&WORK, &tools).2;
-    machine.run_with(&mut facts, &STORAGE, &tools);
+    machine.run_with(&mut facts, &STORAGE, &tools).0.unwrap();
     assert_eq!(*overlapped.lock().unwrap(), 0);
     let reports = tools.calls_of("smartctl").iter().filter(|call| call.contains("-x -d megaraid,8")).count();
     assert_eq!(reports, 2, "before the load and after it");
