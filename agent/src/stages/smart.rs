@@ -167,9 +167,10 @@ fn ask(
     let report = match answer {
         Ok(Answer::Report(report)) => report,
         Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) if is_volume => {
-            let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
-            return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
+            return (volume(&reason), None);
         }
+        // Avago's and Broadcom's volumes are opened, and tell no health
+        Err(error @ ToolError::Garbage { .. }) if is_volume => return (volume(&error.reason()), None),
         Ok(Answer::NotSupported { reason }) => {
             measure_no_past(context, subject);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
@@ -196,6 +197,12 @@ fn ask(
         note(&mut details, "hidden", hidden::measure(context, name, &subject.drive.device));
     }
     (Found::new(Outcome::worst_of(outcomes, ""), details), Some(Counters::of(&report)))
+}
+
+/// A volume stands back for its drives.
+fn volume(reason: &str) -> Found {
+    let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
+    Found::new(Outcome::Pass, json!({ "notes": [note] }))
 }
 
 fn note(details: &mut Value, name: &str, words: impl Into<Value>) {

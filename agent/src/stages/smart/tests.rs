@@ -427,6 +427,24 @@ fn a_volume_that_smartctl_does_not_open_stands_back_for_its_drives() {
     assert!(matches!(outcome(report), Outcome::Error { .. }));
 }
 
+/// An AVAGO MR9363-4i.
+#[test]
+fn a_volume_that_tells_no_health_stands_back_as_well() {
+    let answers = |scan: &'static str, volume: &'static str| {
+        Told::new(move |invocation: &Invocation| match arguments(invocation) {
+            words if words.contains("--scan-open") => recorded("smartctl", scan),
+            words if words.contains("megaraid,") => recorded("smartctl", "7.3-ata-good"),
+            _ if invocation.tool == "smartctl" => recorded("smartctl", volume),
+            _ => missing(invocation),
+        })
+    };
+    let machine = behind_megaraid();
+    let of = |scan, volume| outcome(machine.run(&WORK, &answers(scan, volume)).0);
+    assert_eq!(of("7.4-scan-megaraid", "bad-no-health"), Outcome::Pass);
+    assert!(matches!(of("7.4-scan-qemu", "bad-no-health"), Outcome::Error { .. }), "none were asked");
+    assert!(matches!(of("7.4-scan-megaraid", "bad-timed-out"), Outcome::Error { .. }));
+}
+
 /// JBOD: the kernel shows the drive, and so does the scan.
 #[test]
 fn a_drive_that_a_megaraid_controller_shows_as_a_disk_is_asked_once_and_is_no_volume() {
