@@ -16,8 +16,9 @@ const GAP: u32 = 8;
 /// The RAID level of a drive that its controller shows as it is.
 const NO_RAID: &str = "N/A";
 
-/// Whose turn it is to be asked: a controller that is asked of several drives at once answers of some that they are not
-/// there (`cciss,N` of HPE's H240, openmediavault issue 2265).
+/// Whose turn it is to be asked. Of HPE's controllers: one that is asked of several drives at once answers of some that they
+/// are not there (`cciss,N` of an H240, openmediavault issue 2265). Others answer side by side, and a shelf of drives would
+/// take long in turn.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turn(Arc<Mutex<()>>);
 
@@ -40,7 +41,7 @@ pub struct DriveBehind {
     /// number alike, `megaraid,8@bus/0`.
     pub(super) name: String,
     pub(super) drive: Drive,
-    /// One for all that are reached through the same device file.
+    /// One for all that HPE's controllers are asked of through the same volume; else its own.
     pub(super) turn: Turn,
 }
 
@@ -66,7 +67,8 @@ pub(super) fn look(context: &StageContext<'_>) -> Result<Behind, ToolError> {
     let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
     let mut named = Vec::new();
     for drive in &drives {
-        let turn = turns.entry(&drive.device).or_default().clone();
+        let turn =
+            if drive.is_cciss() { turns.entry(&drive.device).or_default().clone() } else { Turn::default() };
         named.push(DriveBehind { name: name(drive), drive: drive.clone(), turn });
     }
     Ok(Behind { drives: named, shown })
@@ -156,7 +158,8 @@ impl Behind {
 
     /// A disk's turn: that of the drives that are reached through it.
     pub(super) fn turn_of(&self, device: &str) -> Turn {
-        let through = self.drives.iter().find(|behind| behind.drive.device == device);
+        let through =
+            self.drives.iter().find(|behind| behind.drive.is_cciss() && behind.drive.device == device);
         through.map(|behind| behind.turn.clone()).unwrap_or_default()
     }
 }

@@ -241,16 +241,12 @@ fn megaraid(
     drive_8: &'static str,
     drive_9: &'static str,
 ) -> Told<impl Fn(&Invocation) -> Result<Finished, ToolError> + Send + Sync> {
-    Told::new(move |invocation: &Invocation| megaraid_answer(invocation, drive_8, drive_9))
-}
-
-fn megaraid_answer(invocation: &Invocation, drive_8: &str, drive_9: &str) -> Result<Finished, ToolError> {
-    match arguments(invocation) {
+    Told::new(move |invocation: &Invocation| match arguments(invocation) {
         words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
         words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", drive_8),
         words if words.contains("-d sat+megaraid,9 /dev/bus/0") => recorded("smartctl", drive_9),
         _ => good_load(invocation),
-    }
+    })
 }
 
 #[test]
@@ -318,21 +314,32 @@ fn drives_of_two_controllers_that_number_alike_are_kept_apart() {
 }
 
 #[test]
-fn drives_behind_one_controller_take_turns() {
-    let machine = behind_megaraid();
+fn drives_behind_one_hpe_controller_take_turns() {
+    let machine = Machine::new().with_disk("sda");
+    on_scsi_host(&machine, "sda", 2, "hpsa");
+    machine.file("sys/devices/pci0000:00/host2/2:2:0:0/raid_level", "RAID-5\n");
     let (asked, overlapped) = (Mutex::new(()), Mutex::new(0));
     let tools = Told::new(|invocation: &Invocation| {
-        if arguments(invocation).contains("/dev/bus/0") {
+        let words = arguments(invocation);
+        if invocation.tool == "smartctl" && words.ends_with("/dev/sda") {
             let alone = asked.try_lock();
             *overlapped.lock().unwrap() += u32::from(alone.is_err());
             // room for the other drive's thread
             (0..10_000).for_each(|_| std::thread::yield_now());
         }
-        megaraid_answer(invocation, "7.3-ata-good", "7.3-ata-good")
+        match words {
+            words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-qemu"),
+            words if words.contains("cciss,0 ") || words.contains("cciss,1 ") => {
+                recorded("smartctl", "7.3-ata-good")
+            }
+            words if words.contains("cciss,") => recorded("smartctl", "7.3-cciss-open-failed"),
+            _ => good_load(invocation),
+        }
     });
-    let mut facts = machine.run(&WORK, &tools).2;
+    let (report, _, mut facts) = machine.run(&WORK, &tools);
+    assert_eq!(outcome(report), Outcome::Pass);
     machine.run_with(&mut facts, &STORAGE, &tools).0.unwrap();
     assert_eq!(*overlapped.lock().unwrap(), 0);
-    let reports = tools.calls_of("smartctl").iter().filter(|call| call.contains("-x -d megaraid,8")).count();
+    let reports = tools.calls_of("smartctl").iter().filter(|call| call.contains("-x -d cciss,1")).count();
     assert_eq!(reports, 2, "before the load and after it");
 }
