@@ -28,7 +28,7 @@ pub(super) fn memory(host: &Host, tables: &Tables, absent: &mut Absences) -> Mem
         visible_bytes: visible_bytes(host, absent),
         installed_bytes: (slots > 0)
             .then(|| dimms.iter().fold(0_u64, |sum, dimm| sum.saturating_add(dimm.size_bytes))),
-        ecc: ecc(tables, absent),
+        ecc: ecc(tables, &devices, absent),
         slots: (slots > 0).then_some(slots),
         dimms,
     }
@@ -47,8 +47,50 @@ fn visible_bytes(host: &Host, absent: &mut Absences) -> u64 {
     }
 }
 
+/// Whether the memory corrects errors: what the arrays of system memory say (type 16). Where a module has no bits for it
+/// (type 17), that is not known: one of the two is wrong.
+fn ecc(tables: &Tables, devices: &[SMBiosMemoryDevice<'_>], absent: &mut Absences) -> Option<bool> {
+    let corrects = arrays_correct(tables, absent)?;
+    let without: Vec<String> = devices
+        .iter()
+        .filter(|device| corrects && has_no_check_bits(device))
+        .map(|device| slot(device, devices))
+        .collect();
+    if without.is_empty() {
+        return Some(corrects);
+    }
+    let reason = format!(
+        "SMBIOS type 16 says that errors are corrected, but by type 17 modules have no bits for it: {}",
+        without.join(", ")
+    );
+    absent.note("memory.ecc", reason);
+    None
+}
+
+/// A module that is as wide as its data. Memory that is no DIMM (HBM, LPDDR) may correct errors all the same.
+fn has_no_check_bits(device: &SMBiosMemoryDevice<'_>) -> bool {
+    let is_dimm = device.memory_type().is_some_and(|found| {
+        matches!(
+            found.value,
+            MemoryDeviceType::Ddr
+                | MemoryDeviceType::Ddr2
+                | MemoryDeviceType::Ddr2Fbdimm
+                | MemoryDeviceType::Ddr3
+                | MemoryDeviceType::Ddr4
+                | MemoryDeviceType::Ddr5
+                | MemoryDeviceType::Mrdimm
+        )
+    });
+    // DSP0134 7.18: FFFFh is not known
+    let known = |width: Option<u16>| width.filter(|width| !matches!(width, 0 | 0xffff));
+    let widths = known(device.total_width()).zip(known(device.data_width()));
+    is_dimm
+        && matches!(size_bytes(device), Size::Bytes(_))
+        && widths.is_some_and(|(total, data)| total <= data)
+}
+
 /// Whether any array of system memory corrects errors.
-fn ecc(tables: &Tables, absent: &mut Absences) -> Option<bool> {
+fn arrays_correct(tables: &Tables, absent: &mut Absences) -> Option<bool> {
     let mut answer = None;
     for array in tables.all::<SMBiosPhysicalMemoryArray<'_>>() {
         let corrects = match array.memory_error_correction().map(|found| found.value) {
@@ -212,6 +254,46 @@ fn type_words(memory: &MemoryDeviceType) -> Option<&'static str> {
 mod tests {
     use super::super::dimm_map::tests::{structure, write_tables};
     use super::*;
+
+    /// ECC by type 16 (its error correction) and modules of these total widths, data widths and types; and what is noted.
+    fn ecc_of(correction: u8, modules: &[(u16, u16, u8)]) -> (Option<bool>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = Vec::new();
+        let mut array = vec![0_u8; 0x0f - 4];
+        (array[0x05 - 4], array[0x06 - 4]) = (3, correction);
+        structure(&mut table, 16, 0x1000, &array, &[]);
+        for (number, (total, data, memory_type)) in (0_u16..).zip(modules) {
+            let mut body = vec![0_u8; 0x15 - 4];
+            body[0x08 - 4..0x0a - 4].copy_from_slice(&total.to_le_bytes());
+            body[0x0a - 4..0x0c - 4].copy_from_slice(&data.to_le_bytes());
+            body[0x0c - 4..0x0e - 4].copy_from_slice(&1024_u16.to_le_bytes());
+            (body[0x10 - 4], body[0x12 - 4]) = (1, *memory_type);
+            structure(&mut table, 17, 0x1100 + number, &body, &[&format!("DIMM_{number}")]);
+        }
+        write_tables(folder.path(), table);
+        let (host, mut absent) = (Host::recorded(folder.path()), Absences::default());
+        let tables = Tables::load(&host, &mut absent);
+        let ecc = memory(&host, &tables, &mut absent).ecc;
+        let noted = absent.into_list().into_iter().find(|absence| absence.what == "memory.ecc");
+        (ecc, noted.map(|absence| absence.reason).unwrap_or_default())
+    }
+
+    #[test]
+    fn errors_are_corrected_where_arrays_and_modules_agree() {
+        let (none, multi_bit) = (3, 6);
+        let (ddr4, hbm) = (0x1a, 0x20);
+        for (correction, modules, ecc) in [
+            (multi_bit, [(72, 64, ddr4), (72, 64, ddr4)], Some(true)),
+            // not known, as QEMU says, and memory that is no module
+            (multi_bit, [(0xffff, 0xffff, ddr4), (64, 64, hbm)], Some(true)),
+            (none, [(72, 64, ddr4), (72, 64, ddr4)], Some(false)),
+            (none, [(64, 64, ddr4), (64, 64, ddr4)], Some(false)),
+        ] {
+            assert_eq!(ecc_of(correction, &modules), (ecc, String::new()), "{modules:?}");
+        }
+        let (ecc, noted) = ecc_of(multi_bit, &[(72, 64, ddr4), (64, 64, ddr4)]);
+        assert!(ecc.is_none() && noted.ends_with("no bits for it: DIMM_1"), "{noted}");
+    }
 
     /// Names of the modules in four slots that have these locators and banks, the first of each two empty.
     fn slots(of: [(&str, &str); 4]) -> Vec<String> {

@@ -23,7 +23,7 @@ use crate::host::Host;
 use crate::tools::ipmitool::sdr::SdrRow;
 use crate::tools::ipmitool::sel::{SelClass, SelEntry, SelInfo};
 use crate::tools::ipmitool::sensor::{Sensor, Threshold};
-use crate::tools::ipmitool::{DEVICES, dcmi, sdr, sel, sensor};
+use crate::tools::ipmitool::{DEVICES, Partly, dcmi, sdr, sel, sensor};
 use crate::tools::runner::{Finished, Invocation, ToolError, ToolRunner};
 
 /// The sensors' descriptions, so that they are asked for once. In a folder that only root may write to.
@@ -79,8 +79,8 @@ impl<'r> Bmc<'r> {
     pub(super) fn sample(&mut self, ts_ms: i64, cancel: &Cancel) -> Sample {
         let mut sample = Sample::default();
         let limits = if self.prepared { None } else { self.prepare(cancel, &mut sample) };
-        match self.ask(&sdr::readings_invocation(Path::new(CACHE)), cancel, sdr::parse) {
-            Ok(rows) => {
+        match self.ask(&sdr::readings_invocation(Path::new(CACHE)), cancel, sdr::parse_some) {
+            Ok(Partly { rows, .. }) => {
                 self.silent = false;
                 if let Some(sensors) = limits {
                     sample.limits = limits_of(&rows, &sensors);
@@ -119,9 +119,14 @@ impl<'r> Bmc<'r> {
         let _ = self
             .ask(&sdr::dump_invocation(Path::new(CACHE)), cancel, |finished| finished.success("ipmitool"));
         match self.ask(&sensor::invocation(), cancel, sensor::parse) {
-            Ok(sensors) => {
+            Ok(Partly { rows, missing }) => {
                 self.prepared = true;
-                Some(sensors)
+                sample.notices.extend(missing.map(|why| Notice {
+                    level: EventLevel::Warning,
+                    kind: "hardware_limits_unknown",
+                    message: format!("the BMC may not have told the limits of all its sensors: {why}"),
+                }));
+                Some(rows)
             }
             Err(ToolError::Cancelled { .. }) => None,
             Err(error) => {

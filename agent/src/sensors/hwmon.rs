@@ -46,6 +46,9 @@ struct LimitFile {
     grade: LimitGrade,
 }
 
+/// Millidegrees Celsius. Below is what chips say for want of a reading: 0 K (NVMe), -128 °C (registers of 8 bits).
+const COLDEST: i64 = -100_000;
+
 /// Attributes of limits.
 const LIMITS: [(&str, Bound, LimitGrade); 5] = [
     ("crit", Bound::Upper, LimitGrade::Critical),
@@ -152,7 +155,11 @@ impl Channel {
         {
             return Err(format!("{fault}: the chip reports a fault of the sensor"));
         }
-        host.number(&self.path).map_err(|error: HostError| error.reason())
+        let raw = host.number(&self.path).map_err(|error: HostError| error.reason())?;
+        if self.quantity == Quantity::Temperature && raw < COLDEST {
+            return Err(format!("{}: `{raw}` is no temperature", self.path));
+        }
+        Ok(raw)
     }
 
     /// In our unit. The first look at a counter of energy gives none.
@@ -239,10 +246,12 @@ struct Input {
 }
 
 impl LimitFile {
-    fn of(files: &[String], channel: &str) -> Vec<Self> {
+    fn of(files: &[String], channel: &str, quantity: Quantity) -> Vec<Self> {
         let named = |file: String| Some(file).filter(|file| files.contains(file));
         LIMITS
             .iter()
+            // the most of a fan (amdgpu, applesmc, dell_smm) is what it can do, and under load it does
+            .filter(|(_, bound, _)| quantity != Quantity::Fan || *bound == Bound::Lower)
             .filter_map(|(attribute, bound, grade)| {
                 Some(Self {
                     path: named(format!("{channel}_{attribute}"))?,
@@ -284,7 +293,7 @@ fn inputs(host: &Host, directory: &str) -> Vec<Input> {
                 .map(|label| clean(&label))
                 .filter(|label| !label.is_empty())
                 .unwrap_or_else(|| channel.to_owned());
-            let limits = LimitFile::of(&files, channel);
+            let limits = LimitFile::of(&files, channel, quantity);
             Some(Input { file: file.clone(), fault, limits, quantity, label })
         })
         .collect()
@@ -307,7 +316,10 @@ impl Subject {
         match chip {
             "coretemp" => labels()
                 .find_map(|label| {
-                    let package = label.strip_prefix("Package_id_")?.parse().ok()?;
+                    // the second is of kernels before 4.12
+                    let number =
+                        label.strip_prefix("Package_id_").or_else(|| label.strip_prefix("Physical_id_"))?;
+                    let package = number.parse().ok()?;
                     Some(Self::Package(package, label.to_owned()))
                 })
                 .unwrap_or(Self::Other),

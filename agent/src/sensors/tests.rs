@@ -352,3 +352,43 @@ fn limits_are_read_once_with_what_the_chip_says_of_them() {
     assert_eq!(told, [(84.85, now, Some(true)), (81.85, now, None), (-273.15, now, None)]);
     assert!(machine.sample().limits.is_empty());
 }
+
+/// NVMe disks and Super I/O chips, as they come.
+#[test]
+fn a_temperature_that_cannot_be_is_no_reading_and_the_most_of_a_fan_no_limit() {
+    let mut machine = Machine::new();
+    machine.chip(0, "nvme", "sys/devices/nvme0", &[("temp1_input", "-273150")]);
+    machine.chip(
+        1,
+        "nct6798",
+        "sys/devices/platform/nct6775.656",
+        &[("temp3_input", "-128000"), ("temp4_input", "-62000")],
+    );
+    machine.chip(
+        2,
+        "amdgpu",
+        "sys/devices/pci0000:00/0000:03:00.0",
+        &[("fan1_input", "3300"), ("fan1_min", "500"), ("fan1_max", "3300")],
+    );
+    machine.chip(
+        3,
+        "coretemp",
+        "sys/devices/platform/coretemp.0",
+        &[("temp1_input", "55000"), ("temp1_label", "Physical id 0")],
+    );
+    let sample = machine.sample();
+    let told: Vec<(&str, Option<f64>)> =
+        sample.measurements.iter().map(|sample| (&*sample.key, sample.value)).collect();
+    assert_eq!(
+        told,
+        [
+            ("hwmon/nct6798/temp4", Some(-62.0)),
+            ("gpu/0000:03:00.0/fan1", Some(3300.0)),
+            ("cpu/0", Some(55.0)),
+        ]
+    );
+    assert_eq!(sample.limits.iter().map(|limit| limit.value).collect::<Vec<_>>(), [500.0]);
+    machine.write("sys/class/hwmon/hwmon3/temp1_input", "-273150");
+    let lost = machine.sample();
+    assert_eq!(lost.lost.len(), 1, "it answered before: {:?}", lost.lost);
+}

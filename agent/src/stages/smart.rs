@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vetting_protocol::ids::StageName;
-use vetting_protocol::inventory::{Disk, DiskBus, Inventory};
+use vetting_protocol::inventory::{Disk, DiskBus, DiskKind, Inventory};
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{DiskBudget, SelfTest, StageWork};
 
@@ -23,11 +23,11 @@ use super::sub_steps::{Found, SubSteps};
 use super::{Effect, Stage, StageContext, StageDescription, StageError, StageReport};
 use crate::tools::runner::ToolError;
 use crate::tools::smartctl::{
-    self, Answer, AtaAttribute, Drive, Health, NvmeHealth, ScsiHealth, SmartReport, farm,
+    self, Answer, AtaAttribute, Drive, Health, Medium, NvmeHealth, ScsiHealth, SmartReport, farm,
 };
 
-use behind::Behind;
 pub use behind::DriveBehind;
+use behind::{Behind, Turn};
 pub use counters::Counters;
 pub(super) use counters::{after_load, drives_after_load};
 
@@ -93,7 +93,8 @@ fn ask_all(
         });
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
             let is_volume = behind.made(context, &target.disk.name);
-            vec![one(target.index, &Subject::of(target), is_volume)]
+            let turn = behind.turn_of(&target.device);
+            vec![one(target.index, &Subject::of(target, turn), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
@@ -121,21 +122,30 @@ struct Subject<'t> {
     /// As measurements and reasons call it: `sda`, `megaraid,8`.
     name: String,
     drive: Drive,
+    turn: Turn,
     /// The kernel's disk; `None` for a drive that only its controller knows.
     target: Option<&'t Target<'t>>,
 }
 
 impl<'t> Subject<'t> {
-    fn of(target: &'t Target<'t>) -> Self {
-        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), target: Some(target) }
+    fn of(target: &'t Target<'t>, turn: Turn) -> Self {
+        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), turn, target: Some(target) }
     }
 
     fn behind_controller(drive: &DriveBehind) -> Self {
-        Self { name: drive.name.clone(), drive: drive.drive.clone(), target: None }
+        let DriveBehind { name, drive, turn } = drive.clone();
+        Self { name, drive, turn, target: None }
     }
 
     fn disk(&self) -> Option<&'t Disk> {
         self.target.map(|target| target.disk)
+    }
+
+    /// The kernel says so.
+    fn is_solid_state(&self) -> bool {
+        self.disk()
+            .and_then(|disk| disk.kind)
+            .is_some_and(|kind| matches!(kind, DiskKind::Ssd | DiskKind::Nvme))
     }
 }
 
@@ -149,7 +159,7 @@ fn ask(
     advance: impl Fn(f64, Option<Duration>),
 ) -> (Found, Option<Counters>) {
     let name = &subject.name;
-    let tested = self_test::run(context, &subject.drive, self_test, self_test::POLL, &advance);
+    let tested = self_test::run(context, &subject.drive, &subject.turn, self_test, self_test::POLL, &advance);
     let answer = report_of(context, subject);
     if let Some(vanished) = subject.target.and_then(|target| disks::vanished(context, target)) {
         return (Found::new(vanished, json!({})), None);
@@ -157,11 +167,12 @@ fn ask(
     let report = match answer {
         Ok(Answer::Report(report)) => report,
         Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) if is_volume => {
-            let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
-            return (Found::new(Outcome::Pass, json!({ "notes": [note] })), None);
+            return (volume(&reason), None);
         }
+        // Avago's and Broadcom's volumes are opened, and tell no health
+        Err(error @ ToolError::Garbage { .. }) if is_volume => return (volume(&error.reason()), None),
         Ok(Answer::NotSupported { reason }) => {
-            measure_no_past(context, name);
+            measure_no_past(context, subject);
             return (Found::new(Outcome::skip(format!("{name}: no SMART ({reason})")), json!({})), None);
         }
         Ok(Answer::NotOpened { reason }) => {
@@ -172,7 +183,7 @@ fn ask(
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
         }
     };
-    measure(context, name, &report);
+    measure(context, subject, &report);
     let mut details = details(&report);
     let mut outcomes = vec![health_outcome(subject, &report)];
     outcomes.push(tested.outcome(name));
@@ -188,6 +199,12 @@ fn ask(
     (Found::new(Outcome::worst_of(outcomes, ""), details), Some(Counters::of(&report)))
 }
 
+/// A volume stands back for its drives.
+fn volume(reason: &str) -> Found {
+    let note = format!("a volume of a RAID controller, whose drives are asked one by one ({reason})");
+    Found::new(Outcome::Pass, json!({ "notes": [note] }))
+}
+
 fn note(details: &mut Value, name: &str, words: impl Into<Value>) {
     if let Value::Object(details) = details {
         details.insert(name.to_owned(), words.into());
@@ -197,10 +214,7 @@ fn note(details: &mut Value, name: &str, words: impl Into<Value>) {
 /// Asks a drive; one behind a USB bridge that smartctl does not know is asked once more in the way that most of these
 /// bridges understand (SAT).
 fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer, ToolError> {
-    let ask = |drive: &Drive| {
-        let finished = context.tools.run(&smartctl::invocation(drive), &context.cancel, &mut |_, _| {})?;
-        smartctl::parse(&finished)
-    };
+    let ask = |drive: &Drive| smartctl::parse(&subject.turn.run(context, &smartctl::invocation(drive))?);
     let answer = ask(&subject.drive)?;
     let is_usb = subject.disk().and_then(|disk| disk.bus) == Some(DiskBus::Usb);
     match answer {
@@ -240,8 +254,7 @@ fn not_new(
     if !report.has_farm || !matches!(report.health, Health::Ata(_)) {
         return Ok(None);
     }
-    let finished = context.tools.run(&farm::ask(&subject.drive), &context.cancel, &mut |_, _| {})?;
-    let farm_hours = farm::parse(&finished)?;
+    let farm_hours = farm::parse(&subject.turn.run(context, &farm::ask(&subject.drive))?)?;
     let name = &subject.name;
     context.measure("smart_attr", format!("{name}/farm_power_on_hours"), Some(farm_hours), "hours");
     let Some(hours) = report.power_on_hours else { return Ok(None) };
@@ -283,7 +296,10 @@ fn faults(report: &SmartReport) -> Vec<String> {
     if report.exit.prefail_now() && !faults.iter().any(|fault| fault.contains("attribute")) {
         faults.push("a pre-fail attribute is at or below its threshold".to_owned());
     }
-    if report.exit.self_test_failures() || report.self_test_failures.is_some_and(|count| count > 0.0) {
+    // smartctl counts what later tests outdated, of SAS disks alone
+    let is_sas = matches!(report.health, Health::Scsi(_));
+    let by_exit = report.exit.self_test_failures() && !(is_sas && report.self_test_failures.is_some());
+    if by_exit || report.self_test_failures.is_some_and(|count| count > 0.0) {
         faults.push("the self-test log has failures".to_owned());
     }
     faults
@@ -332,24 +348,34 @@ fn details(report: &SmartReport) -> Value {
 
 /// The hours that a disk was switched on.
 const HOURS: &str = "power_on_hours";
-/// How much of its life a solid state disk has used.
-const WEAR: &str = "percentage_used";
+/// How much of its life a solid state disk has used, as its command set tells it.
+const USED: &str = "percentage_used";
+/// The same of all solid state disks, without a value where one does not tell it: what a spec asks for.
+const WEAR: &str = "wear_percent";
 
 /// Of a disk that tells nothing: what a spec may ask for of its past is not known, which a rule must see.
-fn measure_no_past(context: &StageContext<'_>, disk: &str) {
+fn measure_no_past(context: &StageContext<'_>, subject: &Subject<'_>) {
+    let disk = &subject.name;
     context.measure("smart_attr", format!("{disk}/{HOURS}"), None, "hours");
+    if subject.is_solid_state() {
+        context.measure("smart_attr", format!("{disk}/{WEAR}"), None, "percent");
+    }
     if disk.starts_with("nvme") {
-        context.measure("nvme", format!("{disk}/{WEAR}"), None, "percent");
+        context.measure("nvme", format!("{disk}/{USED}"), None, "percent");
     }
 }
 
-pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartReport) {
+fn measure(context: &StageContext<'_>, subject: &Subject<'_>, report: &SmartReport) {
+    let disk = &subject.name;
     let tell = |kind: &str, name: &str, value: Option<f64>, unit: &str| {
         if value.is_some() {
             context.measure(kind, format!("{disk}/{name}"), value, unit);
         }
     };
     context.measure("smart_attr", format!("{disk}/{HOURS}"), report.power_on_hours, "hours");
+    if report.medium == Some(Medium::SolidState) || subject.is_solid_state() {
+        context.measure("smart_attr", format!("{disk}/{WEAR}"), report.wear_percent(), "percent");
+    }
     tell("smart_attr", "self_test_failures", report.self_test_failures, "count");
     if report.temperature_celsius.is_some() {
         context.measure("temp", format!("disk/{disk}"), report.temperature_celsius, "celsius");
@@ -359,7 +385,7 @@ pub(super) fn measure(context: &StageContext<'_>, disk: &str, report: &SmartRepo
             for attribute in &health.attributes {
                 tell("smart_attr", &attribute.key(), Some(attribute.raw), "count");
             }
-            tell("smart_attr", WEAR, health.percentage_used, "percent");
+            tell("smart_attr", USED, health.percentage_used, "percent");
         }
         Health::Nvme(health) => measure_nvme(health, |name, value, unit| tell("nvme", name, value, unit)),
         Health::Scsi(health) => measure_scsi(health, |name, value, unit| tell("sas", name, value, unit)),
@@ -371,7 +397,7 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("critical_warning", Some(f64::from(health.critical_warning)), "count");
     tell("available_spare", Some(health.available_spare_percent), "percent");
     tell("available_spare_margin", Some(margin), "percent");
-    tell(WEAR, Some(health.percentage_used), "percent");
+    tell(USED, Some(health.percentage_used), "percent");
     tell("media_errors", Some(health.media_errors), "count");
     tell("error_log_entries", health.error_log_entries, "count");
     tell("unsafe_shutdowns", health.unsafe_shutdowns, "count");
@@ -386,7 +412,7 @@ fn measure_scsi(health: &ScsiHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("grown_defects", health.grown_defects, "count");
     tell("non_medium_errors", health.non_medium_errors, "count");
     tell("pending_defects", health.pending_defects, "count");
-    tell("percentage_used", health.percentage_used, "percent");
+    tell(USED, health.percentage_used, "percent");
     for (page, errors) in [("read", health.read), ("write", health.write), ("verify", health.verify)] {
         tell(&format!("{page}_uncorrected"), errors.map(|errors| errors.uncorrected), "count");
         tell(&format!("{page}_corrected"), errors.and_then(|errors| errors.corrected), "count");

@@ -16,6 +16,32 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Where the kernel shows its interface to a BMC; the first is the one of today.
 pub const DEVICES: [&str; 3] = ["/dev/ipmi0", "/dev/ipmi/0", "/dev/ipmidev/0"];
 
+/// What was told of sensors, and whether that was all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partly<T> {
+    /// A row a sensor, at least one unless all is told.
+    pub rows: Vec<T>,
+    /// What ipmitool says of the rest: it goes on to the next sensor where a BMC does not answer for one, and ends as failed,
+    /// or stops there and ends well (openbmc issue 3326).
+    pub missing: Option<String>,
+}
+
+fn partly<T>(
+    finished: &Finished,
+    rows: impl FnOnce(&Finished) -> Result<Vec<T>, ToolError>,
+) -> Result<Partly<T>, ToolError> {
+    let failed = finished.success(TOOL);
+    finished.code(TOOL)?;
+    match (failed, rows(finished)) {
+        (Ok(()), rows) => {
+            let words = (!finished.stderr.trim_ascii().is_empty()).then(|| finished.last_words());
+            rows.map(|rows| Partly { rows, missing: words })
+        }
+        (Err(error), Ok(rows)) if !rows.is_empty() => Ok(Partly { rows, missing: Some(error.reason()) }),
+        (Err(error), _) => Err(error),
+    }
+}
+
 /// Asks who the BMC is.
 pub fn mc_info_invocation() -> Invocation {
     Invocation { tool: TOOL, args: vec!["mc".into(), "info".into()], timeout: TIMEOUT }

@@ -43,6 +43,7 @@ const PARSERS: &[(&str, Parser)] = &[
     ("ipmitool", |answer| drop(ipmitool::parse_lan_address(answer))),
     ("ipmitool", |answer| drop(ipmitool::dcmi::parse_power(answer))),
     ("ipmitool", |answer| drop(ipmitool::sdr::parse(answer))),
+    ("ipmitool", |answer| drop(ipmitool::sdr::parse_some(answer))),
     ("ipmitool", |answer| drop(ipmitool::sel::parse_info(answer))),
     ("ipmitool", |answer| {
         let entries = ipmitool::sel::parse_list(answer, 0).unwrap_or_default();

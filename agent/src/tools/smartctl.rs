@@ -117,10 +117,32 @@ pub struct SmartReport {
     pub temperature_celsius: Option<f64>,
     /// Failed self-tests that the log still holds.
     pub self_test_failures: Option<f64>,
+    /// What it stores on, as far as it tells.
+    pub medium: Option<Medium>,
     /// The disk has Seagate's FARM log.
     pub has_farm: bool,
     /// What is special to the disk's command set.
     pub health: Health,
+}
+
+/// What a disk stores on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// Nothing moves.
+    SolidState,
+    /// It rotates.
+    Rotating,
+}
+
+impl SmartReport {
+    /// How much of its rated endurance the disk used, percent; may exceed 100.
+    pub fn wear_percent(&self) -> Option<f64> {
+        match &self.health {
+            Health::Ata(health) => health.percentage_used,
+            Health::Nvme(health) => Some(health.percentage_used),
+            Health::Scsi(health) => health.percentage_used,
+        }
+    }
 }
 
 /// The part that differs by command set.
@@ -178,6 +200,7 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: temperature(&json),
         self_test_failures: health::self_test_failures(&json),
+        medium: medium(&json, &health),
         has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
         messages: messages(&json),
         health,
@@ -193,6 +216,15 @@ fn temperature(json: &Value) -> Option<f64> {
     }
     let environmental = || told("/scsi_environmental_reports/temperature_1/current");
     current.filter(|celsius| *celsius != 0.0).or_else(environmental).filter(|celsius| *celsius != 0.0)
+}
+
+/// smartctl gives a solid state disk the rate 0 (which ACS and SBC write as 1).
+fn medium(json: &Value, health: &Health) -> Option<Medium> {
+    if matches!(health, Health::Nvme(_)) {
+        return Some(Medium::SolidState);
+    }
+    let rate = json.get("rotation_rate")?.as_u64()?;
+    Some(if rate == 0 { Medium::SolidState } else { Medium::Rotating })
 }
 
 /// What smartctl has to say of a failure.

@@ -144,8 +144,9 @@ impl LimitsTold {
 fn is_possible(limit: &HardwareLimit) -> bool {
     let value = limit.value;
     let possible = match (&*limit.kind, limit.bound) {
-        // parts that switch off below 20 °C or above 150 °C do not exist; 255 and 127 + offset are empty registers
-        ("temp", Bound::Upper) => (20.0..=150.0).contains(&value),
+        // parts that switch off below 20 °C or above 150 °C do not exist; 255 and 127 + offset are empty registers, and so is
+        // 127 with what a chip has behind the point: a disk that gives it would be judged by nothing
+        ("temp", Bound::Upper) => (20.0..127.0).contains(&value) || (128.0..=150.0).contains(&value),
         // -273.15 and -128 likewise
         ("temp", Bound::Lower) => (-60.0..=60.0).contains(&value),
         ("fan", Bound::Upper) => (100.0..=60_000.0).contains(&value),
@@ -197,6 +198,8 @@ mod tests {
             ("temp", Bound::Upper, 0.0),
             ("temp", Bound::Upper, 19.9),
             ("temp", Bound::Upper, 255.0),
+            ("temp", Bound::Upper, 127.0),
+            ("temp", Bound::Upper, 127.75),
             ("temp", Bound::Upper, f64::NAN),
             ("temp", Bound::Upper, 65_261.85),
             ("temp", Bound::Lower, -273.15),

@@ -132,6 +132,37 @@ fn limits_that_cannot_be_read_are_told() {
     assert!(values(&sample).contains(&pair("temp bmc/CPU1_Temp", Some(45.0))));
 }
 
+/// It answers what `Recorded` does, and ends as failed, as where one sensor of many does not answer.
+struct OneMissing(Recorded);
+
+impl ToolRunner for OneMissing {
+    fn run(
+        &self,
+        invocation: &Invocation,
+        cancel: &Cancel,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Finished, ToolError> {
+        let finished = self.0.run(invocation, cancel, on_line)?;
+        let is_of_sensors = invocation.args.iter().any(|arg| arg == "sensor" || arg == "elist");
+        let is_log = invocation.args.iter().any(|arg| arg == "sel");
+        let exit = if is_of_sensors && !is_log { Exit::Code(1) } else { finished.exit };
+        Ok(Finished { exit, ..finished })
+    }
+}
+
+#[test]
+fn one_sensor_that_does_not_answer_takes_no_other_with_it() {
+    let whole = Bmc::new(&Recorded::new("good")).sample(1, &Cancel::new());
+    let tools = OneMissing(Recorded::new("good"));
+    let some = Bmc::new(&tools).sample(1, &Cancel::new());
+    assert_eq!(
+        (&some.measurements, &some.limits, &some.lost),
+        (&whole.measurements, &whole.limits, &whole.lost)
+    );
+    let told: Vec<_> = some.notices.iter().map(|notice| notice.kind).collect();
+    assert_eq!(told, ["hardware_limits_unknown"]);
+}
+
 #[test]
 fn sensors_of_one_name_are_told_apart() {
     let row = |number: &str, text: &str| SdrRow {

@@ -2,12 +2,13 @@
 //! leaves out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use vetting_protocol::inventory::Disk;
 use vetting_protocol::outcome::Outcome;
 
 use crate::stages::StageContext;
-use crate::tools::runner::ToolError;
+use crate::tools::runner::{Finished, Invocation, ToolError};
 use crate::tools::smartctl::{self, Drive, MOST_CCISS};
 
 /// So many numbers in a row without a drive end the search: enclosures have numbers too.
@@ -15,13 +16,33 @@ const GAP: u32 = 8;
 /// The RAID level of a drive that its controller shows as it is.
 const NO_RAID: &str = "N/A";
 
+/// Whose turn it is to be asked. Of HPE's controllers: one that is asked of several drives at once answers of some that they
+/// are not there (`cciss,N` of an H240, openmediavault issue 2265). Others answer side by side, and a shelf of drives would
+/// take long in turn.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turn(Arc<Mutex<()>>);
+
+impl Turn {
+    /// Runs a tool when it is this drive's turn; the time that the tool may take begins then.
+    pub(super) fn run(
+        &self,
+        context: &StageContext<'_>,
+        invocation: &Invocation,
+    ) -> Result<Finished, ToolError> {
+        let _turn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        context.tools.run(invocation, &context.cancel, &mut |_, _| {})
+    }
+}
+
 /// A drive that only its controller knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct DriveBehind {
     /// As measurements and reasons call it, the same through the run: `megaraid,8`, and where several controllers
     /// number alike, `megaraid,8@bus/0`.
     pub(super) name: String,
     pub(super) drive: Drive,
+    /// One for all that HPE's controllers are asked of through the same volume; else its own.
+    pub(super) turn: Turn,
 }
 
 /// What the controllers tell of their drives.
@@ -43,11 +64,17 @@ pub(super) fn look(context: &StageContext<'_>) -> Result<Behind, ToolError> {
         }
         format!("{number}@{}", drive.device.trim_start_matches("/dev/"))
     };
-    let named = drives.iter().map(|drive| DriveBehind { name: name(drive), drive: drive.clone() }).collect();
+    let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
+    let mut named = Vec::new();
+    for drive in &drives {
+        let turn =
+            if drive.is_cciss() { turns.entry(&drive.device).or_default().clone() } else { Turn::default() };
+        named.push(DriveBehind { name: name(drive), drive: drive.clone(), turn });
+    }
     Ok(Behind { drives: named, shown })
 }
 
-/// Works on all of them at once, with ordinals from `first` on.
+/// Works on all of them at once, but for what they take turns at, with ordinals from `first` on.
 pub(super) fn each(
     drives: &[DriveBehind],
     first: u32,
@@ -120,11 +147,28 @@ impl Behind {
     /// Whether a controller made this disk of drives that are asked. One elsewhere, on USB or SATA, or one that the
     /// controller shows as it is, has to tell of itself.
     pub(super) fn made(&self, context: &StageContext<'_>, disk: &str) -> bool {
-        !self.drives.is_empty()
+        let Some(scsi_host) = scsi_host_of(context, disk) else { return false };
+        let is_behind =
+            |behind: &DriveBehind| controller_of(context, &behind.drive).as_ref() == Some(&scsi_host);
+        self.drives.iter().any(is_behind)
             && !self.shown.contains(disk)
-            && scsi_host_of(context, disk)
-                .is_some_and(|scsi_host| smartctl::shows_volumes(&driver_of(context, &scsi_host)))
+            && smartctl::shows_volumes(&driver_of(context, &scsi_host))
             && raid_level(context, disk).is_none_or(|level| level != NO_RAID)
+    }
+
+    /// A disk's turn: that of the drives that are reached through it.
+    pub(super) fn turn_of(&self, device: &str) -> Turn {
+        let through =
+            self.drives.iter().find(|behind| behind.drive.is_cciss() && behind.drive.device == device);
+        through.map(|behind| behind.turn.clone()).unwrap_or_default()
+    }
+}
+
+/// The SCSI host that a drive is behind: smartctl numbers its buses so, and HPE's drives are reached through a volume.
+fn controller_of(context: &StageContext<'_>, drive: &Drive) -> Option<String> {
+    match drive.device.strip_prefix("/dev/bus/") {
+        Some(number) => Some(format!("host{number}")),
+        None => scsi_host_of(context, drive.device.strip_prefix("/dev/")?),
     }
 }
 

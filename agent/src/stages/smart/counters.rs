@@ -9,7 +9,7 @@ use vetting_protocol::outcome::Outcome;
 use super::super::disks::{self, Target};
 use super::super::sub_steps::{Found, SubSteps};
 use super::{
-    Health, SmartReport, StageContext, Subject, behind, details, health_outcome, measure, report_of,
+    Health, SmartReport, StageContext, Subject, Turn, behind, details, health_outcome, measure, report_of,
 };
 use crate::tools::smartctl::{Answer, AtaAttribute};
 
@@ -69,7 +69,7 @@ impl Counters {
 
 /// Asks a disk again after the load.
 pub(in super::super) fn after_load(context: &StageContext<'_>, target: &Target<'_>) -> Found {
-    let found = compare(context, &Subject::of(target));
+    let found = compare(context, &Subject::of(target, Turn::default()));
     let vanished = disks::vanished(context, target).map(|gone| Found::new(gone, json!({})));
     vanished.unwrap_or(found)
 }
@@ -102,7 +102,7 @@ fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
         }
         Err(error) => return Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})),
     };
-    measure(context, name, &report);
+    measure(context, subject, &report);
     let after = Counters::of(&report);
     for (counter, growth) in after.growth_since(before) {
         context.measure("smart_growth", format!("{name}/{counter}"), growth, "count");

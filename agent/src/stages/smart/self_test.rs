@@ -5,7 +5,7 @@ use std::time::Duration;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::SelfTest;
 
-use super::StageContext;
+use super::{StageContext, Turn};
 use crate::clock;
 use crate::tools::runner::ToolError;
 use crate::tools::smartctl::Drive;
@@ -65,24 +65,20 @@ pub(super) fn usual_time(test: SelfTest) -> Duration {
 pub(super) fn run(
     context: &StageContext<'_>,
     drive: &Drive,
+    turn: &Turn,
     test: SelfTest,
     poll: Duration,
     advance: &impl Fn(f64, Option<Duration>),
 ) -> Tested {
     let Some(start) = self_test::start(drive, test) else { return Tested::NotAsked };
-    let ask = || -> Result<Status, ToolError> {
-        let finished = context.tools.run(&self_test::ask(drive), &context.cancel, &mut |_, _| {})?;
-        self_test::parse(&finished)
-    };
+    let ask =
+        || -> Result<Status, ToolError> { self_test::parse(&turn.run(context, &self_test::ask(drive))?) };
     let before = match ask() {
         Ok(status) if status.supported => status,
         Ok(_) | Err(ToolError::Failed { .. }) => return Tested::NotSupported,
         Err(error) => return Tested::Unknown(error.reason()),
     };
-    let started = context
-        .tools
-        .run(&start, &context.cancel, &mut |_, _| {})
-        .and_then(|finished| self_test::parse_start(&finished));
+    let started = turn.run(context, &start).and_then(|finished| self_test::parse_start(&finished));
     // another namespace of the same NVMe disk may have begun it: the disk does one at a time
     let is_under_way = || ask().is_ok_and(|status| status.under_way == Some(test));
     if let Err(error) = started
@@ -189,7 +185,7 @@ mod tests {
                 .expect("asked once more than expected")
         });
         Machine::new().with_context(&tools, |context| {
-            run(context, &Drive::of("/dev/sda"), test, Duration::ZERO, &|_, _| {})
+            run(context, &Drive::of("/dev/sda"), &Turn::default(), test, Duration::ZERO, &|_, _| {})
         })
     }
 
@@ -272,7 +268,7 @@ mod tests {
     fn without_a_test_nothing_is_asked() {
         let tools = Told::new(missing);
         let tested = Machine::new().with_context(&tools, |context| {
-            run(context, &Drive::of("/dev/sda"), SelfTest::None, Duration::ZERO, &|_, _| {})
+            run(context, &Drive::of("/dev/sda"), &Turn::default(), SelfTest::None, Duration::ZERO, &|_, _| {})
         });
         assert_eq!(tested, Tested::NotAsked);
         assert!(tools.calls.lock().unwrap().is_empty());

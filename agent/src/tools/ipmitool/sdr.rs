@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{TOOL, garbage};
+use super::{Partly, TOOL, garbage, partly};
 use crate::tools::runner::{Finished, Invocation, ToolError};
 
 /// A slow BMC needs some 50 ms a sensor, and a large server has 200 of them.
@@ -49,6 +49,18 @@ pub struct SdrRow {
 /// The tool failed, or a row is not whole.
 pub fn parse(finished: &Finished) -> Result<Vec<SdrRow>, ToolError> {
     finished.success(TOOL)?;
+    rows(finished)
+}
+
+/// Reads rows, also where the BMC did not tell of some sensors: the others are worth having.
+///
+/// # Errors
+/// The tool failed and gave no row, or a row is not whole.
+pub fn parse_some(finished: &Finished) -> Result<Partly<SdrRow>, ToolError> {
+    partly(finished, rows)
+}
+
+fn rows(finished: &Finished) -> Result<Vec<SdrRow>, ToolError> {
     let text = finished.stdout_text();
     text.lines()
         .filter(|line| !line.trim().is_empty())

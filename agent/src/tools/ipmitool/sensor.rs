@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::sdr::shortened;
-use super::{TOOL, garbage};
+use super::{Partly, TOOL, garbage, partly};
 use crate::tools::runner::{Finished, Invocation, ToolError};
 
 const TIMEOUT: Duration = Duration::from_mins(4);
@@ -56,12 +56,15 @@ pub struct Sensor {
     pub limits: Vec<(Threshold, f64)>,
 }
 
-/// Reads all sensors, in the order of the BMC's repository.
+/// Reads all sensors, in the order of the BMC's repository; also where the BMC did not tell of some.
 ///
 /// # Errors
-/// The tool failed, or a row is not whole.
-pub fn parse(finished: &Finished) -> Result<Vec<Sensor>, ToolError> {
-    finished.success(TOOL)?;
+/// The tool failed and gave no row, or a row is not whole.
+pub fn parse(finished: &Finished) -> Result<Partly<Sensor>, ToolError> {
+    partly(finished, rows)
+}
+
+fn rows(finished: &Finished) -> Result<Vec<Sensor>, ToolError> {
     let text = finished.stdout_text();
     text.lines()
         .filter(|line| !line.trim().is_empty())
@@ -96,10 +99,11 @@ mod tests {
 
     use super::*;
     use crate::tools::fixture;
+    use crate::tools::runner::Exit;
 
     #[test]
     fn sensors_and_their_limits() {
-        let sensors = parse(&fixture("ipmitool", "1.8.19-hot-sensor")).unwrap();
+        let sensors = parse(&fixture("ipmitool", "1.8.19-hot-sensor")).unwrap().rows;
         assert_eq!(sensors.len(), 10);
         let cpu = &sensors[0];
         assert_eq!(
@@ -126,6 +130,20 @@ mod tests {
         assert!(matches!(cut, Err(ToolError::Garbage { .. })));
         let hung = parse(&fixture("ipmitool", "bad-sensor-timed-out"));
         assert!(matches!(hung, Err(ToolError::TimedOut { .. })));
+    }
+
+    #[test]
+    fn sensors_that_the_bmc_tells_of_are_taken_without_the_others() {
+        let whole = fixture("ipmitool", "1.8.19-good-sensor");
+        assert_eq!(parse(&whole).unwrap().missing, None);
+        let stderr = b"Error reading sensor PSU2 (#c9)\n".to_vec();
+        for exit in [Exit::Code(0), Exit::Code(1)] {
+            let some = parse(&Finished { exit, stderr: stderr.clone(), ..whole.clone() }).unwrap();
+            assert_eq!(some.rows, parse(&whole).unwrap().rows);
+            assert!(some.missing.unwrap().contains("Error reading sensor PSU2"));
+        }
+        let none = Finished { exit: Exit::Code(1), stderr, stdout: Vec::new(), ..whole };
+        assert!(matches!(parse(&none), Err(ToolError::Failed { .. })));
     }
 
     proptest! {

@@ -22,6 +22,11 @@ const OTHER_MEANINGS: [(u8, &str); 8] = [
     (199, "write_sectors_tot_ct"),
 ];
 
+/// Seagate packs three 16-bit numbers into it: commands that timed out, and above these the ones that took longer than
+/// 5 s and than 7.5 s, which the drive did answer. Where smartctl does not know the drive it tells them as one number.
+const COMMAND_TIMEOUT: (u8, &str) = (188, "command_timeout");
+const PACKED_WORD: f64 = 65_536.0;
+
 /// Solid State Device Statistics (ACS-4, 9.5.9).
 const SSD_STATISTICS: u64 = 7;
 /// Percentage Used Endurance Indicator, offset in that page.
@@ -88,14 +93,16 @@ fn attribute(row: &Value) -> Result<AtaAttribute, ToolError> {
         return Err(garbage(format!("an attribute without id or name: {row}")));
     };
     let text = row.pointer("/raw/string").and_then(Value::as_str).unwrap_or_default();
+    let name = snake_case(name);
     let raw = match leading_number(text) {
+        _ if (id, name.as_str()) == COMMAND_TIMEOUT => required(row, "/raw/value")? % PACKED_WORD,
         Some(raw) => raw,
         None => required(row, "/raw/value")?,
     };
     let when_failed = row.get("when_failed").and_then(Value::as_str).filter(|text| !text.is_empty());
     Ok(AtaAttribute {
         id,
-        name: snake_case(name),
+        name,
         raw,
         value: number(row, "/value"),
         threshold: number(row, "/thresh"),
@@ -149,6 +156,20 @@ mod tests {
         for packed in ["", "0 0 17", "0x0012", "-", "99999999999999999999x"] {
             assert_eq!(leading_number(packed), None, "{packed}");
         }
+    }
+
+    #[test]
+    fn command_timeouts_are_told_without_the_slow_commands_packed_above_them() {
+        let raw_of =
+            |id: u8, name: &str, value: u64, text: &str| Some(attributes(&[(id, name, value, text)])[0].raw);
+        let packed = |value: u64, text: &str| raw_of(188, "Command_Timeout", value, text);
+        assert_eq!(packed(0x0002_0003_0001, "8590131201"), Some(1.0));
+        assert_eq!(packed(0x0002_0003_0001, "2 3 1"), Some(1.0));
+        assert_eq!(packed(0x0002_0003_0000, "2 (3 0)"), Some(0.0));
+        assert_eq!((packed(7, "7"), packed(0xffff, "65535")), (Some(7.0), Some(65_535.0)));
+        // what is not packed
+        assert_eq!(raw_of(199, "UDMA_CRC_Error_Count", 65_537, "65537"), Some(65_537.0));
+        assert_eq!(raw_of(188, "Other", 65_537, "65537"), Some(65_537.0));
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Drive {
         Self { device: volume.into(), device_type: Some(format!("cciss,{number}")) }
     }
 
+    /// It is behind an HPE controller.
+    pub fn is_cciss(&self) -> bool {
+        self.device_type.as_deref().is_some_and(|kind| kind.starts_with("cciss,"))
+    }
+
     pub(super) fn invocation(&self, words: &[&str], timeout: Duration) -> Invocation {
         let mut args: Vec<OsString> = vec!["--json=c".into()];
         args.extend(words.iter().map(Into::into));

@@ -24,7 +24,8 @@ pub(super) struct Mistake {
 struct Limit {
     field: &'static str,
     of: fn(&DiskSpec) -> Option<ExpectedMost>,
-    kind: &'static str,
+    /// Only solid state disks have it.
+    is_wear: bool,
     name: &'static str,
     unit: &'static str,
     words: &'static str,
@@ -34,7 +35,7 @@ const LIMITS: [Limit; 2] = [
     Limit {
         field: "disks.power_on_hours",
         of: |disk| disk.power_on_hours,
-        kind: "smart_attr",
+        is_wear: false,
         name: "power_on_hours",
         unit: "hours",
         words: "the spec's maximum of hours that a disk was switched on",
@@ -42,8 +43,8 @@ const LIMITS: [Limit; 2] = [
     Limit {
         field: "disks.wear_percent",
         of: |disk| disk.wear_percent,
-        kind: "nvme",
-        name: "percentage_used",
+        is_wear: true,
+        name: "wear_percent",
         unit: "percent",
         words: "the spec's maximum of its life that a disk has used",
     },
@@ -74,19 +75,25 @@ impl Limit {
         let mistake = |what: &str| Mistake { field: self.field, what: what.to_owned() };
         let asking: Vec<&DiskSpec> = disks.iter().filter(|disk| (self.of)(disk).is_some()).collect();
         let Some(first) = asking.first() else { return Ok(Vec::new()) };
-        if asking.iter().any(|disk| disk.kind.is_some_and(|kind| kind.value == DiskKind::Virtual)) {
+        let is = |disk: &DiskSpec, kind: DiskKind| disk.kind.is_some_and(|known| known.value == kind);
+        if asking.iter().any(|disk| is(disk, DiskKind::Virtual)) {
             return Err(mistake("a virtual disk tells nothing of its past; remove it"));
         }
-        if self.kind == "nvme" && asking.iter().any(|disk| is_nvme(disk) != Some(true)) {
-            return Err(mistake("only NVMe disks tell it; keep it in a group with `kind: nvme`"));
+        if self.is_wear && asking.iter().any(|disk| is(disk, DiskKind::Hdd)) {
+            return Err(mistake(
+                "only solid state disks tell it; keep it in groups with `kind: ssd` or `kind: nvme`",
+            ));
         }
-        let all_alike = disks.iter().all(|disk| (self.of)(disk) == (self.of)(first));
-        if all_alike && self.kind != "nvme" {
+        let has_none =
+            |disk: &DiskSpec| self.is_wear && (is(disk, DiskKind::Hdd) || is(disk, DiskKind::Virtual));
+        let disks: Vec<&DiskSpec> = disks.iter().filter(|disk| !has_none(disk)).collect();
+        if disks.iter().all(|disk| (self.of)(disk) == (self.of)(first)) {
             return (self.of)(first).map(|most| self.rule("*", most)).into_iter().collect();
         }
         let mut rules = Vec::new();
         for (nvme, prefix) in [(false, OTHERS), (true, "nvme*")] {
-            let mut group = disks.iter().filter(|disk| is_nvme(disk) != Some(!nvme)).map(self.of);
+            let mut group =
+                disks.iter().filter(|disk| is_nvme(disk) != Some(!nvme)).map(|disk| (self.of)(disk));
             let Some(most) = group.next() else { continue };
             if group.any(|other| other != most) {
                 return Err(mistake(
@@ -101,7 +108,7 @@ impl Limit {
 
     fn rule(&self, prefix: &str, most: ExpectedMost) -> Result<HostRule, Mistake> {
         let ExpectedMost { max, severity } = most;
-        let what = Quantity { stage: StageName::Smart, kind: self.kind, unit: self.unit };
+        let what = Quantity { stage: StageName::Smart, kind: "smart_attr", unit: self.unit };
         HostRule::at_most(&what, &format!("{prefix}/{}", self.name), max, severity, self.words)
             .map_err(|what| Mistake { field: self.field, what })
     }
@@ -141,8 +148,14 @@ mod tests {
             in_words(some),
             [
                 "smart_attr nvme*/power_on_hours must be <= 9 hours",
-                "nvme nvme*/percentage_used must be <= 3 %"
-            ]
+                "smart_attr */wear_percent must be <= 3 %"
+            ],
+            "a hard disk has no wear"
+        );
+        let wear = "  - {kind: nvme, wear_percent: {max: 3}}\n  - {kind: ssd, wear_percent: {max: 20}}\n";
+        assert_eq!(
+            in_words(wear),
+            ["smart_attr [!n]*/wear_percent must be <= 20 %", "smart_attr nvme*/wear_percent must be <= 3 %"]
         );
         assert_eq!(rules(some)[0].severity, RuleSeverity::Warning);
         let others = "  - {kind: nvme}\n  - {kind: hdd, power_on_hours: {max: 40000}}\n";
@@ -166,7 +179,9 @@ mod tests {
             ("  - {kind: ssd}\n  - kind: hdd\n    power_on_hours: {max: 5}\n", 4, "the kernel's name"),
             ("  - model: x\n    power_on_hours: {max: 5}\n  - {kind: nvme}\n", 3, "the kernel's name"),
             ("  - kind: virtual\n    power_on_hours: {max: 5}\n", 3, "a virtual disk"),
-            ("  - kind: ssd\n    wear_percent: {max: 5}\n", 3, "only NVMe"),
+            ("  - kind: hdd\n    wear_percent: {max: 5}\n", 3, "only solid state"),
+            ("  - kind: virtual\n    wear_percent: {max: 5}\n", 3, "a virtual disk"),
+            ("  - kind: ssd\n    wear_percent: {max: 5}\n  - {model: x}\n", 3, "the kernel's name"),
             ("  - kind: ssd\n    power_on_hours: 5\n", 3, "{max: …}"),
             ("  - kind: ssd\n    power_on_hours: {min: 5}\n", 3, "min"),
             ("  - kind: ssd\n    power_on_hours: {max: -1}\n", 3, "0 or more"),

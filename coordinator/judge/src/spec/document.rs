@@ -144,7 +144,7 @@ pub struct DiskSpec {
     /// The most hours that each was switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power_on_hours: Option<ExpectedMost>,
-    /// The most of its life that each has used, percent; of NVMe disks, which tell it.
+    /// The most of its life that each has used, percent; of solid state disks, which tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wear_percent: Option<ExpectedMost>,
 }
