@@ -33,7 +33,7 @@ impl Counters {
         match &report.health {
             Health::Ata(health) => {
                 let is_fault = |attribute: &&AtaAttribute| {
-                    ATA_FAULTS.contains(&attribute.id) && attribute.means_what_its_number_says()
+                    ATA_FAULTS.contains(&attribute.id) && attribute.is_judged_by_its_number()
                 };
                 for attribute in health.attributes.iter().filter(is_fault) {
                     count(&attribute.key(), Some(attribute.raw));
