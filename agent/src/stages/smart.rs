@@ -384,7 +384,6 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
 
 fn measure_scsi(health: &ScsiHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("grown_defects", health.grown_defects, "count");
-    tell("non_medium_errors", health.non_medium_errors, "count");
     tell("pending_defects", health.pending_defects, "count");
     tell("percentage_used", health.percentage_used, "percent");
     for (page, errors) in [("read", health.read), ("write", health.write), ("verify", health.verify)] {

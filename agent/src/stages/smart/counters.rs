@@ -47,7 +47,6 @@ impl Counters {
             Health::Scsi(health) => {
                 count("grown_defects", health.grown_defects);
                 count("pending_defects", health.pending_defects);
-                count("non_medium_errors", health.non_medium_errors);
                 for (page, errors) in
                     [("read", health.read), ("write", health.write), ("verify", health.verify)]
                 {
