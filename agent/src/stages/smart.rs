@@ -5,6 +5,7 @@
 mod behind;
 mod counters;
 mod hidden;
+mod limits;
 mod self_test;
 
 use std::collections::BTreeMap;
@@ -172,6 +173,7 @@ fn ask(
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
         }
     };
+    limits::tell(context, subject, &report);
     measure(context, name, &report);
     let mut details = details(&report);
     let mut outcomes = vec![health_outcome(subject, &report)];

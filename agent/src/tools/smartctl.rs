@@ -115,12 +115,23 @@ pub struct SmartReport {
     pub power_on_hours: Option<f64>,
     /// Current temperature, degrees Celsius.
     pub temperature_celsius: Option<f64>,
+    /// What the drive gives as its limits of that.
+    pub temperature_limits: TemperatureLimits,
     /// Failed self-tests that the log still holds.
     pub self_test_failures: Option<f64>,
     /// The disk has Seagate's FARM log.
     pub has_farm: bool,
     /// What is special to the disk's command set.
     pub health: Health,
+}
+
+/// Temperatures, degrees Celsius, that an ATA or SCSI drive gives as its limits. NVMe's are known to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TemperatureLimits {
+    /// ATA: the highest at which the drive should work for long (ACS-4, SCT Data Table, Max Op Limit).
+    pub recommended: Option<f64>,
+    /// ATA: the highest that it bears (Over Limit there). SCSI: the reference temperature (SPC-5, log page 0Dh).
+    pub highest: Option<f64>,
 }
 
 /// The part that differs by command set.
@@ -177,6 +188,7 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         exit,
         power_on_hours: health::number(&json, "/power_on_time/hours"),
         temperature_celsius: temperature(&json),
+        temperature_limits: temperature_limits(&json),
         self_test_failures: health::self_test_failures(&json),
         has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
         messages: messages(&json),
@@ -193,6 +205,20 @@ fn temperature(json: &Value) -> Option<f64> {
     }
     let environmental = || told("/scsi_environmental_reports/temperature_1/current");
     current.filter(|celsius| *celsius != 0.0).or_else(environmental).filter(|celsius| *celsius != 0.0)
+}
+
+/// 0 and what is beyond a byte, or its end, stand for none.
+fn temperature_limits(json: &Value) -> TemperatureLimits {
+    let is_told = |celsius: &f64| *celsius > 0.0 && *celsius < 255.0;
+    let told = |pointer: &str| health::number(json, pointer).filter(is_told);
+    match json.pointer("/device/protocol").and_then(Value::as_str) {
+        Some("ATA") => TemperatureLimits {
+            recommended: told("/temperature/op_limit_max"),
+            highest: told("/temperature/limit_max"),
+        },
+        Some("SCSI") => TemperatureLimits { recommended: None, highest: told("/temperature/drive_trip") },
+        _ => TemperatureLimits { recommended: None, highest: None },
+    }
 }
 
 /// What smartctl has to say of a failure.

@@ -1,9 +1,11 @@
 //! The SMART stage over recorded answers.
 
+use vetting_protocol::agent_api::Record;
+use vetting_protocol::limit::LimitGrade;
 use vetting_protocol::plan::SurfaceScan;
 
 use super::super::Facts;
-use super::super::tests::{Machine, Told, arguments, garbage, hung, missing, outcome, recorded, told};
+use super::super::tests::{Kept, Machine, Told, arguments, garbage, hung, missing, outcome, recorded, told};
 use super::*;
 use crate::tools::runner::{Exit, Finished, Invocation};
 
@@ -578,4 +580,44 @@ fn drives_of_two_controllers_that_number_alike_are_kept_apart() {
     let grown = |drive: &str| kept.measurements()[&format!("smart_growth {drive}/5_reallocated_sector_ct")];
     assert_eq!(grown("megaraid,8@bus/0"), Some(0.0));
     assert!(grown("megaraid,8@bus/1").unwrap() > 0.0);
+}
+
+/// Key, grade and value of each limit, by drive.
+fn limits_told(kept: &Kept) -> Vec<(String, LimitGrade, f64)> {
+    let told = |record| match record {
+        Record::HardwareLimits { limits } => limits,
+        _ => Vec::new(),
+    };
+    let limits = kept.records().into_iter().flat_map(told);
+    let mut limits: Vec<_> = limits.map(|limit| (limit.key, limit.grade, limit.value)).collect();
+    limits.sort_by(|one, other| one.0.cmp(&other.0));
+    limits
+}
+
+#[test]
+fn a_drive_that_the_kernel_does_not_measure_gives_its_own_limits_of_temperature() {
+    let machine = behind_megaraid();
+    let tools = Told::new(|invocation: &Invocation| match arguments(invocation) {
+        words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+        words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", "7.3-sas-good"),
+        words if words.contains("-d sat+megaraid,9 /dev/bus/0") => {
+            let good = recorded("smartctl", "7.3-ata-good")?;
+            let limits = "\"current\": 34, \"op_limit_max\": 60, \"limit_min\": -41, \"limit_max\": 70\n }";
+            let text = String::from_utf8(good.stdout.clone()).unwrap();
+            Ok(Finished { stdout: text.replace("\"current\": 34\n }", limits).into(), ..good })
+        }
+        _ => good_load(invocation),
+    });
+    let of_drives = [
+        ("disk/megaraid,8".to_owned(), LimitGrade::Critical, 65.0),
+        ("disk/sat+megaraid,9".to_owned(), LimitGrade::Warning, 60.0),
+        ("disk/sat+megaraid,9".to_owned(), LimitGrade::Critical, 70.0),
+    ];
+    assert_eq!(limits_told(&machine.run(&WORK, &tools).1), of_drives);
+    let sas = Told::new(|_: &Invocation| recorded("smartctl", "7.3-sas-good"));
+    let machine = Machine::new().with_disk("sda");
+    let of_sda = [("disk/sda".to_owned(), LimitGrade::Critical, 65.0)];
+    assert_eq!(limits_told(&machine.run(&WORK, &sas).1), of_sda);
+    machine.file("sys/block/sda/device/hwmon/hwmon2/name", "drivetemp\n");
+    assert!(limits_told(&machine.run(&WORK, &sas).1).is_empty());
 }
