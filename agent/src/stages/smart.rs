@@ -68,7 +68,7 @@ fn ask_all(
     self_test: SelfTest,
 ) -> Result<(StageReport, Known, Vec<DriveBehind>), StageError> {
     let targets = disks::targets_of(context)?;
-    let (behind, not_found) = match behind::look(context) {
+    let (behind, look_error) = match behind::look(context) {
         Ok(behind) => (behind, None),
         Err(error) => (Behind::default(), Some(error)),
     };
@@ -98,7 +98,7 @@ fn ask_all(
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
-        if let Some(error) = &not_found {
+        if let Some(error) = &look_error {
             let reason = format!("drives behind RAID controllers cannot be found: {}", error.reason());
             outcomes.push(Outcome::error(reason));
         }
@@ -221,9 +221,7 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
 fn health_outcome(subject: &Subject<'_>, report: &SmartReport) -> Outcome {
     let faults = faults(report);
     if faults.is_empty() && !report.tells_of_failure {
-        let why =
-            "its SMART is switched off, so that it would tell of no failure; `smartctl -s on` switches it on";
-        return Outcome::error(format!("{}: {why}", subject.name));
+        return Outcome::error(format!("{}: {}", subject.name, smartctl::SWITCHED_OFF));
     }
     if faults.is_empty() {
         return Outcome::Pass;
@@ -387,7 +385,7 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
 fn measure_scsi(health: &ScsiHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("grown_defects", health.grown_defects, "count");
     tell("pending_defects", health.pending_defects, "count");
-    tell("percentage_used", health.percentage_used, "percent");
+    tell(WEAR, health.percentage_used, "percent");
     for (page, errors) in [("read", health.read), ("write", health.write), ("verify", health.verify)] {
         tell(&format!("{page}_uncorrected"), errors.map(|errors| errors.uncorrected), "count");
         tell(&format!("{page}_corrected"), errors.and_then(|errors| errors.corrected), "count");
