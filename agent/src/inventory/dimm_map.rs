@@ -12,7 +12,8 @@ use smbioslib::{
 };
 
 use super::absences::Absences;
-use super::smbios::{Tables, meaningful};
+use super::memory;
+use super::smbios::Tables;
 use crate::host::Host;
 
 const KIB: u64 = 1024;
@@ -112,18 +113,14 @@ fn range(first: (Option<u32>, Option<u64>), last: (Option<u32>, Option<u64>)) ->
     (first < last).then_some((first, last))
 }
 
-/// The slots of those devices that have a module in them.
+/// The slots of those devices that have a module in them, named as the inventory does.
 fn slots(tables: &Tables, belongs: impl Fn(&SMBiosMemoryDevice<'_>) -> bool) -> Vec<String> {
-    tables
-        .all::<SMBiosMemoryDevice<'_>>()
+    let devices = memory::devices(tables);
+    devices
+        .iter()
         .filter(|device| !matches!(device.size(), Some(MemorySize::NotInstalled) | None))
         .filter(|device| belongs(device))
-        .filter_map(|device| {
-            let slot = meaningful(&device.device_locator())?;
-            // boards that name the slots of each bank alike
-            let bank = meaningful(&device.bank_locator());
-            Some(bank.filter(|bank| *bank != slot).map_or(slot.clone(), |bank| format!("{slot} ({bank})")))
-        })
+        .map(|device| memory::slot(device, &devices))
         .collect()
 }
 
@@ -145,11 +142,16 @@ pub(crate) mod tests {
     }
 
     fn device(table: &mut Vec<u8>, handle: u16, slot: &str, mib: u16) {
+        device_in_bank(table, handle, (slot, None), mib);
+    }
+
+    fn device_in_bank(table: &mut Vec<u8>, handle: u16, (slot, bank): (&str, Option<&str>), mib: u16) {
         let mut body = vec![0_u8; 0x15 - 4];
         body[0..2].copy_from_slice(&0x1000_u16.to_le_bytes());
         body[8..10].copy_from_slice(&mib.to_le_bytes());
-        body[0x10 - 4] = 1;
-        structure(table, 17, handle, &body, &[slot]);
+        (body[0x10 - 4], body[0x11 - 4]) = (1, if bank.is_some() { 2 } else { 0 });
+        let strings: Vec<&str> = [Some(slot), bank].into_iter().flatten().collect();
+        structure(table, 17, handle, &body, &strings);
     }
 
     fn mapped_device(table: &mut Vec<u8>, handle: u16, device: u16, kib: (u32, u32)) {
@@ -221,6 +223,23 @@ pub(crate) mod tests {
             }
         });
         assert_eq!(map.slots_of(0x1000).to_string(), "one of DIMM_A1, DIMM_B1");
+    }
+
+    /// So that a fault's slot is found in the inventory.
+    #[test]
+    fn slots_are_named_as_the_inventory_does() {
+        let named = |slots: [(&str, &str); 2]| {
+            let map = map(|table| {
+                for (handle, (slot, bank)) in [0x1100, 0x1101].into_iter().zip(slots) {
+                    device_in_bank(table, handle, (slot, Some(bank)), 1024);
+                    mapped_device(table, handle + 0x300, handle, (0, 0x1f_ffff));
+                }
+            });
+            map.slots_of(0x1000).0
+        };
+        assert_eq!(named([("A1", "BANK 0"), ("B1", "BANK 1")]), ["A1", "B1"]);
+        let alike = named([("DIMM 0", "P0 CHANNEL A"), ("DIMM 0", "P0 CHANNEL B")]);
+        assert_eq!(alike, ["DIMM 0 (P0 CHANNEL A)", "DIMM 0 (P0 CHANNEL B)"]);
     }
 
     #[test]

@@ -16,8 +16,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// Size and slots of the machine's memory.
 pub(super) fn memory(host: &Host, tables: &Tables, absent: &mut Absences) -> Memory {
-    let devices: Vec<SMBiosMemoryDevice<'_>> =
-        tables.all().filter(|device| !is_firmware_store(device)).collect();
+    let devices = devices(tables);
     let slots = u32::try_from(devices.len()).unwrap_or(u32::MAX);
     let dimms: Vec<Dimm> =
         devices.iter().filter_map(|device| dimm(device, slot(device, &devices), absent)).collect();
@@ -32,6 +31,11 @@ pub(super) fn memory(host: &Host, tables: &Tables, absent: &mut Absences) -> Mem
         slots: (slots > 0).then_some(slots),
         dimms,
     }
+}
+
+/// The slots for memory modules, with or without one.
+pub(super) fn devices(tables: &Tables) -> Vec<SMBiosMemoryDevice<'_>> {
+    tables.all().filter(|device| !is_firmware_store(device)).collect()
 }
 
 fn visible_bytes(host: &Host, absent: &mut Absences) -> u64 {
@@ -131,7 +135,7 @@ fn is_firmware_store(device: &SMBiosMemoryDevice<'_>) -> bool {
 
 /// What a slot is called: `DIMM_A1`. Boards that name the slots of each channel alike, as most of AMD's do, say which one
 /// only in the bank: `DIMM 1 (P0 CHANNEL A)`.
-fn slot(device: &SMBiosMemoryDevice<'_>, devices: &[SMBiosMemoryDevice<'_>]) -> String {
+pub(super) fn slot(device: &SMBiosMemoryDevice<'_>, devices: &[SMBiosMemoryDevice<'_>]) -> String {
     let name = |device: &SMBiosMemoryDevice<'_>| {
         meaningful(&device.device_locator()).unwrap_or_else(|| "unnamed slot".to_owned())
     };

@@ -33,12 +33,16 @@ fn device(host: &Host, address: String, absent: &mut Absences) -> Option<PciDevi
         link: link(host, &directory),
         address,
     };
-    if let (None, Some(controller)) = (&device.driver, device.controller()) {
+    if let (None, Some(controller)) = (device.working_driver(), device.controller()) {
         let unseen = match controller {
             Controller::Storage => "disks behind this storage controller are not seen",
             Controller::Network => "this network controller is not seen as an interface",
         };
-        absent.note(format!("{what}.driver"), format!("no driver took it: {unseen}"));
+        let why = match &device.driver {
+            None => "no driver took it".to_owned(),
+            Some(keeper) => format!("{keeper} only keeps it"),
+        };
+        absent.note(format!("{what}.driver"), format!("{why}: {unseen}"));
     }
     Some(device)
 }
@@ -106,6 +110,28 @@ mod tests {
             numa_node: None,
             link: None,
         }
+    }
+
+    #[test]
+    fn a_controller_that_is_only_kept_for_a_guest_is_not_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |address: &str, driver: &str| {
+            let directory = folder.path().join("sys/bus/pci/devices").join(address);
+            std::fs::create_dir_all(&directory).unwrap();
+            for (file, text) in [("vendor", "0x1000\n"), ("device", "0x0060\n"), ("class", "0x010400\n")] {
+                std::fs::write(directory.join(file), text).unwrap();
+            }
+            std::os::unix::fs::symlink(format!("../../drivers/{driver}"), directory.join("driver")).unwrap();
+        };
+        of("0000:03:00.0", "vfio-pci");
+        of("0000:04:00.0", "megaraid_sas");
+        let mut absent = Absences::default();
+        let found = devices(&Host::recorded(folder.path()), &mut absent);
+        assert_eq!(found[0].driver.as_deref(), Some("vfio-pci"));
+        let told: Vec<_> =
+            absent.into_list().into_iter().map(|absence| (absence.what, absence.reason)).collect();
+        let why = "vfio-pci only keeps it: disks behind this storage controller are not seen";
+        assert_eq!(told, [("pci.0000:03:00.0.driver".to_owned(), why.to_owned())]);
     }
 
     #[test]

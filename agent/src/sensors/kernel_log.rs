@@ -19,13 +19,14 @@ use crate::host::{Host, KernelLog};
 pub enum Class {
     /// A machine check; whether it was corrected stands in other lines.
     MachineCheck,
-    /// An error that was not corrected: memory given up, a fatal report of the firmware, EDAC's UE.
+    /// An error that was not corrected: memory given up, a fatal report of the firmware, EDAC's UE, a storage controller that
+    /// is dead or tells of a failing drive.
     HardwareError,
     /// An error that was corrected.
     CorrectedError,
     /// A disk did not do what it was asked.
     IoError,
-    /// A link, controller or device was reset: ATA, SCSI, NVMe, USB, a network card's queue.
+    /// A link, controller or device was reset: ATA, SCSI, NVMe, USB, a storage controller, a network card's queue.
     LinkReset,
     /// An error report of NVIDIA's driver.
     Xid,
@@ -216,17 +217,19 @@ fn xid(message: &str) -> Option<String> {
 
 /// What RAID controllers and HBAs say of their drives and of themselves (drivers/scsi): `megaraid_sas 0000:02:00.0: 1512
 /// (595831198s/0x0004/CRIT) - Enclosure PD 20(c None/p1) phy bad for slot 7`, `… FW in FAULT state Fault code:0x10000 …`,
-/// `mpt3sas_cm0: fault_state(0x5862)!`, `smartpqi 0000:5c:00.0: controller is offline: …`, `hpsa 0000:03:00.0: controller
-/// lockup detected: …`; and that they were reset.
+/// `mpt3sas_cm0: fault_state(0x5862)!`, `smartpqi 0000:5c:00.0: controller offline: reason code 0x4 (no controller heartbeat
+/// detected)`, `hpsa 0000:03:00.0: Controller lockup detected: 0x0015002f after 30`; and that they were reset. Drivers write
+/// the same words with and without a capital.
 fn storage_controller(message: &str) -> Option<(Class, &str)> {
     /// Events of MegaRAID's firmware that the driver writes by default, and what only a dead controller makes it write.
-    const FAULTS: [&str; 7] = [
-        "/CRIT) - ",
-        "/FATAL) - ",
-        "/DEAD) - ",
-        "FW in FAULT state",
+    const FAULTS: [&str; 8] = [
+        "/crit) - ",
+        "/fatal) - ",
+        "/dead) - ",
+        "fw in fault state",
         "fault_state(",
         "controller is offline",
+        "controller offline",
         "controller lockup detected",
     ];
     const RESETS: [&str; 3] = ["resetting fusion adapter", "sending diag reset", "resetting scsi"];
@@ -235,6 +238,7 @@ fn storage_controller(message: &str) -> Option<(Class, &str)> {
     let is_of_storage = ["megaraid_sas", "mpt2sas_cm", "mpt3sas_cm", "mpi3mr", "smartpqi", "hpsa"]
         .iter()
         .any(|name| driver.starts_with(name));
+    let told = told.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| told.contains(word));
     if !is_of_storage {
         None

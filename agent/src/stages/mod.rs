@@ -28,6 +28,7 @@ use vetting_protocol::agent_api::Record;
 use vetting_protocol::firmware::FirmwareReport;
 use vetting_protocol::ids::StageName;
 use vetting_protocol::inventory::Inventory;
+use vetting_protocol::limit::HardwareLimit;
 use vetting_protocol::measurement::Measurement;
 use vetting_protocol::outcome::Outcome;
 use vetting_protocol::plan::{DiskConsent, Resumed, StageWork};
@@ -250,6 +251,13 @@ impl StageContext<'_> {
             value,
             unit: unit.to_owned(),
         }));
+    }
+
+    /// Reports limits that parts have for their own sensors, before what these measure.
+    fn hardware_limits(&self, limits: Vec<HardwareLimit>) {
+        if !limits.is_empty() {
+            self.reporter.record(Record::HardwareLimits { limits });
+        }
     }
 
     /// Reports how far the stage or one of its sub-steps is.

@@ -5,6 +5,7 @@
 mod behind;
 mod counters;
 mod hidden;
+mod limits;
 mod self_test;
 
 use std::collections::BTreeMap;
@@ -67,7 +68,7 @@ fn ask_all(
     self_test: SelfTest,
 ) -> Result<(StageReport, Known, Vec<DriveBehind>), StageError> {
     let targets = disks::targets_of(context)?;
-    let (behind, not_found) = match behind::look(context) {
+    let (behind, look_error) = match behind::look(context) {
         Ok(behind) => (behind, None),
         Err(error) => (Behind::default(), Some(error)),
     };
@@ -98,7 +99,7 @@ fn ask_all(
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
-        if let Some(error) = &not_found {
+        if let Some(error) = &look_error {
             let reason = format!("drives behind RAID controllers cannot be found: {}", error.reason());
             outcomes.push(Outcome::error(reason));
         }
@@ -183,6 +184,7 @@ fn ask(
             return (Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})), None);
         }
     };
+    limits::tell(context, subject, &report);
     measure(context, subject, &report);
     let mut details = details(&report);
     let mut outcomes = vec![health_outcome(subject, &report)];
@@ -233,9 +235,7 @@ fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer
 fn health_outcome(subject: &Subject<'_>, report: &SmartReport) -> Outcome {
     let faults = faults(report);
     if faults.is_empty() && !report.tells_of_failure {
-        let why =
-            "its SMART is switched off, so that it would tell of no failure; `smartctl -s on` switches it on";
-        return Outcome::error(format!("{}: {why}", subject.name));
+        return Outcome::error(format!("{}: {}", subject.name, smartctl::SWITCHED_OFF));
     }
     if faults.is_empty() {
         return Outcome::Pass;
@@ -410,7 +410,6 @@ fn measure_nvme(health: &NvmeHealth, tell: impl Fn(&str, Option<f64>, &str)) {
 
 fn measure_scsi(health: &ScsiHealth, tell: impl Fn(&str, Option<f64>, &str)) {
     tell("grown_defects", health.grown_defects, "count");
-    tell("non_medium_errors", health.non_medium_errors, "count");
     tell("pending_defects", health.pending_defects, "count");
     tell(USED, health.percentage_used, "percent");
     for (page, errors) in [("read", health.read), ("write", health.write), ("verify", health.verify)] {

@@ -22,6 +22,12 @@ pub use drives::{
 pub use health::{NvmeHealth, ScsiErrors, ScsiHealth};
 
 const TOOL: &str = "smartctl";
+/// Why such a disk is no pass.
+pub const SWITCHED_OFF: &str =
+    "its SMART is switched off, so that it would tell of no failure; `smartctl -s on` switches it on";
+
+/// As smartctl calls the protocol of SAS disks.
+const SCSI: &str = "SCSI";
 
 /// Asks a drive for all it knows. Two minutes are far more than a healthy one takes and enough for one that has to
 /// spin up.
@@ -115,6 +121,8 @@ pub struct SmartReport {
     pub power_on_hours: Option<f64>,
     /// Current temperature, degrees Celsius.
     pub temperature_celsius: Option<f64>,
+    /// What the drive gives as its limits of that.
+    pub temperature_limits: TemperatureLimits,
     /// Failed self-tests that the log still holds.
     pub self_test_failures: Option<f64>,
     /// What it stores on, as far as it tells.
@@ -143,6 +151,15 @@ impl SmartReport {
             Health::Scsi(health) => health.percentage_used,
         }
     }
+}
+
+/// Temperatures, degrees Celsius, that an ATA or SCSI drive gives as its limits. NVMe's are known to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TemperatureLimits {
+    /// ATA: the highest at which the drive should work for long (ACS-4, SCT Data Table, Max Op Limit).
+    pub recommended: Option<f64>,
+    /// ATA: the highest that it bears (Over Limit there). SCSI: the reference temperature (SPC-5, log page 0Dh).
+    pub highest: Option<f64>,
 }
 
 /// The part that differs by command set.
@@ -183,9 +200,9 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         return Ok(Answer::NotSupported { reason: "the disk has no SMART capability".to_owned() });
     }
     let is_on = json.pointer("/smart_support/enabled").and_then(Value::as_bool) != Some(false);
-    let is_scsi = json.pointer("/device/protocol").and_then(Value::as_str) == Some("SCSI");
-    if !is_on && !is_scsi {
-        let message = "SMART is switched off on this disk; `smartctl -s on` switches it on".to_owned();
+    let protocol = json.pointer("/device/protocol").and_then(Value::as_str);
+    if !is_on && protocol != Some(SCSI) {
+        let message = SWITCHED_OFF.to_owned();
         return Err(ToolError::Failed { tool: TOOL.to_owned(), code, message });
     }
     let Some(passed) = json.pointer("/smart_status/passed").and_then(Value::as_bool) else {
@@ -198,7 +215,8 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
         failure: json.pointer("/smart_status/scsi/ie_string").and_then(Value::as_str).map(ToOwned::to_owned),
         exit,
         power_on_hours: health::number(&json, "/power_on_time/hours"),
-        temperature_celsius: temperature(&json),
+        temperature_celsius: temperature(&json, protocol),
+        temperature_limits: temperature_limits(&json, protocol),
         self_test_failures: health::self_test_failures(&json),
         medium: medium(&json, &health),
         has_farm: json.pointer("/seagate_farm_log/supported").and_then(Value::as_bool).unwrap_or(false),
@@ -208,10 +226,10 @@ pub fn parse(finished: &Finished) -> Result<Answer, ToolError> {
 }
 
 /// A SCSI disk that keeps its temperature in another log page than smartctl looks at first says 0.
-fn temperature(json: &Value) -> Option<f64> {
+fn temperature(json: &Value, protocol: Option<&str>) -> Option<f64> {
     let told = |pointer: &str| health::number(json, pointer);
     let current = told("/temperature/current");
-    if json.pointer("/device/protocol").and_then(Value::as_str) != Some("SCSI") {
+    if protocol != Some(SCSI) {
         return current;
     }
     let environmental = || told("/scsi_environmental_reports/temperature_1/current");
@@ -225,6 +243,20 @@ fn medium(json: &Value, health: &Health) -> Option<Medium> {
     }
     let rate = json.get("rotation_rate")?.as_u64()?;
     Some(if rate == 0 { Medium::SolidState } else { Medium::Rotating })
+}
+
+/// 0 and what is beyond a byte, or its end, stand for none.
+fn temperature_limits(json: &Value, protocol: Option<&str>) -> TemperatureLimits {
+    let is_told = |celsius: &f64| *celsius > 0.0 && *celsius < 255.0;
+    let told = |pointer: &str| health::number(json, pointer).filter(is_told);
+    match protocol {
+        Some("ATA") => TemperatureLimits {
+            recommended: told("/temperature/op_limit_max"),
+            highest: told("/temperature/limit_max"),
+        },
+        Some(SCSI) => TemperatureLimits { recommended: None, highest: told("/temperature/drive_trip") },
+        _ => TemperatureLimits { recommended: None, highest: None },
+    }
 }
 
 /// What smartctl has to say of a failure.

@@ -1,4 +1,4 @@
-//! Parts that no stage can have tested since nothing showed them: what hangs on controllers without a driver. By the
+//! Parts that no stage can have tested since nothing showed them: what hangs on controllers that no driver works. By the
 //! inventory alone; a GPU without a driver is left to the stage GPU, which says so itself.
 
 use vetting_protocol::inventory::{Controller, Inventory, PciDevice};
@@ -9,7 +9,7 @@ const NAMED: usize = 10;
 /// What was not tested for want of a driver: a sentence a kind of controller.
 pub(crate) fn without_driver(inventory: &Inventory) -> Vec<String> {
     let of_kind = |kind: Controller| {
-        let without = inventory.pci.iter().filter(|device| device.driver.is_none());
+        let without = inventory.pci.iter().filter(|device| device.working_driver().is_none());
         without.filter(move |device| device.controller() == Some(kind)).map(named).collect::<Vec<String>>()
     };
     let storage = of_kind(Controller::Storage);
@@ -35,9 +35,10 @@ pub(crate) fn without_driver(inventory: &Inventory) -> Vec<String> {
 }
 
 fn named(device: &PciDevice) -> String {
-    let PciDevice { address, vendor_id, device_id, .. } = device;
+    let PciDevice { address, vendor_id, device_id, driver, .. } = device;
     let model = device.model().unwrap_or_else(|| format!("{vendor_id}:{device_id}"));
-    format!("{address} ({model})")
+    let kept = driver.as_ref().map(|driver| format!(", only kept by {driver}")).unwrap_or_default();
+    format!("{address} ({model}{kept})")
 }
 
 fn listed(names: &[String]) -> String {
@@ -96,6 +97,10 @@ mod tests {
               0000:08:00.0 (1000:0060): disks behind them were not seen and not tested."]
         );
         assert_eq!(told(vec![function("0000:04:00.0", "010802", None, Some("nvme"))]), Vec::<String>::new());
+        let [kept]: [String; 1] =
+            told(vec![function("0000:04:00.0", "010802", None, Some("vfio-pci"))]).try_into().unwrap();
+        let named = "0000:04:00.0 (Broadcom / LSI device 0060, only kept by vfio-pci): disks behind it";
+        assert!(kept.contains(named), "{kept}");
     }
 
     #[test]

@@ -347,6 +347,12 @@ impl PciDevice {
         }
     }
 
+    /// The driver that works it here; absent where there is none, or one that only keeps it for a guest or a program.
+    pub fn working_driver(&self) -> Option<&str> {
+        const KEEPERS: [&str; 4] = ["vfio-pci", "pci-stub", "uio_pci_generic", "xen-pciback"];
+        self.driver.as_deref().filter(|driver| !KEEPERS.contains(driver))
+    }
+
     /// Vendor and device in words, as far as the PCI id list knows them.
     pub fn model(&self) -> Option<String> {
         match (&self.vendor, &self.device) {

@@ -23,6 +23,16 @@ fn storage_controllers_tell_of_their_drives_and_of_themselves() {
         ),
         ("link_reset", "0000:18:00.0", "megaraid_sas 0000:18:00.0: resetting fusion adapter scsi0."),
         ("hardware_error", "mpt3sas_cm0", "mpt3sas_cm0: fault_state(0x5862)!"),
+        (
+            "hardware_error",
+            "0000:5c:00.0",
+            "smartpqi 0000:5c:00.0: controller offline: reason code 0x4 (no controller heartbeat detected)",
+        ),
+        (
+            "hardware_error",
+            "0000:03:00.0",
+            "hpsa 0000:03:00.0: Controller lockup detected: 0x0015002f after 30",
+        ),
         ("link_reset", "mpt3sas_cm0", "mpt3sas_cm0: sending diag reset !!"),
     ] {
         assert_eq!(told(message), Some((class, subject.to_owned())), "{message}");

@@ -23,6 +23,7 @@ pub(super) struct Card {
     pub(super) maker: Maker,
     /// The kernel driver bound to it.
     pub(super) driver: Option<String>,
+    is_worked: bool,
     model: String,
 }
 
@@ -53,6 +54,7 @@ impl Cards {
                     _ => Maker::Other,
                 },
                 driver: function.driver.clone(),
+                is_worked: function.working_driver().is_some(),
                 model: words.join(" "),
             };
             let integrated = card.maker == Maker::Intel && card.address.starts_with(INTEGRATED);
@@ -74,7 +76,7 @@ impl Card {
 
     /// Whether a driver has it that may work it; one of a virtual machine's host only passes it on.
     pub(super) fn has_driver(&self) -> bool {
-        self.driver.as_deref().is_some_and(|driver| driver != "vfio-pci")
+        self.is_worked
     }
 
     /// Why it cannot be asked, where it is not this driver that has it.

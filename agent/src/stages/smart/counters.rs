@@ -33,7 +33,7 @@ impl Counters {
         match &report.health {
             Health::Ata(health) => {
                 let is_fault = |attribute: &&AtaAttribute| {
-                    ATA_FAULTS.contains(&attribute.id) && attribute.means_what_its_number_says()
+                    ATA_FAULTS.contains(&attribute.id) && attribute.is_judged_by_its_number()
                 };
                 for attribute in health.attributes.iter().filter(is_fault) {
                     count(&attribute.key(), Some(attribute.raw));
@@ -47,7 +47,6 @@ impl Counters {
             Health::Scsi(health) => {
                 count("grown_defects", health.grown_defects);
                 count("pending_defects", health.pending_defects);
-                count("non_medium_errors", health.non_medium_errors);
                 for (page, errors) in
                     [("read", health.read), ("write", health.write), ("verify", health.verify)]
                 {

@@ -15,6 +15,9 @@ use crate::tools::smartctl::self_test::{self, State, Status};
 pub(super) const POLL: Duration = Duration::from_secs(5);
 /// A test may take so many times the disk's own estimate, since the disk also does what else it is asked.
 const PATIENCE_FACTOR: u32 = 4;
+/// What a test of unknown length leaves of the stage's time, but no more than a tenth: the disk is still asked for its
+/// report.
+const TIME_FOR_REPORT: Duration = Duration::from_mins(10);
 
 /// How a self-test ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +89,7 @@ pub(super) fn run(
     {
         return Tested::Unknown(format!("it could not be started: {}", error.reason()));
     }
-    let expected = expected_time(&before, test);
+    let mut estimate = time_told(&before, test);
     let begin = clock::monotonic();
     let mut was_seen_running = false;
     loop {
@@ -94,19 +97,26 @@ pub(super) fn run(
             Ok(status) => status,
             Err(error) => return Tested::Unknown(error.reason()),
         };
+        // smartctl leaves out the estimate of a SCSI disk while its log is empty
+        estimate = time_told(&status, test).or(estimate);
+        let expected = estimate.unwrap_or(usual_time(test));
         let elapsed = begin.elapsed();
+        let is_over = |limit: Option<Duration>| match limit {
+            Some(limit) => elapsed >= limit,
+            None => context.time_left() <= TIME_FOR_REPORT.min(context.limit / 10),
+        };
         let by_time = elapsed.as_secs_f64() / expected.as_secs_f64().max(1.0);
         // such a disk tells meanwhile how an earlier test ended
         let is_not_logged_yet = !status.shows_running
             && !was_seen_running
             && status.log_mark == before.log_mark
-            && elapsed < expected + expected / 2;
+            && !is_over(estimate.map(|time| time.saturating_add(time / 2)));
         match status.state {
             State::Running { percent_left } => {
                 was_seen_running = true;
                 let done = percent_left.map_or(by_time, |left| 1.0 - left / 100.0).clamp(0.0, 0.99);
                 advance(done, Some(expected.saturating_sub(elapsed)));
-                if elapsed > expected * PATIENCE_FACTOR {
+                if is_over(estimate.map(|time| time.saturating_mul(PATIENCE_FACTOR))) {
                     return Tested::Unknown(format!(
                         "it was still running after {} min",
                         elapsed.as_secs() / 60
@@ -125,16 +135,18 @@ pub(super) fn run(
     }
 }
 
-fn expected_time(status: &Status, test: SelfTest) -> Duration {
-    let minutes = match test {
-        SelfTest::None => None,
-        SelfTest::Short => status.minutes.0,
-        SelfTest::Extended => status.minutes.1,
+/// The disk's own estimate. A short test takes two minutes at most where the disk does not tell (SPC-5, SEND DIAGNOSTIC);
+/// an extended one a day and more on large hard disks.
+fn time_told(status: &Status, test: SelfTest) -> Option<Duration> {
+    let (minutes, at_most) = match test {
+        SelfTest::None => (None, None),
+        SelfTest::Short => (status.minutes.0, Some(usual_time(test))),
+        SelfTest::Extended => (status.minutes.1, None),
     };
     minutes
         .and_then(|minutes| Duration::try_from_secs_f64(minutes * 60.0).ok())
         .filter(|time| !time.is_zero())
-        .unwrap_or(usual_time(test))
+        .or(at_most)
 }
 
 #[cfg(test)]
@@ -174,6 +186,10 @@ mod tests {
     }
 
     fn tested_by(test: SelfTest, answers: Vec<Result<Finished, ToolError>>) -> Tested {
+        tested_on(&Machine::new(), test, answers)
+    }
+
+    fn tested_on(machine: &Machine, test: SelfTest, answers: Vec<Result<Finished, ToolError>>) -> Tested {
         let turn = AtomicUsize::new(0);
         let answers: Vec<_> = answers.into_iter().map(|answer| std::sync::Mutex::new(Some(answer))).collect();
         let tools = Told::new(move |_: &Invocation| {
@@ -184,27 +200,54 @@ mod tests {
                 .take()
                 .expect("asked once more than expected")
         });
-        Machine::new().with_context(&tools, |context| {
+        machine.with_context(&tools, |context| {
             run(context, &Drive::of("/dev/sda"), &Turn::default(), test, Duration::ZERO, &|_, _| {})
         })
     }
 
+    /// A SCSI disk's log, the newest first; `seconds` is the disk's own estimate, which smartctl gives only beside a line.
+    #[expect(clippy::unnecessary_wraps, reason = "the signature of a test's tool")]
+    fn sas(results: &[u8], seconds: f64) -> Result<Finished, ToolError> {
+        let mut json = json!({ "device": { "protocol": "SCSI" } });
+        let told = json.as_object_mut().unwrap();
+        for (row, result) in results.iter().enumerate() {
+            let result = json!({ "result": { "value": result, "string": "words" } });
+            told.insert(format!("scsi_self_test_{row}"), result);
+        }
+        if !results.is_empty() {
+            told.insert("scsi_extended_self_test_seconds".to_owned(), json!(seconds));
+        }
+        Ok(finished(&json, 0))
+    }
+
+    #[test]
+    fn a_new_sas_disk_tells_its_estimate_once_its_test_is_in_the_log() {
+        let started = || Ok(finished(&json!({}), 0));
+        let extended = |machine: &Machine, answers| tested_on(machine, SelfTest::Extended, answers);
+        // a running test is a line too
+        let long = 86_400.0;
+        let running = vec![sas(&[], 0.0), started(), sas(&[15], long), sas(&[15], long), sas(&[0], long)];
+        assert_eq!(extended(&Machine::new(), running), Tested::Passed);
+        // its estimate is over at the first look, four times
+        let stuck = extended(&Machine::new(), vec![sas(&[], 0.0), started(), sas(&[15], 1e-9)]);
+        assert!(matches!(&stuck, Tested::Unknown(why) if why.contains("still running")), "{stuck:?}");
+        // one without any line is waited for while the stage has time
+        let until_the_end = vec![sas(&[], 0.0), started(), sas(&[], 0.0), sas(&[], 0.0), sas(&[0], long)];
+        assert_eq!(extended(&Machine::new(), until_the_end), Tested::Passed);
+        let mut machine = Machine::new();
+        machine.limit = Duration::ZERO;
+        let none = extended(&machine, vec![sas(&[], 0.0), started(), sas(&[], 0.0)]);
+        assert!(matches!(&none, Tested::Unknown(why) if why.contains("no trace")), "{none:?}");
+    }
+
     #[test]
     fn a_sas_disk_that_logs_a_test_only_at_its_end_is_waited_for() {
-        // the newest first; `seconds` is the disk's own estimate
-        let at = |results: &[u8], seconds: f64| {
-            let mut json =
-                json!({ "device": { "protocol": "SCSI" }, "scsi_extended_self_test_seconds": seconds });
-            for (row, result) in results.iter().enumerate() {
-                let result = json!({ "result": { "value": result, "string": "words" } });
-                json.as_object_mut().unwrap().insert(format!("scsi_self_test_{row}"), result);
-            }
-            Ok(finished(&json, 0))
-        };
+        let at = sas;
         let started = || Ok(finished(&json!({}), 0));
         let tested = |answers| tested_by(SelfTest::Extended, answers);
         let long = 3600.0;
-        assert_eq!(tested(vec![at(&[], long), started(), at(&[], long), at(&[0], long)]), Tested::Passed);
+        let good = vec![at(&[0], long), started(), at(&[0], long), at(&[0, 0], long)];
+        assert_eq!(tested(good), Tested::Passed);
         // what an earlier test found is not the answer of this one
         let after_an_old_fault = vec![at(&[7], long), started(), at(&[7], long), at(&[0, 7], long)];
         assert_eq!(tested(after_an_old_fault), Tested::Passed);

@@ -5,7 +5,7 @@ mod behind;
 use vetting_protocol::plan::SurfaceScan;
 
 use super::super::Facts;
-use super::super::tests::{Machine, Told, arguments, garbage, hung, missing, outcome, recorded, told};
+use super::super::tests::{Kept, Machine, Told, arguments, garbage, hung, missing, outcome, recorded, told};
 use super::*;
 use crate::tools::runner::{Exit, Finished, Invocation};
 

@@ -9,11 +9,12 @@ use crate::tools::runner::ToolError;
 
 /// Attributes that rules judge by their number, and that some drives use for something else, as smartmontools' drive
 /// database (drivedb.h) calls them: what the host read and wrote (OCZ's Barefoot 3 and Intrepid, Indilinx), nothing at all
-/// (Phison, SMART Modular), nobody knows what (JMicron). Micron's client drives flip between 0 and 1 pending corrections
-/// when they are healthy (smartmontools ticket 1227).
-const OTHER_MEANINGS: [(u8, &str); 8] = [
+/// (Phison, SMART Modular), nobody knows what (JMicron), every ECC error, corrected ones too (Smart Storage). Micron's client
+/// drives flip between 0 and 1 pending corrections when they are healthy (smartmontools ticket 1227).
+const OTHER_MEANINGS: [(u8, &str); 9] = [
     (187, "unknown_jmf_attribute"),
     (197, "current_pending_ecc_cnt"),
+    (197, "ecc_error_count"),
     (197, "not_in_use"),
     (198, "host_reads_gib"),
     (198, "not_in_use"),
@@ -60,8 +61,8 @@ pub struct AtaAttribute {
 }
 
 impl AtaAttribute {
-    /// Whether it counts what most drives count under its number.
-    pub fn means_what_its_number_says(&self) -> bool {
+    /// Whether rules for its number are for it: it counts what most drives count under that number, as they do.
+    pub fn is_judged_by_its_number(&self) -> bool {
         !OTHER_MEANINGS.contains(&(self.id, self.name.as_str()))
     }
 
@@ -69,7 +70,7 @@ impl AtaAttribute {
     /// not meet what is something else.
     pub fn key(&self) -> String {
         let Self { id, name, .. } = self;
-        if self.means_what_its_number_says() { format!("{id}_{name}") } else { format!("{name}_{id}") }
+        if self.is_judged_by_its_number() { format!("{id}_{name}") } else { format!("{name}_{id}") }
     }
 }
 
@@ -187,7 +188,8 @@ mod tests {
         read(&json!({ "ata_smart_attributes": { "table": table } })).unwrap().attributes
     }
 
-    /// Names as drivedb.h of smartmontools 7.3 gives them to OCZ-VECTOR, CT500MX500SSD1 and KINGSTON SE100S3100G.
+    /// Names as drivedb.h of smartmontools 7.3 gives them to OCZ-VECTOR, CT500MX500SSD1, KINGSTON SE100S3100G and Smart
+    /// Storage's Xcel-10.
     #[test]
     fn a_number_that_means_something_else_is_not_taken_for_faults() {
         let told = attributes(&[
@@ -196,6 +198,7 @@ mod tests {
             (199, "Host_Writes_GiB", 33_107, "33107"),
             (197, "Current_Pending_ECC_Cnt", 1, "1"),
             (198, "Uncorrectable_Sector_Ct", 4_294_967_296, "0/1"),
+            (197, "ECC_Error_Count", 12, "12"),
         ]);
         let told: Vec<(String, f64)> = told.iter().map(|found| (found.key(), found.raw)).collect();
         let expected = [
@@ -204,6 +207,7 @@ mod tests {
             ("host_writes_gib_199", 33_107.0),
             ("current_pending_ecc_cnt_197", 1.0),
             ("198_uncorrectable_sector_ct", 0.0),
+            ("ecc_error_count_197", 12.0),
         ];
         assert_eq!(told, expected.map(|(key, raw)| (key.to_owned(), raw)));
     }

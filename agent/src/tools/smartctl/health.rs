@@ -34,7 +34,8 @@ pub struct NvmeHealth {
     pub critical_temperature_minutes: Option<f64>,
 }
 
-/// SCSI log pages and defect lists.
+/// SCSI log pages and defect lists. Without the Non-Medium Error log page (06h), which smartctl 7.3 to 7.5 leave out of
+/// their JSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScsiHealth {
     /// Entries of the grown defect list.
@@ -45,8 +46,6 @@ pub struct ScsiHealth {
     pub write: Option<ScsiErrors>,
     /// Verify Error Counter log page (05h).
     pub verify: Option<ScsiErrors>,
-    /// Non-Medium Error log page (06h); smartctl 7.3 and 7.4 leave it out of their JSON.
-    pub non_medium_errors: Option<f64>,
     /// Pending Defects log page (15h).
     pub pending_defects: Option<f64>,
     /// Percentage used endurance indicator of a solid state medium (11h); may exceed 100.
@@ -129,7 +128,6 @@ fn scsi(json: &Value, exit: ExitBits) -> Result<ScsiHealth, ToolError> {
         read,
         write,
         verify,
-        non_medium_errors: number(json, "/scsi_error_counter_log/non_medium_error/count"),
         pending_defects: number(json, "/scsi_pending_defects/count"),
         percentage_used: number(json, "/scsi_percentage_used_endurance_indicator"),
     })

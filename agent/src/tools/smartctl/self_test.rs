@@ -89,7 +89,7 @@ pub fn parse(finished: &Finished) -> Result<Status, ToolError> {
     match json.pointer("/device/protocol").and_then(Value::as_str) {
         Some("ATA") => ata(&json),
         Some("NVMe") => nvme(&json, exit),
-        Some("SCSI") => Ok(scsi(&json)),
+        Some("SCSI") => scsi(&json, exit),
         Some(other) => Err(garbage(format!("the protocol `{other}` is not known here"))),
         None => Err(garbage("it does not tell the disk's protocol")),
     }
@@ -150,7 +150,7 @@ fn ata(json: &Value) -> Result<Status, ToolError> {
 fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     let Some(log) = json.get("nvme_self_test_log") else {
         if exit.command_failed() {
-            return Err(garbage(format!("the log of self-tests cannot be read ({})", words(json))));
+            return Err(log_unread(json));
         }
         return Ok(Status {
             supported: false,
@@ -183,9 +183,12 @@ fn nvme(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     Ok(Status { supported: true, state, shows_running: true, under_way, log_mark, minutes: (None, None) })
 }
 
-/// Log page 10h (SPC-5, 7.3.21), results 0h to Fh.
-fn scsi(json: &Value) -> Status {
+/// Log page 10h (SPC-5, 7.3.21), results 0h to Fh. One that is empty is no failure of smartctl.
+fn scsi(json: &Value, exit: ExitBits) -> Result<Status, ToolError> {
     let newest = json.get("scsi_self_test_0");
+    if newest.is_none() && exit.command_failed() {
+        return Err(log_unread(json));
+    }
     let result = newest.and_then(|row| row.pointer("/result/value")).and_then(Value::as_u64);
     let what = || text(json, "/scsi_self_test_0/result/string");
     let current = json.get("scsi_self_test_status");
@@ -205,14 +208,18 @@ fn scsi(json: &Value) -> Status {
     // a full log is as long after a test as before, and two tests of one hour look alike
     let rows: Vec<&Value> = (0..20).filter_map(|row| json.get(format!("scsi_self_test_{row}"))).collect();
     let extended = json.pointer("/scsi_extended_self_test_seconds").and_then(Value::as_f64);
-    Status {
+    Ok(Status {
         supported: true,
         state,
         shows_running: in_progress.is_some(),
         under_way: None,
         log_mark: format!("{} {rows:?}", rows.len()),
         minutes: (None, extended.map(|seconds| seconds / 60.0)),
-    }
+    })
+}
+
+fn log_unread(json: &Value) -> ToolError {
+    garbage(format!("the log of self-tests cannot be read ({})", words(json)))
 }
 
 #[cfg(test)]
@@ -295,6 +302,10 @@ mod tests {
         });
         let reason = parse(&finished(&refused, 4)).unwrap_err().reason();
         assert!(reason.contains("cannot be read (Read Self-test Log failed"), "{reason}");
+        // without log page 10h nothing would ever tell how a test ended
+        let no_log = json!({ "device": { "protocol": "SCSI" } });
+        assert!(parse(&finished(&no_log, 4)).unwrap_err().reason().contains("cannot be read"));
+        assert_eq!(parse(&finished(&no_log, 0)).unwrap().state, State::Passed);
         let scsi = |result: u8| {
             let json = json!({
                 "device": { "protocol": "SCSI" },

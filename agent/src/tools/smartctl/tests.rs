@@ -106,6 +106,37 @@ fn a_temperature_of_zero_of_a_sas_disk_is_none() {
     assert_eq!(report("7.3-sas-good").temperature_celsius, Some(29.0));
 }
 
+#[test]
+fn limits_of_temperature_are_those_that_the_drive_tells() {
+    let told = |case: &str, before: &str, after: &str| {
+        let good = fixture(TOOL, case);
+        let text = String::from_utf8(good.stdout.clone()).unwrap();
+        assert!(text.contains(before));
+        match parse(&Finished { stdout: text.replace(before, after).into(), ..good }).unwrap() {
+            Answer::Report(report) => {
+                let TemperatureLimits { recommended, highest } = report.temperature_limits;
+                (recommended, highest)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    let sas = |trip: u32| told("7.3-sas-good", "\"drive_trip\": 65", &format!("\"drive_trip\": {trip}"));
+    assert_eq!(sas(70), (None, Some(70.0)));
+    for none in [0, 255, 65_535] {
+        assert_eq!(sas(none), (None, None), "{none}");
+    }
+    let ata = |limits: &str| {
+        let range = "\"power_cycle_min\": 22, \"power_cycle_max\": 28";
+        let current = "\"current\": 34\n }";
+        told("7.3-ata-good", current, &format!("\"current\": 34, {range}{limits} }}"))
+    };
+    let all = ", \"op_limit_max\": 80, \"op_limit_min\": -5, \"limit_min\": -10, \"limit_max\": 85";
+    assert_eq!(ata(all), (Some(80.0), Some(85.0)));
+    // SCT without a table of its history
+    assert_eq!(ata(", \"op_limit_max\": 39"), (Some(39.0), None));
+    assert_eq!(ata(""), (None, None));
+}
+
 /// For trying the parser by hand: `SMARTCTL_SAMPLES=folder cargo test -- --ignored --nocapture samples`.
 #[test]
 #[ignore = "needs a folder of smartctl outputs"]

@@ -1,5 +1,8 @@
 //! RAID controllers: drives that only they know, and the volumes that stand back for them.
 
+use vetting_protocol::agent_api::Record;
+use vetting_protocol::limit::LimitGrade;
+
 use super::*;
 
 /// `sda` is a volume of a MegaRAID controller with two drives.
@@ -342,4 +345,44 @@ fn drives_behind_one_hpe_controller_take_turns() {
     assert_eq!(*overlapped.lock().unwrap(), 0);
     let reports = tools.calls_of("smartctl").iter().filter(|call| call.contains("-x -d cciss,1")).count();
     assert_eq!(reports, 2, "before the load and after it");
+}
+
+/// Key, grade and value of each limit, by drive.
+fn limits_told(kept: &Kept) -> Vec<(String, LimitGrade, f64)> {
+    let told = |record| match record {
+        Record::HardwareLimits { limits } => limits,
+        _ => Vec::new(),
+    };
+    let limits = kept.records().into_iter().flat_map(told);
+    let mut limits: Vec<_> = limits.map(|limit| (limit.key, limit.grade, limit.value)).collect();
+    limits.sort_by(|one, other| one.0.cmp(&other.0));
+    limits
+}
+
+#[test]
+fn a_drive_that_the_kernel_does_not_measure_gives_its_own_limits_of_temperature() {
+    let machine = behind_megaraid();
+    let tools = Told::new(|invocation: &Invocation| match arguments(invocation) {
+        words if words.contains("--scan-open") => recorded("smartctl", "7.4-scan-megaraid"),
+        words if words.contains("-d megaraid,8 /dev/bus/0") => recorded("smartctl", "7.3-sas-good"),
+        words if words.contains("-d sat+megaraid,9 /dev/bus/0") => {
+            let good = recorded("smartctl", "7.3-ata-good")?;
+            let limits = "\"current\": 34, \"op_limit_max\": 60, \"limit_min\": -41, \"limit_max\": 70\n }";
+            let text = String::from_utf8(good.stdout.clone()).unwrap();
+            Ok(Finished { stdout: text.replace("\"current\": 34\n }", limits).into(), ..good })
+        }
+        _ => good_load(invocation),
+    });
+    let of_drives = [
+        ("disk/megaraid,8".to_owned(), LimitGrade::Critical, 65.0),
+        ("disk/sat+megaraid,9".to_owned(), LimitGrade::Warning, 60.0),
+        ("disk/sat+megaraid,9".to_owned(), LimitGrade::Critical, 70.0),
+    ];
+    assert_eq!(limits_told(&machine.run(&WORK, &tools).1), of_drives);
+    let sas = Told::new(|_: &Invocation| recorded("smartctl", "7.3-sas-good"));
+    let machine = Machine::new().with_disk("sda");
+    let of_sda = [("disk/sda".to_owned(), LimitGrade::Critical, 65.0)];
+    assert_eq!(limits_told(&machine.run(&WORK, &sas).1), of_sda);
+    machine.file("sys/block/sda/device/hwmon/hwmon2/name", "drivetemp\n");
+    assert!(limits_told(&machine.run(&WORK, &sas).1).is_empty());
 }
