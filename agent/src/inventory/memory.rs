@@ -71,7 +71,8 @@ fn ecc(tables: &Tables, devices: &[SMBiosMemoryDevice<'_>], absent: &mut Absence
     None
 }
 
-/// A module that is as wide as its data. Memory that is no DIMM (HBM, LPDDR) may correct errors all the same.
+/// A module no wider than its data, which are a plain number of bits: many boards write the width of an ECC module (72, DDR5's
+/// 80) in both places. Memory that is no DIMM (HBM, LPDDR) may correct errors all the same.
 fn has_no_check_bits(device: &SMBiosMemoryDevice<'_>) -> bool {
     let is_dimm = device.memory_type().is_some_and(|found| {
         matches!(
@@ -90,7 +91,7 @@ fn has_no_check_bits(device: &SMBiosMemoryDevice<'_>) -> bool {
     let widths = known(device.total_width()).zip(known(device.data_width()));
     is_dimm
         && matches!(size_bytes(device), Size::Bytes(_))
-        && widths.is_some_and(|(total, data)| total <= data)
+        && widths.is_some_and(|(total, data)| total <= data && total.is_power_of_two())
 }
 
 /// Whether any array of system memory corrects errors.
@@ -288,6 +289,8 @@ mod tests {
         let (ddr4, hbm) = (0x1a, 0x20);
         for (correction, modules, ecc) in [
             (multi_bit, [(72, 64, ddr4), (72, 64, ddr4)], Some(true)),
+            // as many boards write them for modules with ECC
+            (multi_bit, [(72, 72, ddr4), (80, 80, ddr4)], Some(true)),
             // not known, as QEMU says, and memory that is no module
             (multi_bit, [(0xffff, 0xffff, ddr4), (64, 64, hbm)], Some(true)),
             (none, [(72, 64, ddr4), (72, 64, ddr4)], Some(false)),

@@ -95,7 +95,7 @@ fn ask_all(
         let mut outcomes = side_by_side(&targets.chosen, DiskBudget::UNLIMITED, |target| {
             let is_volume = behind.made(context, &target.disk.name);
             let turn = behind.turn_of(&target.device);
-            vec![one(target.index, &Subject::of(target, turn), is_volume)]
+            vec![one(target.index, &Subject::of(context, target, turn), is_volume)]
         });
         let crashed = || vec![Outcome::error("the test of drives behind controllers crashed")];
         outcomes.extend(others.join().unwrap_or_else(|_| crashed()));
@@ -129,8 +129,9 @@ struct Subject<'t> {
 }
 
 impl<'t> Subject<'t> {
-    fn of(target: &'t Target<'t>, turn: Turn) -> Self {
-        Self { name: target.disk.name.clone(), drive: Drive::of(&*target.device), turn, target: Some(target) }
+    fn of(context: &StageContext<'_>, target: &'t Target<'t>, turn: Turn) -> Self {
+        let drive = way_to(context, target.disk, Drive::of(&*target.device), &turn);
+        Self { name: target.disk.name.clone(), drive, turn, target: Some(target) }
     }
 
     fn behind_controller(drive: &DriveBehind) -> Self {
@@ -160,7 +161,8 @@ fn ask(
     advance: impl Fn(f64, Option<Duration>),
 ) -> (Found, Option<Counters>) {
     let name = &subject.name;
-    let tested = self_test::run(context, &subject.drive, &subject.turn, self_test, self_test::POLL, &advance);
+    let test = if is_volume { SelfTest::None } else { self_test };
+    let tested = self_test::run(context, &subject.drive, &subject.turn, test, self_test::POLL, &advance);
     let answer = report_of(context, subject);
     if let Some(vanished) = subject.target.and_then(|target| disks::vanished(context, target)) {
         return (Found::new(vanished, json!({})), None);
@@ -213,22 +215,26 @@ fn note(details: &mut Value, name: &str, words: impl Into<Value>) {
     }
 }
 
-/// Asks a drive; one behind a USB bridge that smartctl does not know is asked once more in the way that most of these
-/// bridges understand (SAT).
 fn report_of(context: &StageContext<'_>, subject: &Subject<'_>) -> Result<Answer, ToolError> {
-    let ask = |drive: &Drive| smartctl::parse(&subject.turn.run(context, &smartctl::invocation(drive))?);
-    let answer = ask(&subject.drive)?;
-    let is_usb = subject.disk().and_then(|disk| disk.bus) == Some(DiskBus::Usb);
-    match answer {
-        Answer::NotSupported { reason } if is_usb => {
-            let drive = Drive { device_type: Some("sat".to_owned()), ..subject.drive.clone() };
-            // a bridge that does not understand that either has no SMART
-            match ask(&drive) {
-                Ok(Answer::NotOpened { .. }) | Err(_) => Ok(Answer::NotSupported { reason }),
-                answer => answer,
-            }
-        }
-        answer => Ok(answer),
+    answer_of(context, &subject.drive, &subject.turn)
+}
+
+fn answer_of(context: &StageContext<'_>, drive: &Drive, turn: &Turn) -> Result<Answer, ToolError> {
+    smartctl::parse(&turn.run(context, &smartctl::invocation(drive))?)
+}
+
+/// How a disk is asked: one behind a USB bridge that smartctl does not know in the way that most of these bridges understand
+/// (SAT), if that is answered. A bridge that does not understand that either has no SMART.
+fn way_to(context: &StageContext<'_>, disk: &Disk, drive: Drive, turn: &Turn) -> Drive {
+    let is_unknown = disk.bus == Some(DiskBus::Usb)
+        && matches!(answer_of(context, &drive, turn), Ok(Answer::NotSupported { .. }));
+    if !is_unknown {
+        return drive;
+    }
+    let through_sat = Drive { device_type: Some("sat".to_owned()), ..drive.clone() };
+    match answer_of(context, &through_sat, turn) {
+        Ok(Answer::Report(_)) => through_sat,
+        Ok(Answer::NotSupported { .. } | Answer::NotOpened { .. }) | Err(_) => drive,
     }
 }
 

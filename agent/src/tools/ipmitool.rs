@@ -33,13 +33,18 @@ fn partly<T>(
     let failed = finished.success(TOOL);
     finished.code(TOOL)?;
     match (failed, rows(finished)) {
-        (Ok(()), rows) => {
-            let words = (!finished.stderr.trim_ascii().is_empty()).then(|| finished.last_words());
-            rows.map(|rows| Partly { rows, missing: words })
-        }
+        (Ok(()), rows) => rows.map(|rows| Partly { rows, missing: complaint(finished) }),
         (Err(error), Ok(rows)) if !rows.is_empty() => Ok(Partly { rows, missing: Some(error.reason()) }),
         (Err(error), _) => Err(error),
     }
+}
+
+/// The last line on stderr. That there is no list of makers' numbers, which the image leaves out, is said in each call and of no
+/// sensor.
+fn complaint(finished: &Finished) -> Option<String> {
+    let text = String::from_utf8_lossy(&finished.stderr);
+    let complains = |line: &&str| !line.is_empty() && !line.starts_with("IANA PEN registry");
+    text.lines().map(str::trim).rfind(complains).map(ToOwned::to_owned)
 }
 
 /// Asks who the BMC is.

@@ -17,7 +17,8 @@ use super::runner::{Finished, Invocation, ToolError};
 
 pub use ata::{AtaAttribute, AtaHealth};
 pub use drives::{
-    Drive, Identity, MOST_CCISS, identify, is_cciss, parse_identity, parse_scan, scan, shows_volumes,
+    Drive, Identity, MOST_CCISS, identify, numbers_its_drives, parse_identity, parse_scan, scan,
+    shows_volumes,
 };
 pub use health::{NvmeHealth, ScsiErrors, ScsiHealth};
 

@@ -349,8 +349,10 @@ impl PciDevice {
 
     /// The driver that works it here; absent where there is none, or one that only keeps it for a guest or a program.
     pub fn working_driver(&self) -> Option<&str> {
-        const KEEPERS: [&str; 4] = ["vfio-pci", "pci-stub", "uio_pci_generic", "xen-pciback"];
-        self.driver.as_deref().filter(|driver| !KEEPERS.contains(driver))
+        const KEEPERS: [&str; 4] = ["pci-stub", "pciback", "uio_pci_generic", "igb_uio"];
+        // the makers' own are called `mlx5-vfio-pci` and the like
+        let is_vfio = |driver: &str| driver.ends_with("vfio-pci") || driver.ends_with("vfio_pci");
+        self.driver.as_deref().filter(|driver| !KEEPERS.contains(driver) && !is_vfio(driver))
     }
 
     /// Vendor and device in words, as far as the PCI id list knows them.

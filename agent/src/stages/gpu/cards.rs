@@ -75,7 +75,7 @@ impl Card {
     }
 
     /// Whether a driver has it that may work it; one of a virtual machine's host only passes it on.
-    pub(super) fn has_driver(&self) -> bool {
+    pub(super) fn is_worked(&self) -> bool {
         self.is_worked
     }
 

@@ -97,7 +97,7 @@ pub(in crate::stages) fn beside(
 
 /// Whether there is a GPU that may be worked.
 pub(in crate::stages) fn can_work_any(functions: &[PciDevice]) -> bool {
-    Cards::of(functions).gpus.iter().any(Card::has_driver)
+    Cards::of(functions).gpus.iter().any(Card::is_worked)
 }
 
 /// Works the GPUs.

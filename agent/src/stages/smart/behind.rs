@@ -105,7 +105,7 @@ fn found(context: &StageContext<'_>) -> Result<(Vec<Drive>, BTreeSet<String>), T
             None => drives.push(drive),
         }
     }
-    if controllers.iter().any(|driver| smartctl::is_cciss(driver)) {
+    if controllers.iter().any(|driver| smartctl::numbers_its_drives(driver)) {
         for volume in volumes(context).into_values() {
             drives.extend(numbered(context, &volume)?);
         }

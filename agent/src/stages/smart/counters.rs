@@ -68,7 +68,7 @@ impl Counters {
 
 /// Asks a disk again after the load.
 pub(in super::super) fn after_load(context: &StageContext<'_>, target: &Target<'_>) -> Found {
-    let found = compare(context, &Subject::of(target, Turn::default()));
+    let found = compare(context, &Subject::of(context, target, Turn::default()));
     let vanished = disks::vanished(context, target).map(|gone| Found::new(gone, json!({})));
     vanished.unwrap_or(found)
 }

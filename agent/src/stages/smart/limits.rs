@@ -23,7 +23,8 @@ pub(super) fn tell(context: &StageContext<'_>, subject: &Subject<'_>, report: &S
             value: value?,
             unit: "celsius".to_owned(),
             origin: format!("smartctl, {words} temperature"),
-            observed: report.temperature_celsius,
+            // a chip that idles beyond its critical limit would have switched off, a drive goes on
+            observed: report.temperature_celsius.filter(|_| grade == LimitGrade::Warning),
             asserted: None,
         })
     };

@@ -63,8 +63,8 @@ pub(super) fn usual_time(test: SelfTest) -> Duration {
     }
 }
 
-/// Starts the test and waits for its end, asking every `poll`. A disk that smartctl cannot speak to has no self-test
-/// either: its report tells what is the matter.
+/// Starts the test and waits for its end, asking every `poll`. Of a disk that smartctl cannot speak to at all nobody asks what
+/// became of it: its report tells what is the matter.
 pub(super) fn run(
     context: &StageContext<'_>,
     drive: &Drive,
@@ -78,7 +78,7 @@ pub(super) fn run(
         || -> Result<Status, ToolError> { self_test::parse(&turn.run(context, &self_test::ask(drive))?) };
     let before = match ask() {
         Ok(status) if status.supported => status,
-        Ok(_) | Err(ToolError::Failed { .. }) => return Tested::NotSupported,
+        Ok(_) => return Tested::NotSupported,
         Err(error) => return Tested::Unknown(error.reason()),
     };
     let started = turn.run(context, &start).and_then(|finished| self_test::parse_start(&finished));
@@ -190,15 +190,11 @@ mod tests {
     }
 
     fn tested_on(machine: &Machine, test: SelfTest, answers: Vec<Result<Finished, ToolError>>) -> Tested {
-        let turn = AtomicUsize::new(0);
+        let asked = AtomicUsize::new(0);
         let answers: Vec<_> = answers.into_iter().map(|answer| std::sync::Mutex::new(Some(answer))).collect();
         let tools = Told::new(move |_: &Invocation| {
-            let turn = turn.fetch_add(1, Ordering::SeqCst);
-            answers[turn.min(answers.len() - 1)]
-                .lock()
-                .unwrap()
-                .take()
-                .expect("asked once more than expected")
+            let nth = asked.fetch_add(1, Ordering::SeqCst);
+            answers[nth.min(answers.len() - 1)].lock().unwrap().take().expect("asked once more than expected")
         });
         machine.with_context(&tools, |context| {
             run(context, &Drive::of("/dev/sda"), &Turn::default(), test, Duration::ZERO, &|_, _| {})
@@ -242,19 +238,18 @@ mod tests {
 
     #[test]
     fn a_sas_disk_that_logs_a_test_only_at_its_end_is_waited_for() {
-        let at = sas;
         let started = || Ok(finished(&json!({}), 0));
         let tested = |answers| tested_by(SelfTest::Extended, answers);
         let long = 3600.0;
-        let good = vec![at(&[0], long), started(), at(&[0], long), at(&[0, 0], long)];
+        let good = vec![sas(&[0], long), started(), sas(&[0], long), sas(&[0, 0], long)];
         assert_eq!(tested(good), Tested::Passed);
         // what an earlier test found is not the answer of this one
-        let after_an_old_fault = vec![at(&[7], long), started(), at(&[7], long), at(&[0, 7], long)];
+        let after_an_old_fault = vec![sas(&[7], long), started(), sas(&[7], long), sas(&[0, 7], long)];
         assert_eq!(tested(after_an_old_fault), Tested::Passed);
-        let failed = tested(vec![at(&[0], long), started(), at(&[0], long), at(&[7, 0], long)]);
+        let failed = tested(vec![sas(&[0], long), started(), sas(&[0], long), sas(&[7, 0], long)]);
         assert_eq!(failed, Tested::Failed("words".to_owned()));
         // its time is over, and there is no trace
-        let none = tested(vec![at(&[0], 1e-6), started(), at(&[0], 1e-6)]);
+        let none = tested(vec![sas(&[0], 1e-6), started(), sas(&[0], 1e-6)]);
         assert!(matches!(none, Tested::Unknown(_)), "{none:?}");
     }
 

@@ -313,6 +313,18 @@ fn a_disk_that_does_not_say_what_it_hides_has_no_such_measurement() {
 }
 
 #[test]
+fn a_disk_that_is_away_when_its_self_test_is_due_is_no_pass() {
+    let machine = Machine::new().with_disk("sda");
+    let tools = Told::new(|invocation: &Invocation| {
+        let is_due = arguments(invocation).contains("-l selftest");
+        recorded("smartctl", if is_due { "7.4-open-failed" } else { "7.3-ata-good" })
+    });
+    let short = StageWork::Smart { self_test: SelfTest::Short };
+    assert!(matches!(outcome(machine.run(&short, &tools).0), Outcome::Error { .. }));
+    assert_eq!(outcome(machine.run(&WORK, &tools).0), Outcome::Pass);
+}
+
+#[test]
 fn a_usb_bridge_that_smartctl_does_not_know_is_asked_through_sat() {
     let mut machine = Machine::new().with_disk("sda");
     machine.inventory.disks[0].bus = Some(DiskBus::Usb);

@@ -142,6 +142,9 @@ mod tests {
             assert_eq!(some.rows, parse(&whole).unwrap().rows);
             assert!(some.missing.unwrap().contains("Error reading sensor PSU2"));
         }
+        // of a real run in the live image
+        let unnamed = b"IANA PEN registry open failed: No such file or directory\n".to_vec();
+        assert_eq!(parse(&Finished { stderr: unnamed, ..whole.clone() }).unwrap().missing, None);
         let none = Finished { exit: Exit::Code(1), stderr, stdout: Vec::new(), ..whole };
         assert!(matches!(parse(&none), Err(ToolError::Failed { .. })));
     }

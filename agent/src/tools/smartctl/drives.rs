@@ -118,7 +118,7 @@ pub fn shows_volumes(driver: &str) -> bool {
 }
 
 /// Whether the drives behind this driver are numbered and asked with `-d cciss,N`; smartctl does not list them.
-pub fn is_cciss(driver: &str) -> bool {
+pub fn numbers_its_drives(driver: &str) -> bool {
     ["hpsa", "smartpqi"].contains(&driver)
 }
 

@@ -150,40 +150,21 @@ pub(super) fn self_test_failures(json: &Value) -> Option<f64> {
         };
         return Some(table.iter().filter(failed).count() as f64);
     }
-    let tests: Vec<ScsiTest> =
-        (0..20).filter_map(|row| json.get(format!("scsi_self_test_{row}"))).map(ScsiTest::of).collect();
-    (!tests.is_empty()).then(|| tests.iter().filter(|test| test.counts(&tests)).count() as f64)
+    let rows: Vec<&Value> = (0..20).filter_map(|row| json.get(format!("scsi_self_test_{row}"))).collect();
+    let is_current = |row: &&&Value| !scsi_outdates(row);
+    let failed = |row: &&&Value| scsi_result(row).is_some_and(|result| (3..=7).contains(&result));
+    (!rows.is_empty()).then(|| rows.iter().take_while(is_current).filter(failed).count() as f64)
 }
 
-/// One row of the Self-Test Results log page (SPC-5, 7.3.21), which has the newest first.
-struct ScsiTest {
-    /// 0h to Fh.
-    result: Option<u64>,
-    is_extended: bool,
-    /// Hours under power when it ended.
-    hours: Option<f64>,
+/// The result of a row of the Self-Test Results log page (SPC-5, 7.3.21), which has the newest first.
+fn scsi_result(row: &Value) -> Option<u64> {
+    row.pointer("/result/value").and_then(Value::as_u64)
 }
 
-impl ScsiTest {
-    /// Accumulated power on hours that the page cannot count beyond.
-    const MOST_HOURS: f64 = 65_535.0;
-
-    fn of(row: &Value) -> Self {
-        // background and foreground
-        let is_extended = matches!(row.pointer("/code/value").and_then(Value::as_u64), Some(2 | 6));
-        Self {
-            result: row.pointer("/result/value").and_then(Value::as_u64),
-            is_extended,
-            hours: number(row, "/power_on_time/hours").filter(|hours| *hours < Self::MOST_HOURS),
-        }
-    }
-
-    /// It failed, and no extended test that passed came later: what smartctl counts of an ATA disk, too.
-    fn counts(&self, tests: &[Self]) -> bool {
-        let is_later = |other: &Self| other.hours.zip(self.hours).is_some_and(|(other, own)| other > own);
-        let outdates = |other: &Self| other.is_extended && other.result == Some(0) && is_later(other);
-        self.result.is_some_and(|result| (3..=7).contains(&result)) && !tests.iter().any(outdates)
-    }
+/// An extended test that passed, in the background or foreground: as with ATA disks, what failed before it counts no more.
+fn scsi_outdates(row: &Value) -> bool {
+    let is_extended = matches!(row.pointer("/code/value").and_then(Value::as_u64), Some(2 | 6));
+    is_extended && scsi_result(row) == Some(0)
 }
 
 #[cfg(test)]
@@ -192,14 +173,11 @@ mod tests {
 
     use super::*;
 
-    /// Failures among tests of these codes, results and hours, the newest first.
-    fn failures(tests: &[(u8, u8, Option<u32>)]) -> Option<f64> {
+    /// Failures among tests of these codes and results, the newest first.
+    fn failures(tests: &[(u8, u8)]) -> Option<f64> {
         let mut json = json!({});
-        for (row, (code, result, hours)) in tests.iter().enumerate() {
-            let mut test = json!({ "code": { "value": code }, "result": { "value": result } });
-            if let Some(hours) = hours {
-                test["power_on_time"] = json!({ "hours": hours, "aka": "accumulated_power_on_hours" });
-            }
+        for (row, (code, result)) in tests.iter().enumerate() {
+            let test = json!({ "code": { "value": code }, "result": { "value": result } });
             json[format!("scsi_self_test_{row}")] = test;
         }
         self_test_failures(&json)
@@ -208,16 +186,13 @@ mod tests {
     #[test]
     fn a_failed_self_test_of_a_sas_disk_is_outdated_by_an_extended_one_that_passed_later() {
         assert_eq!(failures(&[]), None);
-        let failed = (2, 7, Some(2400));
-        assert_eq!(failures(&[(2, 0, Some(2410)), failed, (1, 3, Some(9))]), Some(0.0));
-        assert_eq!(failures(&[(6, 0, Some(2410)), failed]), Some(0.0), "in the foreground");
-        for later in [(1, 0, Some(2410)), (2, 2, Some(2410)), (2, 0, None), (2, 0, Some(2400))] {
+        let failed = (2, 7);
+        assert_eq!(failures(&[(2, 0), failed, (1, 3)]), Some(0.0));
+        assert_eq!(failures(&[(6, 0), failed]), Some(0.0), "in the foreground");
+        for later in [(1, 0), (2, 2), (2, 15)] {
             assert_eq!(failures(&[later, failed]), Some(1.0), "{later:?}");
         }
         // it failed again
-        assert_eq!(failures(&[(1, 4, Some(2420)), (2, 0, Some(2410)), failed]), Some(1.0));
-        // the page cannot tell which came later
-        assert_eq!(failures(&[(2, 0, Some(65_535)), (2, 7, Some(65_535))]), Some(1.0));
-        assert_eq!(failures(&[(2, 0, Some(2410)), (2, 7, None)]), Some(1.0));
+        assert_eq!(failures(&[(1, 4), (2, 0), failed]), Some(1.0));
     }
 }

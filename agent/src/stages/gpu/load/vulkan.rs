@@ -21,7 +21,7 @@ pub(super) fn work(context: &StageContext<'_>, card: &Card, duration: Duration, 
         let words = [without, reason].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>();
         Part::not_loaded(&format!("{}: {}", card.name(), words.join(", and ")))
     };
-    if !card.has_driver() {
+    if !card.is_worked() {
         return not_loaded("no driver is bound to it");
     }
     let answer =
