@@ -68,7 +68,7 @@ impl Counters {
 
 /// Asks a disk again after the load.
 pub(in super::super) fn after_load(context: &StageContext<'_>, target: &Target<'_>) -> Found {
-    let found = compare(context, &Subject::of(context, target, Turn::default()));
+    let found = compare(context, &target.disk.name, || Subject::of(context, target, Turn::default()));
     let vanished = disks::vanished(context, target).map(|gone| Found::new(gone, json!({})));
     vanished.unwrap_or(found)
 }
@@ -81,18 +81,18 @@ pub(in super::super) fn drives_after_load(
 ) -> Vec<Outcome> {
     behind::each(&context.facts.drives_behind, first, |ordinal, drive| {
         sub_steps.run(ordinal, &format!("{} SMART after", drive.name), || {
-            compare(context, &Subject::behind_controller(drive))
+            compare(context, &drive.name, || Subject::behind_controller(drive))
         })
     })
 }
 
-/// Asks again and measures what grew. What had no SMART before has nothing to compare.
-fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
-    let name = &subject.name;
+/// Asks again and measures what grew. What had no SMART before has nothing to compare, and is not asked.
+fn compare<'t>(context: &StageContext<'_>, name: &str, subject: impl FnOnce() -> Subject<'t>) -> Found {
     let Some(before) = context.facts.smart_counters.get(name) else {
         return Found::new(Outcome::Pass, json!({ "notes": ["there is no reading from before the load"] }));
     };
-    let answer = report_of(context, subject);
+    let subject = subject();
+    let answer = report_of(context, &subject);
     let report = match answer {
         Ok(Answer::Report(report)) => report,
         Ok(Answer::NotSupported { reason } | Answer::NotOpened { reason }) => {
@@ -101,12 +101,12 @@ fn compare(context: &StageContext<'_>, subject: &Subject<'_>) -> Found {
         }
         Err(error) => return Found::new(Outcome::error(format!("{name}: {}", error.reason())), json!({})),
     };
-    measure(context, subject, &report);
+    measure(context, &subject, &report);
     let after = Counters::of(&report);
     for (counter, growth) in after.growth_since(before) {
         context.measure("smart_growth", format!("{name}/{counter}"), growth, "count");
     }
-    Found::new(health_outcome(subject, &report), details(&report))
+    Found::new(health_outcome(&subject, &report), details(&report))
 }
 
 #[cfg(test)]
