@@ -164,6 +164,53 @@ impl Link for FakeLink {
     }
 }
 
+/// The same link, and what happens before it is asked for its next answer, or for room by the sidecar.
+struct Watched {
+    link: Arc<FakeLink>,
+    before_answer: fn(&FakeLink),
+    before_room: fn(),
+}
+
+impl Watched {
+    fn of(link: &Arc<FakeLink>) -> Self {
+        Self { link: Arc::clone(link), before_answer: |_| {}, before_room: || {} }
+    }
+}
+
+impl Reporter for Watched {
+    fn record(&self, record: Record) {
+        self.link.record(record);
+    }
+
+    fn wait_for_room(&self) {
+        (self.before_room)();
+        self.link.wait_for_room();
+    }
+}
+
+impl Link for Watched {
+    fn flush(&self, cancel: &Cancel) -> Result<Directive, UplinkError> {
+        self.link.flush(cancel)
+    }
+
+    fn directive(&self) -> Directive {
+        self.link.directive()
+    }
+
+    fn failure(&self) -> Option<UplinkError> {
+        self.link.failure()
+    }
+
+    fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
+        (self.before_answer)(&self.link);
+        self.link.next_answer(seen, cancel)
+    }
+
+    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError> {
+        self.link.store(kind, name, body, cancel)
+    }
+}
+
 /// A verdict when the pipeline is over.
 fn plain(records: &[Record]) -> Directive {
     let over = records.iter().any(|record| matches!(record, Record::PipelineFinished { .. }));

@@ -21,41 +21,11 @@ fn what_tools_wrote_is_stored_word_for_word_and_a_stage_without_tools_stores_not
     assert!(body.contains("\"tool\":\"wipefs\"") && body.contains("wipefs is not installed"), "{body}");
 }
 
-/// A sidecar that panics in its first sample.
-struct Panicking(Arc<FakeLink>);
-
-impl Reporter for Panicking {
-    fn record(&self, record: Record) {
-        self.0.record(record);
-    }
-
-    fn wait_for_room(&self) {
-        panic!("on purpose");
-    }
-}
-
-impl Link for Panicking {
-    fn flush(&self, cancel: &Cancel) -> Result<Directive, UplinkError> {
-        self.0.flush(cancel)
-    }
-    fn directive(&self) -> Directive {
-        self.0.directive()
-    }
-    fn failure(&self) -> Option<UplinkError> {
-        None
-    }
-    fn next_answer(&self, seen: u64, cancel: &Cancel) -> Result<(Directive, u64), UplinkError> {
-        self.0.next_answer(seen, cancel)
-    }
-    fn store(&self, kind: &str, name: &str, body: Vec<u8>, cancel: &Cancel) -> Result<(), UplinkError> {
-        self.0.store(kind, name, body, cancel)
-    }
-}
-
 #[test]
 fn sensors_whose_thread_died_are_told_of() {
     let bench = Bench::new(FakeLink::new(plain));
-    bench.run_over(Arc::new(Panicking(Arc::clone(&bench.link))), PASS);
+    let panicking = Watched { before_room: || panic!("on purpose"), ..Watched::of(&bench.link) };
+    bench.run_over(Arc::new(panicking), PASS);
     let events = bench.link.events();
     assert_eq!(events, [(EventLevel::Error, "sensors_unavailable".to_owned())]);
     let last = bench.link.steps().pop();
