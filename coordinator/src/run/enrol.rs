@@ -3,6 +3,8 @@
 //! Nothing a machine says is trusted: it is shown to an operator, cleaned, and compared with what is recorded. What it
 //! cannot do: register itself without a token, take the place of a registered machine, or fill the database.
 
+mod identity;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde_json::json;
@@ -12,19 +14,20 @@ use vetting_protocol::enrolment::{Adopt, Adopted, EnrolAnswer, EnrolRequest, Ide
 use vetting_protocol::ids::{HostId, MacAddress, RunId};
 use vetting_protocol::secret::Secret;
 
+use identity::{described, primary_card, record_identity, take_over_cards};
+
 use super::claimant::known_machines;
 use super::driver::{Driver, to_its_end};
 use super::error::RunError;
 use super::orders::{Recipe, place};
 use super::{secrets, specs};
-use crate::enrolment::recognise::{Recognition, is_movable, recognise, telling_uuid};
-use crate::enrolment::uuid::SystemUuid;
+use crate::enrolment::recognise::{Recognition, recognise};
 use crate::enrolment::words;
 use crate::store::enrolment::{self, EnrolmentRow, EnrolmentState, NewEnrolment, TokenRow};
 use crate::store::events::{self, EventValues};
 use crate::store::hosts::{self, HostRow, HostValues};
 use crate::store::runs::OverrideFlags;
-use crate::store::{Connection, StoreError, identities};
+use crate::store::{Connection, StoreError};
 
 /// Between two questions of a machine that waits.
 const ASK_AGAIN_MS: u64 = 5_000;
@@ -404,76 +407,6 @@ fn why_useless(token: &TokenRow, now_ms: i64) -> &'static str {
     } else {
         "is used up"
     }
-}
-
-/// The card a new host is registered with: the one it booted from, else the first that stays with its machine.
-///
-/// # Errors
-/// It has none.
-fn primary_card(identity: &Identity) -> Result<MacAddress, RunError> {
-    let any = || firm_cards(identity).next().or(identity.nics.first().map(|nic| nic.mac));
-    identity.boot_mac.or_else(any).ok_or_else(|| RunError::Invalid {
-        what: "a machine without a network card cannot be recognised again".to_owned(),
-    })
-}
-
-/// The cards that stay with a machine: a USB adapter or an address that software made up may be elsewhere tomorrow.
-fn firm_cards(identity: &Identity) -> impl Iterator<Item = MacAddress> + '_ {
-    identity.nics.iter().filter(|nic| !nic.removable && !is_movable(nic.mac)).map(|nic| nic.mac)
-}
-
-fn record_identity(
-    connection: &Connection,
-    host: HostId,
-    identity: &Identity,
-    ignored: &[SystemUuid],
-    now_ms: i64,
-) -> Result<(), RunError> {
-    for mac in firm_cards(identity).take(identities::MAX_FURTHER_MACS) {
-        if hosts::by_mac(connection, mac)?.is_none() {
-            identities::add_mac(connection, host, mac, now_ms)?;
-        }
-    }
-    match telling_uuid(identity.system_uuid.as_deref(), ignored) {
-        Some(uuid) => identities::record(connection, host, &uuid.to_string(), now_ms)?,
-        None => identities::forget(connection, host)?,
-    }
-    Ok(())
-}
-
-/// Refuses cards of other hosts; adds the one that the machine booted from, whatever its kind.
-fn take_over_cards(
-    connection: &Connection,
-    host: &HostRow,
-    identity: &Identity,
-    now_ms: i64,
-) -> Result<(), RunError> {
-    let boot = primary_card(identity)?;
-    for mac in firm_cards(identity).chain([boot]) {
-        match hosts::by_mac(connection, mac)? {
-            Some(other) if other.id != host.id => {
-                let what = format!(
-                    "its card {mac} belongs to {name}; `host mac remove {name} {mac}` or `host edit {name} --mac …` \
-                     first",
-                    name = other.name
-                );
-                return Err(RunError::Invalid { what });
-            }
-            Some(_) => {}
-            None => identities::add_mac(connection, host.id, mac, now_ms)?,
-        }
-    }
-    Ok(())
-}
-
-/// `Dell Inc. PowerEdge R640, serial ABC123, 2 cards`.
-fn described(identity: &Identity) -> String {
-    let maker = identity.manufacturer.as_deref().unwrap_or("unknown maker");
-    let product = identity.product.as_deref().unwrap_or("unknown model");
-    let serial = identity.system_serial.as_deref().unwrap_or("unknown");
-    let cards: Vec<String> = identity.nics.iter().take(4).map(|nic| nic.mac.to_string()).collect();
-    let more = if identity.nics.len() > cards.len() { " …" } else { "" };
-    format!("{maker} {product}, serial {serial}, {}{more}", cards.join(" "))
 }
 
 fn tell(
